@@ -1,0 +1,8 @@
+"""``python -m dslib`` is the same as ``dslib``."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

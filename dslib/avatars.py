@@ -1,0 +1,68 @@
+"""Draw labelled cartoon faces: deterministic from (domain, split, index). Read with chapter 00.
+
+DiceBear draws an SVG from a style and a seed, resvg turns it into pixels. Nothing here needs torch, so that
+worker processes start quickly.
+"""
+
+import io
+import json
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from PIL import Image
+
+PALETTE = ["#b6e3f4", "#c0aede", "#d1d4f9", "#ffd5dc", "#ffdfbf", "#8fbcbb", "#2e3440",
+           "#e06c75", "#98c379", "#e5c07b", "#4f7cac", "#7a5c8e", "#d9d9d9", "#3a6b52"]
+PAPER = ["#ffffff", "#f6f0e2", "#efe4cf", "#e8e8e8"]
+
+MOUTHS = ["concerned", "default", "disbelief", "eating", "grimace", "sad", "screamOpen", "serious", "smile",
+          "tongue", "twinkle"]
+FACE = {"scale": 1.15, "translateY": 4, "mouthVariant": MOUTHS, "backgroundColor": PALETTE}
+SUNGLASSES = ["sunglasses", "wayfarers", "kurt"]
+
+#: domain name -> (DiceBear style, options)
+DOMAINS = {
+    "avataaars": ("avataaars", FACE),
+    "sunglasses": ("avataaars", FACE | {"accessoriesProbability": 100, "accessoriesVariant": SUNGLASSES}),
+    "sketches": ("lorelei", {"backgroundColor": PAPER}),
+    "portraits": ("open-peeps", {"backgroundColor": PALETTE}),
+    "adventurers": ("adventurer", {"backgroundColor": PALETTE}),
+    "robots": ("bottts", {"backgroundColor": PALETTE}),
+}
+
+
+@cache
+def _style(name: str):
+    from dicebear import Style
+    return Style(json.loads(files("dicebear_styles").joinpath(f"{name}.json").read_text("utf-8")))
+
+
+def draw(domain: str, split: str, index: int, resolution: int = 64) -> tuple[np.ndarray, dict[str, str]]:
+    """Draw one face. Returns uint8 pixels (resolution, resolution, 3) and the factor labels that drew it."""
+    import resvg_py
+    from dicebear import Avatar
+    style, options = DOMAINS[domain]
+    avatar = Avatar(_style(style), {"seed": f"{domain}/{split}/{index}", **options}).to_json()
+    png = resvg_py.svg_to_bytes(svg_string=avatar["svg"], width=resolution, height=resolution, skip_system_fonts=True)
+    with Image.open(io.BytesIO(png)) as image:
+        pixels = np.array(image.convert("RGB"))
+    return pixels, factors(avatar["options"])
+
+
+def factors(options: dict) -> dict[str, str]:
+    """The labels worth counting: every ``…Variant`` and ``…Color`` that DiceBear resolved."""
+    labels = {}
+    for key, value in options.items():
+        if key.endswith("Variant"):
+            labels[key.removesuffix("Variant")] = str(value)
+        elif key.endswith("Color"):
+            labels[key] = value[0] if isinstance(value, list) else str(value)
+    return labels
+
+
+def draw_block(job: tuple[str, str, int, int, int]) -> tuple[np.ndarray, list[dict[str, str]]]:
+    """Draw images start … stop-1 of (domain, split, start, stop, resolution): one unit of parallel work."""
+    domain, split, start, stop, resolution = job
+    drawn = [draw(domain, split, index, resolution) for index in range(start, stop)]
+    return np.stack([pixels for pixels, _ in drawn]), [labels for _, labels in drawn]

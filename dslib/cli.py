@@ -1,0 +1,368 @@
+"""The command line: ``dslib adapt``, ``sample``, ``evaluate``, ``domains``, ``pretrain``, ``env``."""
+
+import argparse
+import csv
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+from .env import UserError
+
+EXAMPLES = {
+    "adapt": "dslib adapt --target sketches --max_train_steps 300\n"
+             "  dslib adapt --train_data_dir my_ten_photos --output_dir runs/mine --compare_finetune",
+    "sample": "dslib sample runs/sketches-domainstudio --num_images 16 --scheduler dpmsolver",
+    "evaluate": "dslib evaluate runs/sketches-domainstudio --target sketches",
+    "domains": "dslib domains --output domains.png",
+    "pretrain": "dslib pretrain --output_dir runs/source --mixed_precision bf16",
+    "env": "dslib env",
+}
+
+HELP = {
+    "method": "scratch, finetune or domainstudio", "max_train_steps": "optimiser steps",
+    "train_batch_size": "images a step; capped at the number of images", "learning_rate": "AdamW's step size",
+    "lr_warmup_steps": "steps of linear warm-up", "lr_decay_steps": "last steps over which the rate falls to zero",
+    "lambda_img": "weight of the pairwise similarity loss (λ2)", "lambda_hf": "weight of its high-frequency twin (λ3)",
+    "lambda_hfmse": "weight of high-frequency reconstruction (λ4)",
+    "lambda_vlb": "weight of the variational bound (λ1), for a source that predicts its variance",
+    "pairwise_variant": "paper, or authors: reversed KL, mean, three images",
+    "hfmse_weighting": "alphas_cumprod, or none as published", "adam_beta1": "AdamW", "adam_beta2": "AdamW",
+    "adam_weight_decay": "AdamW", "max_grad_norm": "gradients are clipped to this norm",
+    "ema_max_decay": "averaging of the weights, reached after a warm-up", "ema_power": "speed of that warm-up",
+    "random_flip": "mirror images at random", "snr_gamma": "min-SNR-γ weighting of the loss", "mixed_precision": "no, fp16 or bf16",
+    "seed": "fixes everything drawn at random", "output_dir": "where everything is written",
+    "checkpointing_steps": "save a checkpoint every so many steps; 0: only on Ctrl-C",
+    "checkpoints_total_limit": "how many checkpoints to keep",
+    "resume_from_checkpoint": "a checkpoint folder, or latest",
+}
+
+
+def add_config(parser: argparse.ArgumentParser, skip: tuple[str, ...] = (), **defaults) -> None:
+    """One option a field of TrainConfig, under the same name and with the same default unless given here."""
+    from .train import TrainConfig
+    for f in fields(TrainConfig):
+        if f.name in skip:
+            continue
+        default = defaults.get(f.name, f.default)
+        if isinstance(f.default, bool):
+            parser.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, default=default, help=HELP[f.name])
+        else:
+            kind = type(f.default) if f.default is not None else float if f.name == "snr_gamma" else str
+            parser.add_argument(f"--{f.name}", type=kind, default=default, help=HELP[f.name])
+
+
+def config_from(args: argparse.Namespace, **changes):
+    """The TrainConfig that the options describe, checked."""
+    from .train import TrainConfig
+    given = {f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
+    return TrainConfig(**(given | changes)).check()
+
+
+def prepare_output(folder: Path, overwrite: bool, resume: bool) -> Path:
+    """Make the output folder, or refuse: existing content is only replaced when that was asked for."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output_dir {folder} is a file: name a folder")
+    try:
+        if folder.is_dir() and any(folder.iterdir()) and not (overwrite or resume):
+            raise UserError(f"{folder} is not empty: choose another --output_dir, add --overwrite to replace what is in it, "
+                            "or --resume_from_checkpoint latest to go on")
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write-test.part"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--output_dir {folder} cannot be written ({error.strerror}): choose another folder") from None
+    if overwrite and not resume:
+        for old in folder.glob("**/checkpoint-*/state.json"):
+            shutil.rmtree(old.parent)
+    return folder
+
+
+def watch(stream, config, label: str, log: Path | None = None, images_a_step: int = 0):
+    """Drive a training generator: progress bar, history, optional CSV log, and Ctrl-C that saves first.
+
+    Returns (last Step or None, history: term → values).
+    """
+    from tqdm.auto import tqdm
+
+    from . import train
+    asked: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda *_: asked.append(1) if not asked else signal.default_int_handler())
+    history: dict[str, list] = {}
+    record, began, bar = None, time.time(), None
+    try:
+        for record in stream:
+            bar = bar or tqdm(total=config.max_train_steps, initial=record.step - 1, desc=label, unit="step")
+            for name, value in record.terms.items():
+                history.setdefault(name, []).append(value)
+            bar.update()
+            if record.step % 10 == 0:
+                bar.set_postfix({name: f"{float(values[-1]):.3g}" for name, values in history.items()}, refresh=False)
+            if log is not None and record.step % 50 == 0:
+                append_log(log, record, history, images_a_step, time.time() - began)
+            if asked:
+                folder = train.save_checkpoint(replace(config, output_dir=config.output_dir), record)
+                raise SystemExit(f"stopped at step {record.step}, saved {folder}: the same command with "
+                                 "--resume_from_checkpoint latest goes on from there")
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if bar is not None:
+            bar.close()
+    return record, {name: [float(v) for v in values] for name, values in history.items()}
+
+
+def append_log(path: Path, record, history: dict[str, list], images_a_step: int, seconds: float) -> None:
+    """One line a 50 steps: step, images seen, mean loss of the 50, learning rate, seconds since the start."""
+    new = not path.exists()
+    recent = [float(v) for v in history["simple"][-50:]]
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "images", "loss_simple", "learning_rate", "seconds"])
+        mean = f"{sum(recent) / len(recent):.6f}"
+        writer.writerow([record.step, record.step * images_a_step, mean, f"{record.lr:.3e}", f"{seconds:.0f}"])
+
+
+def training_images(args, resolution: int):
+    """(images, domain name or None) from --target or --train_data_dir."""
+    from . import data
+    if args.target:
+        data.check_domain(args.target)
+        return data.load_domain(args.target, "ten", None, resolution).images, args.target
+    least = 1 if getattr(args, "method", "finetune") != "domainstudio" else 2
+    return data.ImageFolder(args.train_data_dir, resolution, at_least=least).images, None
+
+
+def cmd_adapt(args) -> None:
+    from . import models
+    source = models.load_source(args.source)
+    images, domain = training_images(args, source.unet.config.sample_size)
+    name = domain or Path(args.train_data_dir).resolve().name
+    output = Path(args.output_dir or f"runs/{name}-{args.method}")
+    config = config_from(args, output_dir=str(output))
+    prepare_output(output, args.overwrite, args.resume_from_checkpoint is not None)
+    methods = [config.method]
+    if args.compare_finetune and config.method != "finetune":
+        methods.insert(0, "finetune")
+    unets, histories = {"source": source.unet}, {}
+    for method in methods:
+        folder = output if method == config.method else output / method
+        unets[method], histories[method] = adapt_one(source, images, replace(config, method=method, output_dir=str(folder)))
+        models.save_pipeline(unets[method], source.scheduler, folder)
+    write_results(args, source, unets, histories, images, domain, name, output, asdict(config))
+
+
+def adapt_one(source, images, config):
+    """Train one method; returns (averaged U-Net, history). A finished run that is resumed is loaded instead."""
+    from . import models, train
+    if config.resume_from_checkpoint == "latest" and (Path(config.output_dir) / "model_index.json").exists():
+        return models.load_source(config.output_dir).unet, {"simple": []}
+    record, history = watch(train.adapt(source, images, config), config, config.method)
+    if record is None:
+        raise UserError(f"--resume_from_checkpoint {config.resume_from_checkpoint} is already at step {config.max_train_steps} or "
+                        "later: raise --max_train_steps to go on")
+    return record.averaged(), history
+
+
+def write_results(args, source, unets, histories, images, domain, name, output, settings) -> None:
+    """Sample every model from the same noise, score, and write the report."""
+    from . import report, sample
+    size, channels = source.unet.config.sample_size, source.unet.config.in_channels
+    noise = sample.start_noise(args.num_images, size, args.seed, channels)
+    samples = {key: sample.sample(unet, source.scheduler, noise, args.num_inference_steps, args.scheduler, progress=f"sampling {key}")
+               for key, unet in unets.items()}
+    print("scoring …", file=sys.stderr)
+    scores = report.score_all(samples, images, domain, args.backbone)
+    facts = {"target": name, "backbone": args.backbone, "resolution": size, "num_images": args.num_images, "seed": args.seed,
+             "scheduler": args.scheduler, "num_inference_steps": args.num_inference_steps, "config": settings}
+    lead = f"{len(images)} training images, {settings['max_train_steps']} steps, seed {args.seed}."
+    where = report.write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts)
+    print(report.text_table(scores))
+    print(f"\nReport:   {where}\nPipeline: {output}  (DDPMPipeline.from_pretrained opens it)")
+
+
+def cmd_sample(args) -> None:
+    from PIL import Image
+
+    from . import data, models, plots, report, sample
+    pipe = models.load_source(args.pipeline)
+    folder = prepare_output(Path(args.output_dir or Path(args.pipeline) / "samples"), args.overwrite, False)
+    if args.num_images < 1:
+        raise UserError(f"--num_images is {args.num_images}: it must be at least 1")
+    noise = sample.start_noise(args.num_images, pipe.unet.config.sample_size, args.seed, pipe.unet.config.in_channels)
+    images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, args.seed, progress="sampling")
+    for i, pixels in enumerate(data.to_uint8(images).permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(pixels).save(folder / f"{i:04d}.png")
+    report.write_atomic(folder / "grid.png", plots.to_png(plots.grid(images), 120))
+    print(f"{args.num_images} images and grid.png in {folder}")
+
+
+def cmd_evaluate(args) -> None:
+    from . import data, models, report, sample
+    folder = Path(args.samples)
+    if (folder / "model_index.json").exists() or not folder.is_dir():
+        pipe = models.load_source(args.samples)
+        size = pipe.unet.config.sample_size
+        noise = sample.start_noise(args.num_images, size, args.seed, pipe.unet.config.in_channels)
+        images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, progress="sampling")
+    else:
+        size = args.resolution
+        images = data.ImageFolder(folder, size, at_least=2).images[:args.num_images]
+    targets, domain = training_images(args, size)
+    scores = report.score_all({folder.name: images}, targets, domain, args.backbone)
+    print(report.text_table(scores))
+    print(f"\nbackbone {args.backbone}, {size}×{size} pixels, {len(images)} images, seed {args.seed}")
+    if args.output:
+        report.write_metrics(Path(args.output), scores, {"backbone": args.backbone, "resolution": size, "seed": args.seed})
+
+
+def cmd_domains(args) -> None:
+    from . import data, plots, report
+    if args.write_ten:
+        data.write_ten(Path(args.write_ten))
+        print(f"the {data.SHOTS} training images of every target domain are in {args.write_ten}")
+        return
+    if Path(args.output).exists() and not args.overwrite:
+        raise UserError(f"{args.output} exists: choose another --output or add --overwrite")
+    named = {data.SOURCE: data.load_domain(data.SOURCE, "test", 10).images}
+    named |= {name: data.load_domain(name, "ten").images for name in data.TARGETS}
+    report.write_atomic(Path(args.output), plots.to_png(plots.rows(named), 120))
+    print(f"{args.output}: {', '.join(named)}")
+
+
+def cmd_pretrain(args) -> None:
+    import torch
+
+    from . import data, models, train
+    config = config_from(args, method="scratch")
+    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint is not None)
+    pixels, _ = data.draw_domain(data.SOURCE, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    torch.manual_seed(args.seed)
+    model, scheduler = models.new_unet(args.resolution), models.new_scheduler()
+    record, _ = watch(train.pretrain(images, config, model, scheduler.alphas_cumprod), config, "pretrain",
+                      folder / "log.csv", config.train_batch_size)
+    if record is None:
+        raise UserError(f"the checkpoint is already at step {config.max_train_steps} or later: raise --max_train_steps to go on")
+    models.save_pipeline(record.averaged(), scheduler, folder, half=True)
+    grade_source(folder, asdict(config) | {"num_images": args.num_images, "resolution": args.resolution}, args.num_graded)
+
+
+def grade_source(folder: Path, settings: dict, n: int = 400) -> None:
+    """Draw n samples with the saved source, write a grid of 64 and the Fréchet ratio against real avatars."""
+    from . import data, metrics, models, plots, report, sample
+    pipe = models.load_source(folder)
+    size = pipe.unet.config.sample_size
+    images = sample.sample(pipe.unet, pipe.scheduler, sample.start_noise(n, size, 0), 50, "ddim", progress="sampling")
+    report.write_atomic(folder / "samples.png", plots.to_png(plots.grid(images[:64], 16), 150))
+    real = data.load_domain(data.SOURCE, "test", 2 * n, size).images
+    facts = {"frechet_ratio": metrics.frechet_ratio(images, real), "num_samples": n, "scheduler": "ddim",
+             "num_inference_steps": 50, "backbone": "st-alex", "config": settings}
+    report.write_atomic(folder / "metrics.json", json.dumps(facts, indent=1).encode())
+    print(f"Fréchet ratio {facts['frechet_ratio']:.2f} ({n} samples, st-alex; 1 = as good as real): {folder}")
+
+
+def cmd_env(args) -> None:
+    from .env import versions
+    print("\n".join(f"{name:<20} {value}" for name, value in versions().items()))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command with every option and its default."""
+    parser = argparse.ArgumentParser(prog="dslib", description="Adapt a diffusion model to about ten images (DomainStudio, arXiv "
+                                     "2306.14153).", epilog="dslib COMMAND --help shows every option and an example.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, function, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, epilog=f"example:\n  {EXAMPLES[name]}",
+                                  formatter_class=HelpFormatter)
+        sub.set_defaults(function=function)
+        return sub
+
+    adapt = command("adapt", cmd_adapt, "Fine-tune a source model on about ten images and write pipeline, pictures and report.")
+    add_images(adapt)
+    adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
+    adapt.add_argument("--compare_finetune", action="store_true", help="also train the naive baseline and put both in the report")
+    adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
+    add_config(adapt, skip=("snr_gamma", "lr_warmup_steps"))
+    add_sampling(adapt, 64)
+    add_backbone(adapt)
+
+    draw = command("sample", cmd_sample, "Draw images with a saved pipeline.")
+    draw.add_argument("pipeline", help="pipeline folder or hub id")
+    draw.add_argument("--output_dir", help="default: samples/ inside the pipeline folder")
+    draw.add_argument("--seed", type=int, default=0, help="start noise")
+    draw.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
+    add_sampling(draw, 16)
+
+    evaluate = command("evaluate", cmd_evaluate, "Score a pipeline, or a folder of samples, against training images.")
+    evaluate.add_argument("samples", help="pipeline folder, hub id, or folder of images")
+    add_images(evaluate)
+    evaluate.add_argument("--seed", type=int, default=0, help="start noise")
+    evaluate.add_argument("--resolution", type=int, default=64, help="size at which a folder of images is read")
+    evaluate.add_argument("--output", help="also write the scores to this JSON file")
+    add_sampling(evaluate, 200)
+    add_backbone(evaluate)
+
+    domains = command("domains", cmd_domains, "Write a contact sheet of all domains.")
+    domains.add_argument("--output", default="domains.png", help="the picture to write")
+    domains.add_argument("--overwrite", action="store_true", help="replace it if it exists")
+    domains.add_argument("--write_ten", metavar="DIR", help="instead: draw the committed training images again into DIR")
+
+    pretrain = command("pretrain", cmd_pretrain, "Train the source model from random weights on drawn avatars.")
+    pretrain.add_argument("--num_images", type=int, default=24000, help="avatars to draw")
+    pretrain.add_argument("--resolution", type=int, default=64, help="pixels a side")
+    pretrain.add_argument("--num_graded", type=int, default=400, help="samples for the Fréchet ratio at the end")
+    pretrain.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
+    add_config(pretrain, skip=("method", "lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "pairwise_variant", "hfmse_weighting"),
+               max_train_steps=7000, train_batch_size=32, learning_rate=1e-3, lr_warmup_steps=200, lr_decay_steps=2500,
+               adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, checkpointing_steps=250,
+               output_dir="runs/source")
+
+    command("env", cmd_env, "Show versions, device and what is missing.")
+    return parser
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults shown, examples left as typed."""
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--target", help="a drawn domain: sunglasses, sketches, portraits, adventurers or robots")
+    group.add_argument("--train_data_dir", help="a folder with your own images, about ten")
+
+
+def add_sampling(parser: argparse.ArgumentParser, n: int) -> None:
+    parser.add_argument("--num_images", type=int, default=n, help="images to draw")
+    parser.add_argument("--scheduler", default="ddim", help="ddpm, ddim or dpmsolver")
+    parser.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
+
+
+def add_backbone(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backbone", default="st-alex", help="features for the metrics: st-alex, st-vgg, alex or vgg")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; a mistake of the reader's ends in one line and exit code 2."""
+    args = build_parser().parse_args(argv)
+    try:
+        args.function(args)
+    except UserError as error:
+        print(f"dslib: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        print(f"dslib: error: {error.filename or 'writing'}: {error.strerror}; what was saved before is whole", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dslib: stopped", file=sys.stderr)
+        return 130
+    return 0

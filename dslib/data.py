@@ -1,0 +1,207 @@
+"""Images in, tensors in [-1,1] out: the drawn domains and anybody's own folder (chapter 00)."""
+
+import difflib
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from . import avatars
+from .env import UserError, cache_dir, data_dir
+
+SOURCE = "avataaars"
+TARGETS = tuple(name for name in avatars.DOMAINS if name != SOURCE)
+SHOTS = 10          # committed training images a target domain
+BLOCK = 250         # drawn images a cache file
+
+
+class Domain(NamedTuple):
+    """Images of one domain and what is in them."""
+    images: Tensor               # (n, 3, R, R) float32 in [-1, 1]
+    labels: list[dict[str, str]]  # one dict of factors (hair, skin, mouth, …) an image
+    name: str
+    split: str
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 (N,3,H,W) in [0,255] → float32 in [-1,1]; float tensors pass through."""
+    return pixels.float() / 127.5 - 1.0 if pixels.dtype == torch.uint8 else pixels
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """float (N,3,H,W) in [-1,1], clamped → uint8 in [0,255]: the inverse of :func:`to_float`."""
+    return ((images.detach().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def check_domain(name: str) -> str:
+    """The name itself, or a :class:`UserError` that suggests the nearest known one."""
+    if name in avatars.DOMAINS:
+        return name
+    near = difflib.get_close_matches(name, avatars.DOMAINS, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UserError(f"unknown domain {name!r}: {hint}known are {', '.join(avatars.DOMAINS)}")
+
+
+def load_domain(name: str, split: str, n: int | None = None, resolution: int = 64, workers: int = 1) -> Domain:
+    """The first n images of a drawn domain with their factor labels.
+
+    name: ``avataaars`` (the source) or a target; split: ``"ten"`` (the committed training images), ``"test"``
+    (held out: for metrics only), ``"train"`` (more of the same, for the source model and for studies of the
+    number of shots) or any other word for a fresh independent set. Images come out the same on every machine
+    with the same DiceBear version; drawn ones are cached (see :func:`dslib.env.cache_dir`).
+    Raises UserError for an unknown name or an n below 1 or above what ``"ten"`` holds.
+    """
+    check_domain(name)
+    n = (SHOTS if split == "ten" else 1000) if n is None else n
+    if n < 1:
+        raise UserError(f"n is {n}: ask for at least 1 image of {name}")
+    if split == "ten" and resolution in (64, 256) and (data_dir() / name).is_dir():
+        if n > SHOTS:
+            raise UserError(f"{name} has {SHOTS} training images, not {n}: use split='train' for more")
+        pixels, labels = read_ten(name, n, resolution)
+    else:
+        pixels, labels = draw_domain(name, split, n, resolution, workers)
+    images = to_float(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())
+    return Domain(images, labels, name, split)
+
+
+def read_ten(name: str, n: int, resolution: int) -> tuple[np.ndarray, list[dict[str, str]]]:
+    """The committed PNGs ``data/<name>/<resolution>/NN.png`` and their labels."""
+    folder = data_dir() / name
+    paths = sorted((folder / str(resolution)).glob("*.png"))[:n]
+    labels = json.loads((folder / "labels.json").read_text("utf-8"))
+    return np.stack([np.array(Image.open(p).convert("RGB")) for p in paths]), labels[:n]
+
+
+def draw_domain(name: str, split: str, n: int, resolution: int = 64, workers: int = 1,
+                ) -> tuple[np.ndarray, list[dict[str, str]]]:
+    """Draw, or fetch from the cache, n images: uint8 (n,R,R,3) and labels. About 3 ms an image a core."""
+    starts = range(0, n, BLOCK)
+    missing = [start for start in starts if not block_path(name, split, start, resolution).exists()]
+    jobs = [(name, split, start, start + BLOCK, resolution) for start in missing]
+    bar = tqdm(total=len(jobs) * BLOCK, desc=f"drawing {name}/{split}", unit="img", disable=len(jobs) < 4, leave=False)
+    if workers > 1 and len(jobs) > 1:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            for job, block in zip(jobs, pool.map(avatars.draw_block, jobs)):
+                save_block(job, *block)
+                bar.update(BLOCK)
+    else:
+        for job in jobs:
+            save_block(job, *avatars.draw_block(job))
+            bar.update(BLOCK)
+    bar.close()
+    blocks = [read_block(block_path(name, split, start, resolution)) for start in starts]
+    pixels = np.concatenate([p for p, _ in blocks])[:n]
+    return pixels, sum((labels for _, labels in blocks), [])[:n]
+
+
+def block_path(name: str, split: str, start: int, resolution: int) -> Path:
+    """Where a block of drawn images is cached; the name holds what determines its content."""
+    from importlib.metadata import version
+    styles = version("dicebear-styles").replace(".", "_")
+    return cache_dir() / f"{name}-{split}-{resolution}-{start:06d}-v1-{styles}.npz"
+
+
+def save_block(job: tuple, pixels: np.ndarray, labels: list[dict[str, str]]) -> None:
+    """Cache a block, whole or not at all."""
+    path = block_path(job[0], job[1], job[2], job[4])
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with open(part, "wb") as file:
+        np.savez_compressed(file, pixels=pixels, labels=np.frombuffer(json.dumps(labels).encode(), np.uint8))
+    os.replace(part, path)
+
+
+def read_block(path: Path) -> tuple[np.ndarray, list[dict[str, str]]]:
+    with np.load(path, allow_pickle=False) as block:
+        return block["pixels"], json.loads(block["labels"].tobytes().decode())
+
+
+# ---------------------------------------------------------------------------------------- anybody's own folder
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SMALLEST = 8        # pixels; less is no picture
+
+
+class ImageFolder:
+    """The pictures of a folder as tensors: ``folder[i]`` (3,R,R) and ``folder.images`` (n,3,R,R), in [-1,1].
+
+    PNG, JPEG, WebP, BMP and TIFF; grey, palette, RGBA (on white), CMYK, 16-bit and EXIF-rotated ones come out as
+    upright RGB, centre-cropped to a square and resized with antialiasing. Sorted by name. Raises UserError that
+    names the folder or file: missing or empty folder, fewer than ``at_least`` images, unreadable or tiny files.
+    """
+
+    def __init__(self, path: str | Path, resolution: int = 64, at_least: int = 1):
+        self.paths = list_images(Path(path))
+        if len(self.paths) < at_least:
+            raise UserError(f"{path} holds {len(self.paths)} image: the pairwise losses need at least {at_least}, about 10 is "
+                            "usual; add more or use --method finetune")
+        self.images = torch.stack([read_image(p, resolution) for p in self.paths])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return self.images[i]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder by name, hidden ones left out, or a UserError that says what was found."""
+    if not folder.exists():
+        raise UserError(f"no folder {folder}: give the folder that holds your images")
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file: give the folder that holds your images")
+    try:
+        files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    except PermissionError:
+        raise UserError(f"{folder} may not be read: change its permissions") from None
+    paths = [p for p in files if p.suffix.lower() in ENDINGS]
+    if not paths:
+        raise UserError(f"{folder} holds no images ({len(files)} other files): put {', '.join(e[1:] for e in ENDINGS)} files in it")
+    return paths
+
+
+def read_image(path: Path, resolution: int) -> Tensor:
+    """One picture, any mode and size → (3,R,R) float32 in [-1,1]. Raises UserError naming the file and the mend."""
+    try:
+        with Image.open(path) as opened:
+            image = as_rgb(ImageOps.exif_transpose(opened))
+    except PermissionError:
+        raise UserError(f"{path} may not be read: change its permissions or take it out of the folder") from None
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        what = "is empty" if path.stat().st_size == 0 else f"is damaged or not an image ({error})"
+        raise UserError(f"{path} {what}: replace it or take it out of the folder") from None
+    if min(image.size) < SMALLEST:
+        raise UserError(f"{path} is {image.width}×{image.height}: images need at least {SMALLEST} pixels a side")
+    image = ImageOps.fit(image, (resolution, resolution), method=Image.Resampling.LANCZOS)
+    return to_float(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode → RGB: transparency laid on white, 16-bit greys scaled to 8, CMYK converted."""
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if values.max() > 255 else 255.0
+        image = Image.fromarray((values.clip(0, top) * (255.0 / top)).round().astype(np.uint8))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("RGB")
+
+
+def write_ten(folder: Path) -> None:
+    """Draw the committed training images again: ``<folder>/<domain>/{64,256}/NN.png`` and ``labels.json``."""
+    for name in TARGETS:
+        for resolution in (64, 256):
+            (folder / name / str(resolution)).mkdir(parents=True, exist_ok=True)
+            pixels, labels = avatars.draw_block((name, "ten", 0, SHOTS, resolution))
+            for i, image in enumerate(pixels):
+                Image.fromarray(image).save(folder / name / str(resolution) / f"{i:02d}.png", optimize=True)
+        (folder / name / "labels.json").write_text(json.dumps(labels, indent=1) + "\n", "utf-8")

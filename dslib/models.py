@@ -1,0 +1,102 @@
+"""Build, load and save the networks: ordinary diffusers U-Nets and pipelines (chapter 02)."""
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from safetensors import SafetensorError
+
+from .env import UserError, data_dir
+
+CHANNELS = (16, 32, 64, 128)
+
+
+def new_unet(resolution: int = 64, channels: tuple[int, ...] = CHANNELS, learned_variance: bool = False) -> UNet2DModel:
+    """A U-Net with random weights: one residual block a level, attention at the coarsest only.
+
+    At 64×64 with the default channels: 2.7 M parameters, 1.0 GFLOP a forward pass.
+    """
+    plain = len(channels) - 1
+    return UNet2DModel(
+        sample_size=resolution, in_channels=3, out_channels=6 if learned_variance else 3, layers_per_block=1,
+        block_out_channels=channels, norm_num_groups=8, attention_head_dim=32,
+        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
+        up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain)
+
+
+def new_scheduler() -> DDPMScheduler:
+    """T = 1000, linear β from 1e-4 to 0.02, ε-prediction: the schedule of the paper."""
+    return DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear", prediction_type="epsilon", clip_sample=True)
+
+
+def load_source(source: str | Path | None = None) -> DDPMPipeline:
+    """An ordinary diffusers pipeline in float32: the shipped one (None), a folder, or a hub id ``owner/name``.
+
+    Safetensors only: a pickled checkpoint can run code when it is opened. Raises UserError with the mend.
+    """
+    if source is None:
+        source = data_dir() / "source"
+        if not (source / "model_index.json").exists():
+            raise UserError(f"no source model in {source}: make one with 'dslib pretrain --output_dir {source}', or run "
+                            "from a checkout of the course")
+    folder = Path(source)
+    if folder.is_dir():
+        check_folder(folder)
+    elif folder.exists() or str(source).endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".safetensors")):
+        raise UserError(f"{source} is not a pipeline folder: only folders saved by save_pretrained with safetensors are opened")
+    elif str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
+        raise UserError(f"no folder {source}: give a pipeline folder or a hub id such as google/ddpm-celebahq-256")
+    try:
+        pipe = DDPMPipeline.from_pretrained(str(source), use_safetensors=True, torch_dtype=torch.float32)
+    except OSError as error:
+        if folder.is_dir():
+            raise UserError(f"{folder} could not be opened as a DDPMPipeline: {first_line(error)}") from None
+        raise UserError(f"'{source}' would have been fetched from the model hub, which failed ({first_line(error)}): check "
+                        "the name and the network, or download it elsewhere and give the folder") from None
+    except (ValueError, TypeError, SafetensorError) as error:
+        raise UserError(f"{source} could not be opened as a DDPMPipeline: {first_line(error)}") from None
+    if not isinstance(pipe.unet, UNet2DModel):
+        raise UserError(f"{source} holds a {type(pipe.unet).__name__}: an unconditional UNet2DModel is needed")
+    return pipe
+
+
+def check_folder(folder: Path) -> None:
+    """A UserError unless the folder looks like a DDPMPipeline saved with safetensors."""
+    if not (folder / "model_index.json").exists():
+        raise UserError(f"{folder} has no model_index.json: it is not a diffusers pipeline (a checkpoint-… folder resumes "
+                        "a run, --resume_from_checkpoint)")
+    kind = json.loads((folder / "model_index.json").read_text()).get("_class_name")
+    if kind != "DDPMPipeline":
+        raise UserError(f"{folder} holds a {kind}: a DDPMPipeline is needed here")
+    if not list((folder / "unet").glob("*.safetensors")):
+        pickles = [p.name for ending in ("bin", "pt", "pth", "ckpt", "pkl") for p in (folder / "unet").glob(f"*.{ending}")]
+        if pickles:
+            raise UserError(f"{folder}/unet/{pickles[0]} is a pickle, which can run code when opened: refused, save it as safetensors")
+        raise UserError(f"{folder}/unet holds no .safetensors weights: save the pipeline again with save_pretrained")
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def save_pipeline(unet: UNet2DModel, scheduler: DDPMScheduler, folder: str | Path, half: bool = False) -> Path:
+    """Save an ordinary DDPMPipeline folder, safetensors inside; ``model_index.json`` comes last, so that a folder
+    which was being written when the power went is not mistaken for a model. half: store float16 weights."""
+    folder = Path(folder)
+    part = folder / "pipeline.part"
+    shutil.rmtree(part, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if half:
+        unet = copy.deepcopy(unet).half()
+    DDPMPipeline(unet=unet, scheduler=DDPMScheduler.from_config(scheduler.config)).save_pretrained(part, safe_serialization=True)
+    (folder / "model_index.json").unlink(missing_ok=True)
+    for name in ("unet", "scheduler"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        os.replace(part / name, folder / name)
+    os.replace(part / "model_index.json", folder / "model_index.json")
+    shutil.rmtree(part)
+    return folder

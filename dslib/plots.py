@@ -1,0 +1,99 @@
+"""Every figure of the course as a pure function: tensors in, a matplotlib figure out.
+
+Figures keep a white ground of their own, so that they read alike in dark and light themes; colours are the
+Okabe-Ito set, which colour-blind readers can tell apart.
+"""
+
+import io
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from .data import to_uint8
+
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches that no notebook shows by itself."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def to_png(figure: Figure, dpi: int = 100) -> bytes:
+    """The figure as PNG bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def show(figure: Figure, alt: str, dpi: int = 100) -> None:
+    """Display a figure in a notebook, with a text alternative for readers who cannot see it."""
+    from IPython.display import display
+    display({"image/png": to_png(figure, dpi), "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
+
+
+def tile(images: Tensor, columns: int, gap: int = 2) -> np.ndarray:
+    """Images (N,3,H,W) in [-1,1] laid out in rows: one uint8 picture, white between them."""
+    n, _, h, w = images.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
+    for i, image in enumerate(to_uint8(images).permute(0, 2, 3, 1).numpy()):
+        y, x = (i // columns) * (h + gap), (i % columns) * (w + gap)
+        sheet[y:y + h, x:x + w] = image
+    return sheet
+
+
+def grid(images: Tensor, columns: int = 8, title: str | None = None) -> Figure:
+    """Images (N,3,H,W) in [-1,1] as one sheet."""
+    rows = -(-len(images) // columns)
+    figure = new_figure(0.8 * columns, 0.8 * rows + (0.35 if title else 0))
+    axes = figure.subplots()
+    axes.imshow(tile(images, columns), interpolation="nearest")
+    axes.axis("off")
+    if title:
+        axes.set_title(title, fontsize=10)
+    return figure
+
+
+def rows(named: dict[str, Tensor], columns: int = 10) -> Figure:
+    """One labelled row of images (N,3,H,W) a name; the same column is the same start noise where models are compared."""
+    figure = new_figure(0.8 * columns + 1.4, 0.82 * len(named))
+    axes = np.atleast_1d(figure.subplots(len(named), 1))
+    for axis, (name, images) in zip(axes, named.items()):
+        axis.imshow(tile(images[:columns], columns), interpolation="nearest")
+        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    return figure
+
+
+def smooth(values: list[float], window: int = 15) -> np.ndarray:
+    """Running mean, shorter at the start, so that a noisy loss shows its trend."""
+    total = np.cumsum(np.insert(np.asarray(values, dtype=float), 0, 0.0))
+    last = np.arange(1, len(values) + 1)
+    first = np.maximum(0, last - window)
+    return (total[last] - total[first]) / (last - first)
+
+
+def losses(histories: dict[str, dict[str, list[float]]]) -> Figure:
+    """Every loss term against the step, one panel a term, one line a method. histories[method][term] = values."""
+    terms = list(dict.fromkeys(term for history in histories.values() for term in history))
+    figure = new_figure(2.9 * len(terms), 2.4)
+    for axis, term in zip(np.atleast_1d(figure.subplots(1, len(terms))), terms):
+        for colour, (method, history) in zip(COLOURS, histories.items()):
+            if term in history:
+                steps = np.arange(1, len(history[term]) + 1)
+                axis.plot(steps, history[term], color=colour, alpha=0.2, linewidth=0.6)
+                axis.plot(steps, smooth(history[term]), color=colour, linewidth=1.4, label=method)
+        axis.set_yscale("log")
+        axis.set_title(f"L_{term}", fontsize=10)
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7, frameon=False)
+    return figure

@@ -1,0 +1,134 @@
+"""Score samples against the ten images and real held-out ones; write a page a person would look at (chapter 07)."""
+
+import base64
+import html
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from . import data, metrics, plots
+
+
+class Score(NamedTuple):
+    """One row of the results table."""
+    name: str
+    intra_lpips: float
+    intra_std: float
+    nearest_lpips: float
+    fd: float | None
+    domain_hit: float | None
+
+
+COLUMNS = {
+    "name": "images", "intra_lpips": "Intra-LPIPS", "nearest_lpips": "nearest-LPIPS", "fd": "FD", "domain_hit": "domain hit",
+}
+EXPLAIN = ("The first row is the goal: real images of the domain that no model has seen. <b>Intra-LPIPS</b>: diversity "
+           "around the training images. <b>nearest-LPIPS</b>: distance to the nearest training image; far below the first "
+           "row is copying. <b>FD</b>: Fréchet distance of pooled features to other real images of the domain, lower is "
+           "closer. <b>domain hit</b>: share that a linear probe takes for the domain rather than the source.")
+
+
+def score(name: str, images: Tensor, targets: Tensor, reference: Tensor | None = None, probe=None,
+          backbone: str = "st-alex") -> Score:
+    """Score images (N,3,R,R) against the training images (K,3,R,R) and, if there are any, real ones (M,3,R,R)."""
+    intra = metrics.intra_lpips(images, targets, backbone)
+    nearest = float(metrics.nearest_lpips(images, targets, backbone).mean())
+    pooled = metrics.pooled_features(images, backbone) if reference is not None else None
+    fd = metrics.frechet_distance(pooled, metrics.pooled_features(reference, backbone)) if reference is not None else None
+    return Score(name, intra.mean, intra.std, nearest, fd, None if probe is None else float(probe(images).float().mean()))
+
+
+def score_all(samples: dict[str, Tensor], targets: Tensor, domain: str | None, backbone: str = "st-alex") -> list[Score]:
+    """Score several sets of samples; with a drawn domain, real held-out images come first and the probe joins in."""
+    resolution, n = targets.shape[-1], max(len(s) for s in samples.values())
+    if domain is None:
+        return [score(name, images, targets, backbone=backbone) for name, images in samples.items()]
+    real = data.load_domain(domain, "test", n + 400, resolution).images
+    probe = metrics.domain_probe(domain, resolution, backbone)
+    samples = {"real, held out": real[:n]} | samples
+    return [score(name, images, targets, real[n:], probe, backbone) for name, images in samples.items()]
+
+
+def cell(row: Score, column: str) -> str:
+    """One entry of the table as text."""
+    value = getattr(row, column)
+    if value is None:
+        return "–"
+    if column == "intra_lpips":
+        return f"{value:.3f} ± {row.intra_std:.3f}"
+    return value if column == "name" else f"{value:.0%}" if column == "domain_hit" else f"{value:.3f}"
+
+
+def text_table(scores: list[Score]) -> str:
+    """The results table for a terminal or a README (Markdown)."""
+    lines = ["| " + " | ".join(COLUMNS.values()) + " |", "|" + "---|" * len(COLUMNS)]
+    return "\n".join(lines + ["| " + " | ".join(cell(s, c) for c in COLUMNS) + " |" for s in scores])
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+def write_metrics(path: Path, scores: list[Score], facts: dict) -> None:
+    """``metrics.json``: what was measured, on which backbone, and the settings of the run."""
+    content = facts | {"scores": [s._asdict() for s in scores]}
+    write_atomic(path, json.dumps(content, indent=1, default=str).encode())
+
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c1c1c; --paper: #fdfdfb; --line: #c9c9c9; --soft: #666 }
+@media (prefers-color-scheme: dark) { :root { --ink: #e9e9e6; --paper: #17181a; --line: #4a4a4a; --soft: #a6a6a6 } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+       max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2rem } .soft { color: var(--soft) }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+td, th { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right }
+td:first-child, th:first-child { text-align: left } img { max-width: 100%; border-radius: 6px }
+pre { white-space: pre-wrap; font-size: .85rem }
+"""
+
+
+def picture(png: bytes, alt: str) -> str:
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def table(scores: list[Score]) -> str:
+    """The results table as HTML."""
+    head = "".join(f"<th>{c}</th>" for c in COLUMNS.values())
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell(s, c))}</td>" for c in COLUMNS) + "</tr>" for s in scores)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def page(title: str, lead: str, sections: list[tuple[str, str]]) -> bytes:
+    """A self-contained HTML page: no script, no network, pictures inside."""
+    body = "".join(f"<h2>{html.escape(heading)}</h2>{content}" for heading, content in sections)
+    return (f"<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+            f"<title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>"
+            f"<p class='soft'>{html.escape(lead)}</p>{body}</html>").encode()
+
+
+def write_report(folder: Path, title: str, lead: str, targets: Tensor, samples: dict[str, Tensor], scores: list[Score],
+                 histories: dict, facts: dict) -> Path:
+    """Write samples.png, losses.png, metrics.json and report.html into folder; returns the page's path."""
+    columns = min(10, min(len(s) for s in samples.values()))
+    compared = plots.to_png(plots.rows({"training images": targets} | samples, columns), 150)
+    curves = plots.to_png(plots.losses(histories), 110)
+    write_atomic(folder / "samples.png", compared)
+    write_atomic(folder / "losses.png", curves)
+    write_metrics(folder / "metrics.json", scores, facts)
+    sections = [("Same noise, different models", picture(compared, "One row a model; each column starts from the same noise.")
+                 + "<p>Each column starts from the same noise. Does a row redraw the training images, or do new people appear?</p>"),
+                ("Numbers", table(scores) + f"<p class='soft'>{EXPLAIN} Backbone {facts['backbone']}, "
+                 f"{facts['resolution']}×{facts['resolution']} pixels, {facts['num_images']} samples, seed {facts['seed']}.</p>")]
+    sections += [(name, picture(plots.to_png(plots.grid(images[:40], 10), 120), f"Grid of {name} samples"))
+                 for name, images in samples.items()]
+    sections += [("Loss terms", picture(curves, "Every loss term against the training step, log scale.")),
+                 ("Settings", f"<pre>{html.escape(json.dumps(facts, indent=1, default=str))}</pre>")]
+    write_atomic(folder / "report.html", page(title, lead, sections))
+    return folder / "report.html"

@@ -1,0 +1,74 @@
+"""Draw images with a trained model: diffusers' schedulers behind one generator (chapter 02)."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .env import UserError
+
+SCHEDULERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler, "dpmsolver": DPMSolverMultistepScheduler}
+
+
+class Link(NamedTuple):
+    """One link of the sampling chain."""
+    t: int        # the step just undone
+    x_t: Tensor   # (N,C,H,W) what is left
+    x_0: Tensor   # (N,C,H,W) the clean image the model guessed there, clipped to [-1,1]
+
+
+def start_noise(n: int, resolution: int = 64, seed: int = 0, channels: int = 3) -> Tensor:
+    """x_T ~ N(0,1), (n,C,R,R), always drawn on the CPU and image by image: n=8 gives the first 8 of n=64."""
+    return torch.stack([torch.randn(channels, resolution, resolution, generator=torch.Generator().manual_seed(seed * 1_000_003 + i))
+                        for i in range(n)])
+
+
+def sampler(scheduler, kind: str, num_inference_steps: int):
+    """A fresh diffusers scheduler of another kind over the same noise schedule, steps spread so that T comes first."""
+    if kind not in SCHEDULERS:
+        raise UserError(f"unknown scheduler {kind!r}: use one of {', '.join(SCHEDULERS)}")
+    if not 1 <= num_inference_steps <= scheduler.config.num_train_timesteps:
+        raise UserError(f"--num_inference_steps is {num_inference_steps}: use 1 to {scheduler.config.num_train_timesteps}")
+    new = SCHEDULERS[kind].from_config(scheduler.config, timestep_spacing="trailing")
+    new.set_timesteps(num_inference_steps)
+    return new
+
+
+@torch.no_grad()
+def chain(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int = 20, kind: str = "ddim",
+          seed: int = 0) -> Iterator[Link]:
+    """Walk from x_T to x_0 and yield every link. noise: (N,C,H,W); seed matters to ``ddpm`` alone, which adds noise."""
+    device = next(unet.parameters()).device
+    steps = sampler(scheduler, kind, num_inference_steps)
+    generator = torch.Generator(device).manual_seed(seed)
+    x_t = noise.to(device) * steps.init_noise_sigma
+    extra = {} if kind == "ddim" else {"generator": generator}
+    learned = kind == "ddpm" and "learned" in steps.config.variance_type
+    a_bar = scheduler.alphas_cumprod.to(device)
+    for t in steps.timesteps:
+        output = unet(steps.scale_model_input(x_t, t), t).sample
+        eps = output[:, :x_t.shape[1]]
+        x_0 = ((x_t - (1 - a_bar[t]).sqrt() * eps) / a_bar[t].sqrt()).clamp(-1, 1)
+        x_t = steps.step(output if learned else eps, t, x_t, **extra).prev_sample
+        yield Link(int(t), x_t, x_0)
+
+
+def sample(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int = 20, kind: str = "ddim", seed: int = 0,
+           batch_size: int = 32, progress: str | None = None) -> Tensor:
+    """Images (N,C,H,W) in [-1,1], on the CPU, from start noise (N,C,H,W).
+
+    The same noise through two models shows what adaptation changed. ``progress`` names a progress bar.
+    """
+    unet.eval()
+    done = []
+    parts = noise.split(batch_size)
+    with tqdm(total=len(parts) * num_inference_steps, desc=progress, disable=progress is None, leave=False) as bar:
+        for i, part in enumerate(parts):
+            for link in chain(unet, scheduler, part, num_inference_steps, kind, seed + i):
+                bar.update()
+                x_t = link.x_t
+            done.append(x_t.clamp(-1, 1).cpu())
+    return torch.cat(done)

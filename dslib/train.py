@@ -1,0 +1,306 @@
+"""The one training loop: pre-training, naive fine-tuning and DomainStudio (chapters 02, 03 and 06)."""
+
+import copy
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import DDPMPipeline, UNet2DModel
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from . import data, ddpm, losses
+from .env import UserError
+
+METHODS = ("scratch", "finetune", "domainstudio")
+
+
+@dataclass
+class TrainConfig:
+    """Every knob of a run, under diffusers' flag names. ``check()`` says what is wrong with a setting."""
+    method: str = "domainstudio"          # scratch | finetune | domainstudio
+    max_train_steps: int = 300
+    train_batch_size: int = 10            # capped at the number of images
+    learning_rate: float = 1e-4
+    lr_warmup_steps: int = 0
+    lr_decay_steps: int = 0               # linear fall to zero over the last so many steps
+    lambda_img: float = 0.5               # λ2, pairwise similarity of x̃_0
+    lambda_hf: float = 0.5                # λ3, pairwise similarity of hf(x̃_0)
+    lambda_hfmse: float = 0.5             # λ4, high-frequency reconstruction
+    lambda_vlb: float = 0.001             # λ1, only for a model that predicts its variance
+    pairwise_variant: str = "paper"       # paper | authors (KL(sou‖ada), mean, three images: ledger rows 1-3)
+    hfmse_weighting: str = "alphas_cumprod"  # alphas_cumprod | none (as published: ledger row 9)
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    ema_max_decay: float = 0.99           # with warm-up 1 − (1+step)^(−ema_power)
+    ema_power: float = 0.75
+    random_flip: bool = False
+    snr_gamma: float | None = None        # min-SNR-γ, pre-training only
+    mixed_precision: str = "no"           # no | fp16 | bf16
+    seed: int = 0
+    output_dir: str | None = None         # where checkpoints go
+    checkpointing_steps: int = 0          # 0: none but on Ctrl-C
+    checkpoints_total_limit: int = 2
+    resume_from_checkpoint: str | None = None  # a folder, or "latest"
+
+    def check(self) -> "TrainConfig":
+        """Return self, or raise UserError naming the first impossible setting and its mend."""
+        choices = {"method": METHODS, "pairwise_variant": ("paper", "authors"),
+                   "hfmse_weighting": ("alphas_cumprod", "none"), "mixed_precision": ("no", "fp16", "bf16")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UserError(f"--{name} is {getattr(self, name)!r}: use one of {', '.join(allowed)}")
+        for name in ("max_train_steps", "train_batch_size", "learning_rate"):
+            if not getattr(self, name) > 0 or math.isinf(getattr(self, name)):
+                raise UserError(f"--{name} is {getattr(self, name)}: it must be a positive number")
+        for name in ("lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "lr_warmup_steps", "lr_decay_steps"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"--{name} is {getattr(self, name)}: it must be zero or a positive number")
+        if self.resume_from_checkpoint == "latest" and not self.output_dir:
+            raise UserError("--resume_from_checkpoint latest needs --output_dir, the folder that holds the checkpoints")
+        return self
+
+
+@dataclass
+class Step:
+    """What one optimiser step reports. Tensors are detached and 0-dim: ``float()`` them when you need a number."""
+    step: int                    # 1, 2, … max_train_steps
+    loss: Tensor                 # the weighted total that was minimised
+    terms: dict[str, Tensor]     # each unweighted term by name
+    lr: float
+    seconds: float               # wall-clock time of this step
+    model: UNet2DModel           # being trained: its weights go on changing
+    ema: EMAModel = field(repr=False)
+    optimizer: torch.optim.Optimizer = field(repr=False)
+
+    def averaged(self) -> UNet2DModel:
+        """A copy of the model that holds the averaged weights: the one to sample from."""
+        unet = copy.deepcopy(self.model)
+        self.ema.copy_to(unet.parameters())
+        return unet.eval()
+
+
+def lr_factor(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, flat, then a linear fall to zero over the last ``lr_decay_steps``. In [0, 1]."""
+    warm = min(1.0, (step + 1) / config.lr_warmup_steps) if config.lr_warmup_steps else 1.0
+    left = config.max_train_steps - step
+    return warm * (min(1.0, left / config.lr_decay_steps) if config.lr_decay_steps else 1.0)
+
+
+def batch_indices(step: int, n: int, batch: int, seed: int) -> Tensor:
+    """Which images make batch number ``step``: epochs of fresh permutations, laid end to end. (batch,) integers."""
+    first = step * batch
+    epochs = range(first // n, (first + batch - 1) // n + 1)
+    stream = torch.cat([torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + e)) for e in epochs])
+    return stream[first % n:first % n + batch]
+
+
+def flip(x_0: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror each image left to right with probability one half."""
+    coin = torch.rand(len(x_0), 1, 1, 1, generator=generator, device=x_0.device) < 0.5
+    return torch.where(coin, x_0.flip(-1), x_0)
+
+
+def snr_weight(alphas_cumprod: Tensor, t: Tensor, gamma: float) -> Tensor:
+    """Min-SNR-γ (Hang et al. 2023) for ε-prediction: min(SNR, γ)/SNR, one weight an image (N,)."""
+    a = alphas_cumprod[t]
+    snr = a / (1 - a)
+    return snr.clamp(max=gamma) / snr
+
+
+def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, schedule: Tensor) -> Iterator[Step]:
+    """Run the optimiser and yield a :class:`Step` after every update.
+
+    images: (n,3,R,R), float in [-1,1] or uint8, kept on the CPU; objective(model, x_0, t, eps) returns
+    (loss, terms); schedule: alphas_cumprod (T,). The random numbers of a step depend on (seed, step) alone, so
+    a resumed run goes on exactly as the uninterrupted one would have.
+    """
+    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    device = accelerator.device
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.adam_weight_decay,
+                                  betas=(config.adam_beta1, config.adam_beta2))
+    net, optimizer = accelerator.prepare(model, optimizer)
+    ema = EMAModel(model.parameters(), decay=config.ema_max_decay, use_ema_warmup=True, power=config.ema_power)
+    first = restore(config, model, ema, optimizer) if config.resume_from_checkpoint else 0
+    schedule = schedule.to(device)
+    for step in range(first, config.max_train_steps):
+        began = time.perf_counter()
+        generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
+        batch = images[batch_indices(step, len(images), config.train_batch_size, config.seed)]
+        batch = batch[accelerator.process_index::accelerator.num_processes]
+        x_0 = data.to_float(batch).to(device)
+        if config.random_flip:
+            x_0 = flip(x_0, generator)
+        t = ddpm.sample_timesteps(len(x_0), len(schedule), generator, device)
+        eps = torch.randn(x_0.shape, generator=generator, device=device)
+        loss, terms = objective(net, x_0, t, eps)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * lr_factor(step, config)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.step(model.parameters())
+        record = Step(step + 1, loss.detach(), {k: v.detach() for k, v in terms.items()},
+                      optimizer.param_groups[0]["lr"], time.perf_counter() - began, accelerator.unwrap_model(net, False), ema, optimizer)
+        if config.checkpointing_steps and (step + 1) % config.checkpointing_steps == 0:
+            save_checkpoint(config, record)
+        yield record
+
+
+def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> Iterator[Step]:
+    """Fine-tune a copy of the source on few images and yield a :class:`Step` after every update.
+
+    source: a pipeline with an ε-predicting U-Net; it is left untouched. images: (n,3,R,R) in [-1,1], n ≥ 2 for
+    ``method="domainstudio"``, R the source's. ``scratch`` starts from random weights of the same architecture,
+    ``finetune`` minimises L_simple alone. Raises UserError before the first step if anything does not fit.
+    """
+    config = fitted(source, images, config.check())
+    schedule, betas = source.scheduler.alphas_cumprod.clone(), source.scheduler.betas.clone()
+    model = copy.deepcopy(source.unet)
+    if config.method == "scratch":
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            model = UNet2DModel.from_config(source.unet.config)
+    model.requires_grad_(True)
+    frozen = copy.deepcopy(source.unet).requires_grad_(False).eval() if config.method == "domainstudio" else None
+
+    def objective(net, x_0, t, eps):
+        if frozen is not None:
+            frozen.to(x_0.device)
+        return domainstudio_loss(net, frozen, x_0, t, eps, schedule.to(x_0.device), betas.to(x_0.device), config)
+
+    return fit(model, images, config, objective, schedule)
+
+
+def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainConfig:
+    """Check images and settings against the source; cap the batch at the number of images."""
+    want, channels = source.unet.config.sample_size, source.unet.config.in_channels
+    if tuple(images.shape[1:]) != (channels, want, want):
+        got = "×".join(map(str, images.shape[1:]))
+        raise UserError(f"the images are {got} but the source draws {channels}×{want}×{want}: load them with resolution={want}")
+    if source.scheduler.config.prediction_type != "epsilon":
+        raise UserError(f"the source predicts {source.scheduler.config.prediction_type!r}: only ε-prediction is supported")
+    batch = min(config.train_batch_size, len(images))
+    least = 1 if config.method != "domainstudio" else 3 if config.pairwise_variant == "authors" else 2
+    if batch < least:
+        raise UserError(f"{len(images)} image(s) and --train_batch_size {config.train_batch_size}: the pairwise losses of "
+                        f"domainstudio compare at least {least} images a batch; add images or use --method finetune")
+    if batch < config.train_batch_size:
+        print(f"train_batch_size {config.train_batch_size} is more than the {len(images)} images: using {batch}, "
+              "so that no image meets itself in a batch", file=sys.stderr)
+    return replace(config, train_batch_size=batch)
+
+
+def domainstudio_loss(net, frozen, x_0, t, eps, schedule, betas, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """L_simple + λ1·L_vlb + λ2·L_img + λ3·L_hf + λ4·L_hfmse (DomainStudio §1), and each term unweighted.
+
+    The same x_t, t and ε go to both models; ``frozen=None`` leaves out the last three: naive fine-tuning.
+    """
+    x_t = ddpm.q_sample(x_0, t, eps, schedule)
+    eps_ada, v = split_variance(net(x_t, t).sample, x_0.shape[1])
+    terms = {"simple": (eps_ada - eps).square().mean()}
+    if v is not None:
+        terms["vlb"] = losses.vlb(eps_ada, v, x_0, x_t, t, betas)
+    if frozen is not None:
+        with torch.inference_mode():
+            eps_sou, _ = split_variance(frozen(x_t, t).sample, x_0.shape[1])
+        x0_ada = ddpm.predict_x0(x_t, t, eps_ada, schedule)
+        x0_sou = ddpm.predict_x0(x_t, t, eps_sou.clone(), schedule)
+        kept, options = slice(None), {}
+        if config.pairwise_variant == "authors":
+            kept, options = slice(3), {"direction": "sou||ada", "reduction": "mean"}
+        terms["img"] = losses.pairwise_kl(x0_ada[kept], x0_sou[kept], **options)
+        terms["hf"] = losses.hf_pairwise_kl(x0_ada[kept], x0_sou[kept], **options)
+        weight = schedule[t] if config.hfmse_weighting == "alphas_cumprod" else None
+        terms["hfmse"] = losses.hf_mse(x0_ada, x_0, weight)
+    return sum((1.0 if name == "simple" else getattr(config, f"lambda_{name}")) * value
+               for name, value in terms.items()), terms
+
+
+def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """A model's output → (ε, v): v is None unless it predicts 2C channels, the second half placing the variance."""
+    return (output, None) if output.shape[1] == channels else tuple(output.split(channels, dim=1))
+
+
+def pretrain(images: Tensor, config: TrainConfig, model: UNet2DModel, schedule: Tensor) -> Iterator[Step]:
+    """Train from random weights on many images: L_simple (Ho et al. 2020, eq. 14), min-SNR weighted if asked."""
+    schedule = schedule.clone()
+
+    def objective(net, x_0, t, eps):
+        x_t = ddpm.q_sample(x_0, t, eps, schedule)
+        error = (net(x_t, t).sample - eps).square().mean(dim=(1, 2, 3))
+        weight = snr_weight(schedule.to(t.device), t, config.snr_gamma) if config.snr_gamma else 1.0
+        return (weight * error).mean(), {"simple": error.mean()}
+
+    return fit(model, images, config, objective, schedule)
+
+
+def save_checkpoint(config: TrainConfig, record: Step) -> Path:
+    """Write ``checkpoint-<step>/`` whole or not at all: weights, averaged weights, Adam's moments, the settings."""
+    final = Path(config.output_dir) / f"checkpoint-{record.step}"
+    part = final.with_name(final.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    record.model.save_pretrained(part / "unet")
+    save_file(dict(enumerate_named("shadow", record.ema.shadow_params)), part / "ema.safetensors")
+    save_file(adam_state(record.optimizer), part / "optimizer.safetensors")
+    state = {"step": record.step, "ema_step": record.ema.optimization_step, "config": asdict(config)}
+    (part / "state.json").write_text(json.dumps(state, indent=1))
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(part, final)
+    for old in checkpoints(config.output_dir)[:-config.checkpoints_total_limit]:
+        shutil.rmtree(old)
+    return final
+
+
+def checkpoints(output_dir: str | Path) -> list[Path]:
+    """Complete checkpoints in a folder, oldest first."""
+    found = Path(output_dir).glob("checkpoint-*/state.json")
+    return sorted((p.parent for p in found if not p.parent.name.endswith(".part")),
+                  key=lambda p: int(p.name.split("-")[1]))
+
+
+def enumerate_named(name: str, tensors) -> Iterator[tuple[str, Tensor]]:
+    return ((f"{name}.{i}", tensor.detach().cpu().contiguous()) for i, tensor in enumerate(tensors))
+
+
+def adam_state(optimizer) -> dict[str, Tensor]:
+    """Adam's moments as flat tensors, so that they fit a safetensors file."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{key}": value.detach().cpu().contiguous() for i, slots in state.items() for key, value in slots.items()}
+
+
+def restore(config: TrainConfig, model: UNet2DModel, ema: EMAModel, optimizer) -> int:
+    """Load a checkpoint (a folder, or ``"latest"`` in output_dir) in place; returns the number of steps done."""
+    if config.resume_from_checkpoint == "latest":
+        found = checkpoints(config.output_dir)
+        if not found:
+            return 0
+        folder = found[-1]
+    else:
+        folder = Path(config.resume_from_checkpoint)
+    state = json.loads((folder / "state.json").read_text())
+    model.load_state_dict(load_file(folder / "unet" / "diffusion_pytorch_model.safetensors"))
+    shadow = load_file(folder / "ema.safetensors")
+    ema.shadow_params = [shadow[f"shadow.{i}"].to(p) for i, p in enumerate(ema.shadow_params)]
+    ema.optimization_step = state["ema_step"]
+    moments = load_file(folder / "optimizer.safetensors")
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in moments.items():
+        index, name = key.split(".", 1)
+        slots.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    return state["step"]
