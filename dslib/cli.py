@@ -1,8 +1,9 @@
-"""The command line: ``dslib adapt``, ``sample``, ``evaluate``, ``domains``, ``pretrain``, ``env``."""
+"""The command line: ``dslib adapt``, ``sample``, ``evaluate``, ``domains``, ``pretrain``, ``table``, ``env``."""
 
 import argparse
 import csv
 import errno
+import io
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ EXAMPLES = {
     "evaluate": "dslib evaluate runs/sketches-domainstudio --target sketches",
     "domains": "dslib domains --output domains.png",
     "pretrain": "dslib pretrain --output_dir runs/source --mixed_precision bf16",
+    "table": "dslib table runs/results/*/metrics.json --output table.csv",
     "env": "dslib env",
 }
 
@@ -236,6 +238,22 @@ def cmd_domains(args) -> None:
     print(f"{args.output}: {', '.join(named)}")
 
 
+def cmd_table(args) -> None:
+    from . import report
+    missing = [path for path in args.metrics if not Path(path).is_file()]
+    if missing:
+        raise UserError(f"no file {missing[0]}: give the metrics.json files that dslib adapt wrote")
+    table = report.collate([Path(path) for path in args.metrics])
+    print(report.collated_text(table))
+    if args.output:
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, table[0])
+        writer.writeheader()
+        writer.writerows(table)
+        report.write_atomic(Path(args.output), text.getvalue().encode())
+
+
 def cmd_pretrain(args) -> None:
     import torch
 
@@ -324,6 +342,10 @@ def build_parser() -> argparse.ArgumentParser:
                max_train_steps=7000, train_batch_size=32, learning_rate=1e-3, lr_warmup_steps=200, lr_decay_steps=2500,
                adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, checkpointing_steps=250,
                output_dir="runs/source")
+
+    table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")
+    table.add_argument("metrics", nargs="+", help="metrics.json files")
+    table.add_argument("--output", help="also write the table to this CSV file")
 
     command("env", cmd_env, "Show versions, device and what is missing.")
     return parser

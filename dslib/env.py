@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 
 class UserError(ValueError):
@@ -53,3 +54,39 @@ def device_name() -> str:
     if torch.cuda.is_available():
         return f"cuda ({torch.cuda.get_device_name(0)})"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+TIERS = ("smoke", "cpu", "colab", "full")
+
+
+class Runtime(NamedTuple):
+    """What a chapter runs on."""
+    tier: str       # smoke (CI) | cpu (the committed outputs) | colab (one GPU) | full
+    device: str
+    seed: int
+
+    def pick(self, **by_tier):
+        """The setting of this tier: ``rt.pick(smoke=4, cpu=300)``; a tier that is not named takes the one below it."""
+        for tier in reversed(TIERS[:TIERS.index(self.tier) + 1]):
+            if tier in by_tier:
+                return by_tier[tier]
+        return next(iter(by_tier.values()))
+
+
+def start(seed: int = 0) -> Runtime:
+    """Begin a chapter: seed everything, choose the tier (``$DSLIB_TIER``; else colab on a GPU, cpu without), say so."""
+    import random
+
+    import numpy as np
+    import torch
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    device = device_name()
+    tier = os.environ.get("DSLIB_TIER") or ("colab" if device.startswith("cuda") else "cpu")
+    if tier not in TIERS:
+        raise UserError(f"DSLIB_TIER is {tier!r}: use one of {', '.join(TIERS)}")
+    print(f"dslib {__import__('dslib').__version__} · torch {torch.__version__} · {device} · tier {tier} · seed {seed}")
+    if tier == "cpu" and os.environ.get("COLAB_RELEASE_TAG"):
+        print("A GPU makes this several times faster: Runtime ▸ Change runtime type ▸ GPU. The CPU works too.")
+    return Runtime(tier, device, seed)

@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import os
+import statistics
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,3 +133,35 @@ def write_report(folder: Path, title: str, lead: str, targets: Tensor, samples: 
                  ("Settings", f"<pre>{html.escape(json.dumps(facts, indent=1, default=str))}</pre>")]
     write_atomic(folder / "report.html", page(title, lead, sections))
     return folder / "report.html"
+
+
+def collate(paths: list[Path]) -> list[dict]:
+    """Many runs' metrics.json → one tidy row a (target, images): mean and standard deviation over the seeds."""
+    groups: dict[tuple, list[dict]] = {}
+    for path in paths:
+        run = json.loads(Path(path).read_text("utf-8"))
+        for row in run["scores"]:
+            key = (run["target"], row["name"], run["backbone"], run["resolution"], run["num_images"])
+            groups.setdefault(key, []).append(row)
+    table = []
+    for (target, name, backbone, resolution, n), found in groups.items():
+        entry = {"target": target, "images": name, "seeds": len(found)}
+        for column in ("intra_lpips", "nearest_lpips", "fd", "domain_hit"):
+            values = [row[column] for row in found if row[column] is not None]
+            entry[column] = round(statistics.mean(values), 4) if values else None
+            entry[f"{column}_std"] = round(statistics.stdev(values), 4) if len(values) > 1 else None
+        table.append(entry | {"backbone": backbone, "resolution": resolution, "num_images": n})
+    return table
+
+
+def collated_text(table: list[dict]) -> str:
+    """The collated table as Markdown: mean ± standard deviation over seeds."""
+    columns = {"intra_lpips": "Intra-LPIPS", "nearest_lpips": "nearest-LPIPS", "fd": "FD", "domain_hit": "domain hit"}
+    lines = ["| domain | images | seeds | " + " | ".join(columns.values()) + " |", "|" + "---|" * (3 + len(columns))]
+    for row in table:
+        cells = []
+        for column in columns:
+            value, spread, digits = row[column], row[f"{column}_std"], 2 if column == "domain_hit" else 3
+            cells.append("–" if value is None else f"{value:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}"))
+        lines.append(f"| {row['target']} | {row['images']} | {row['seeds']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,56 @@
+# Two commands matter: `make demo` shows what the method does, `make test` checks everything.
+# Both set themselves up on a machine that has only python3, make and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := runs/demo
+
+.PHONY: demo test install lint notebooks lab bench results clean help
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(READY)  ## ten sunglasses faces in, new ones out, beside naive fine-tuning; about 5 minutes on two cores
+	$(BIN)/dslib adapt --target sunglasses --compare_finetune --overwrite --output_dir $(DEMO)
+	@echo && echo "Open $(CURDIR)/$(DEMO)/report.html"
+
+test: $(READY) lint  ## unit tests, then every notebook in the smoke tier
+	TQDM_DISABLE=1 DSLIB_TIER=smoke $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
+	  --durations=10 tests notebooks
+
+install: $(READY)  ## only make .venv
+
+# torch and torchvision come from the same place in one go: a mixed pair does not load.
+# constraints.txt holds the tested versions; where they do not fit (another Python), the newest are taken.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt torch torchvision -e '.[dev]' || \
+	  { echo "the tested versions do not fit this Python: taking the newest"; $(BIN)/python -m pip install -q torch torchvision -e '.[dev]'; }
+	touch $(READY)
+
+lint: $(READY)  ## ruff
+	$(BIN)/ruff check dslib tests notebooks/src .ci
+
+notebooks: $(READY)  ## build notebooks/*.ipynb from notebooks/src/*.py and run them in the cpu tier; NB=00_tour for one
+	$(BIN)/python .ci/build_notebooks.py $(NB)
+
+lab: $(READY)  ## JupyterLab in the notebooks folder
+	$(BIN)/jupyter lab notebooks
+
+bench: $(READY)  ## cost of a step: naive against DomainStudio, measured in one run
+	$(BIN)/python -m dslib.bench
+
+# 3 seeds of sunglasses and of every other domain, 200 samples each; a finished run is not repeated.
+SEEDS ?= 0 1 2
+TARGETS ?= sunglasses sketches portraits adventurers robots
+results: $(READY)  ## the table of all five domains (hours on two cores): data/results/table.csv
+	for target in $(TARGETS); do for seed in $(SEEDS); do \
+	  out=runs/results/$$target-$$seed; \
+	  [ -f $$out/report.html ] || $(BIN)/dslib adapt --target $$target --seed $$seed --compare_finetune --num_images 200 \
+	    --overwrite --output_dir $$out || exit 1; \
+	done; done
+	$(BIN)/dslib table runs/results/*/metrics.json --output data/results/table.csv
+
+clean:  ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
