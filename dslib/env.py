@@ -48,12 +48,16 @@ def versions() -> dict[str, str]:
                     "source model": str(source.parent) if source.exists() else "missing: dslib pretrain --output_dir data/source"}
 
 
+def device():
+    """The torch device that accelerate chooses: CUDA, Apple's MPS or the CPU."""
+    from accelerate import PartialState
+    return PartialState().device
+
+
 def device_name() -> str:
-    """The device accelerate will choose: CUDA, Apple's MPS or the CPU."""
+    """The device in words."""
     import torch
-    if torch.cuda.is_available():
-        return f"cuda ({torch.cuda.get_device_name(0)})"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    return f"cuda ({torch.cuda.get_device_name(0)})" if device().type == "cuda" else device().type
 
 
 TIERS = ("smoke", "cpu", "colab", "full")
@@ -82,11 +86,11 @@ def start(seed: int = 0) -> Runtime:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    device = device_name()
-    tier = os.environ.get("DSLIB_TIER") or ("colab" if device.startswith("cuda") else "cpu")
+    name = device_name()
+    tier = os.environ.get("DSLIB_TIER") or ("colab" if name.startswith("cuda") else "cpu")
     if tier not in TIERS:
         raise UserError(f"DSLIB_TIER is {tier!r}: use one of {', '.join(TIERS)}")
-    print(f"dslib {__import__('dslib').__version__} · torch {torch.__version__} · {device} · tier {tier} · seed {seed}")
+    print(f"dslib {__import__('dslib').__version__} · torch {torch.__version__} · {name} · tier {tier} · seed {seed}")
     if tier == "cpu" and os.environ.get("COLAB_RELEASE_TAG"):
         print("A GPU makes this several times faster: Runtime ▸ Change runtime type ▸ GPU. The CPU works too.")
-    return Runtime(tier, device, seed)
+    return Runtime(tier, name, seed)

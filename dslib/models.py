@@ -10,7 +10,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors import SafetensorError
 
-from .env import UserError, data_dir
+from .env import UserError, data_dir, device
 
 CHANNELS = (16, 32, 64, 128)
 
@@ -34,7 +34,7 @@ def new_scheduler() -> DDPMScheduler:
 
 
 def load_source(source: str | Path | None = None) -> DDPMPipeline:
-    """An ordinary diffusers pipeline in float32: the shipped one (None), a folder, or a hub id ``owner/name``.
+    """An ordinary diffusers pipeline in float32, on the device at hand: the shipped one (None), a folder, or a hub id ``owner/name``.
 
     Safetensors only: a pickled checkpoint can run code when it is opened. Raises UserError with the mend.
     """
@@ -61,7 +61,7 @@ def load_source(source: str | Path | None = None) -> DDPMPipeline:
         raise UserError(f"{source} could not be opened as a DDPMPipeline: {first_line(error)}") from None
     if not isinstance(pipe.unet, UNet2DModel):
         raise UserError(f"{source} holds a {type(pipe.unet).__name__}: an unconditional UNet2DModel is needed")
-    return pipe
+    return pipe.to(device())
 
 
 def check_folder(folder: Path) -> None:

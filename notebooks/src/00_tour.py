@@ -1,0 +1,298 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 0. Ten images in, new people out: a tour
+#
+# **Claim.** By the end you will have shown that, given ten cartoon faces with sunglasses, *naive fine-tuning* of a
+# diffusion model drifts towards redrawing those ten, while **DomainStudio** keeps inventing people and still puts
+# sunglasses on them. The evidence is Intra-LPIPS, a measure of diversity, held against what *real, held-out* images
+# of the domain score. The controls are the source model, which is diverse but wears no sunglasses, and the ten images
+# themselves, copied.
+#
+# | | |
+# |---|---|
+# | Read / run | 15 min / 4 min on two CPU cores (tier `cpu`), 30 s in the smoke tier |
+# | Device | a laptop CPU is enough |
+# | Needs | PyTorch; you have heard that diffusion models remove noise |
+# | Paper | DomainStudio, [arXiv 2306.14153](https://arxiv.org/abs/2306.14153), §1 of the method |
+# | `dslib` files | `data.py`, `train.py`, `sample.py`, `report.py` |
+# | You will keep | a pipeline folder that plain diffusers opens |
+#
+# **You will**
+# - see the data: one source domain, five target domains, ten training images each;
+# - train the naive way and the DomainStudio way from the same start, and draw from both with the same noise;
+# - score both beside real images, and read the table without fooling yourself;
+# - write the simplest memorisation check there is.
+
+# %% tags=["setup", "nbval-ignore-output"]
+# Setup: the same cell in every chapter.
+try:
+    from dslib import env
+except ImportError as error:
+    raise SystemExit("This kernel has no dslib. In the course folder run 'make install' and choose the kernel in .venv; "
+                     "in Colab run '%pip install -q -e .' in a copy of the course first.") from error
+rt = env.start(seed=0)
+
+# %% tags=["parameters"]
+target = "sunglasses"      # also: sketches, portraits, adventurers, robots
+steps = rt.pick(smoke=2, cpu=300, colab=300)
+num_images = rt.pick(smoke=4, cpu=48, colab=200)
+inference_steps = rt.pick(smoke=2, cpu=20)
+
+# %% [markdown]
+# ## Where we are going
+#
+# This is the committed result of `make demo`: the same start noise, column by column, through three models.
+
+# %%
+from IPython.display import Image, display
+
+shown = env.data_dir() / "results" / "demo" / "samples.png"
+display(Image(filename=shown, alt="Rows: the ten training images, source, naive fine-tuning, DomainStudio; a column is one noise."))
+
+# %% [markdown]
+# Read it by columns. The **source** model never saw the ten images. **finetune** minimises the usual denoising loss on
+# the ten and nothing else: look for the same hair and the same colours coming back. **domainstudio** starts from the
+# same weights and sees the same ten, but is also asked to keep its pictures *as different from each other* as the
+# source's are. In its row you should recognise the source's person, now wearing sunglasses.
+#
+# ## The ten images
+#
+# The course uses cartoon faces, drawn by a program: nobody's likeness, free licences, and as many *held-out* images of
+# each domain as we like, so that "diverse" and "in the domain" can be checked against the truth.
+
+# %%
+from dslib import data, models, plots
+
+ten = data.load_domain(target, "ten")
+ten.images.shape, ten.images.min().item(), ten.images.max().item()
+
+# %%
+held_out = data.load_domain(target, "test", 10)
+faces = data.load_domain(data.SOURCE, "test", 10)
+plots.show(plots.rows({"source domain": faces.images, f"{target}: the ten": ten.images, "held out": held_out.images}),
+           alt="Three rows of ten faces: the source domain, the ten training images, ten held-out images of the target domain.")
+
+# %% [markdown]
+# Every image carries the labels that drew it, so diversity can be *counted*, not only estimated:
+
+# %%
+{factor: ten.labels[0][factor] for factor in ("top", "skinColor", "mouth", "accessories")}
+
+# %% [markdown]
+# ## The source model
+#
+# An ordinary diffusers pipeline, trained on 24 000 of the source domain's faces (chapter 02 trains one). It turns noise
+# into faces in a handful of denoising steps.
+
+# %%
+from dslib import sample
+
+source = models.load_source()
+noise = sample.start_noise(num_images, seed=0)
+source_samples = sample.sample(source.unet, source.scheduler, noise, inference_steps, progress="source")
+plots.show(plots.grid(source_samples[:20], 10, "source model"), alt="Twenty faces drawn by the source model.")
+
+# %% [markdown]
+# ## Train twice: the whole method in one cell
+#
+# `train.adapt` is a generator: every step yields its loss terms, so you can watch, plot or stop whenever you like.
+# Both runs start from the same weights, see the same ten images, and draw the same noise at every step.
+
+# %% tags=["nbval-ignore-output"]
+import time
+
+from tqdm.auto import tqdm
+
+from dslib import train
+
+adapted, history = {}, {}
+for method in ("finetune", "domainstudio"):
+    began, history[method] = time.time(), {}
+    config = train.TrainConfig(method=method, max_train_steps=steps, seed=rt.seed)
+    for record in tqdm(train.adapt(source, ten.images, config), total=steps, desc=method):
+        for name, value in record.terms.items():
+            history[method].setdefault(name, []).append(float(value))
+    adapted[method] = record.averaged()
+    print(f"{method}: {steps} steps in {time.time() - began:.0f} s")
+
+# %%
+plots.show(plots.losses(history), alt="Loss terms against the step; finetune has one term, domainstudio four.")
+
+# %% [markdown]
+# Naive fine-tuning has one curve. DomainStudio has four, and chapter 06 derives each:
+#
+# | curve | says | weight |
+# |---|---|---|
+# | `simple` | denoise the ten images | 1 |
+# | `img` | keep the pattern of who resembles whom, in the predicted clean images | `lambda_img` |
+# | `hf` | the same for edges and texture (Haar wavelets, chapter 05) | `lambda_hf` |
+# | `hfmse` | draw edges as sharp as the target's | `lambda_hfmse` |
+#
+# ## Same noise, three models
+#
+# The signature figure of the course. Each column starts from the same noise.
+
+# %%
+samples = {"source": source_samples}
+for method, unet in adapted.items():
+    samples[method] = sample.sample(unet, source.scheduler, noise, inference_steps, progress=method)
+plots.show(plots.rows({"the ten": ten.images} | samples),
+           alt="Four rows: the ten training images, then source, finetune and domainstudio samples from the same noise.")
+
+# %% [markdown]
+# Do not trust your eye alone; it likes the picture it hoped for. So we score.
+#
+# ## Measure, with controls
+#
+# - **Intra-LPIPS**: assign each sample to the training image nearest to it, then average the perceptual distance inside
+#   each group. Low: the samples repeat themselves.
+# - **nearest-LPIPS**: distance to the nearest training image. Near zero: copies.
+# - **FD**: Fréchet distance of pooled features to other real images of the domain. Low: the same statistics.
+# - **domain hit**: how often a linear probe says "target domain" rather than "source".
+#
+# The first row is the goal and the last two rows are controls: the ten images copied, and plain noise.
+
+# %%
+from dslib import report
+
+copies = ten.images[[i % len(ten.images) for i in range(num_images)]]
+controls = {"the ten, copied": copies, "noise": noise.clamp(-1, 1)}
+scores = report.score_all(samples | controls, ten.images, target)
+print(report.text_table(scores))
+
+# %% [markdown]
+# How to read the table:
+#
+# - Nothing here is "higher is better". *Noise* is far from every training image and in no domain at all; the *copies* are
+#   in the domain and new to nobody. A good method lands near the **first row in every column at once**.
+# - Compare `finetune` with the first row: if its Intra-LPIPS and nearest-LPIPS are below those of real images, it is
+#   repeating the ten. Train it longer and both fall further (chapter 03).
+# - `domainstudio` should lie nearer to the first row in diversity. Look at the domain hit too: keeping the source's
+#   diversity by not adapting at all would be cheating.
+# - One seed, few samples: the committed table of all five domains is in the README, and it includes a domain
+#   where the method struggles.
+
+# %%
+by_name = {s.name: s for s in scores}
+real = by_name["real, held out"]
+for method in adapted:
+    gap = abs(by_name[method].intra_lpips - real.intra_lpips)
+    print(f"{method:<13} Intra-LPIPS is {gap:.3f} from real images, domain hit {by_name[method].domain_hit:.0%}")
+
+# %% [markdown]
+# ## Exercise: the simplest memorisation check
+#
+# *Difficulty ●○○ · importance ●●● · 10 minutes*
+#
+# Write `nearest(samples, images)`: for each sample the **index** of the training image with the smallest mean squared
+# pixel difference. Shapes: samples (N,3,R,R), images (K,3,R,R), result (N,) integers. The self-check below never
+# stops the notebook; it tells you what it found.
+
+# %%
+def nearest(samples, images):
+    """Your code here: (N,3,R,R), (K,3,R,R) → (N,) indices."""
+    return None
+
+# %%
+from dslib import checks
+
+checks.check_nearest(nearest)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `torch.cdist` takes two matrices, one row a picture. `flatten(1)` makes such a matrix. The distance and its square have
+# the same argmin.
+# </details>
+# <details><summary>Solution</summary>
+#
+# Run `checks.solution("nearest")` in a new cell.
+# </details>
+#
+# With it, every sample can be shown beside the image it may have been copied from:
+
+# %%
+found = checks.nearest(samples["finetune"], ten.images)
+pairs = {"finetune": samples["finetune"], "nearest of the ten": ten.images[found]}
+found = checks.nearest(samples["domainstudio"], ten.images)
+pairs |= {"domainstudio": samples["domainstudio"], "nearest of the ten ": ten.images[found]}
+plots.show(plots.rows(pairs), alt="Samples of finetune and of domainstudio, each above the training image nearest to it.")
+
+# %% [markdown]
+# Where a sample and the image below it agree in hair, mouth *and* background, it is a copy. Where they only share
+# a colour, it is not.
+#
+# ## Keep it
+#
+# The result is an ordinary diffusers folder. No `dslib` is needed to use it:
+
+# %%
+import tempfile
+from pathlib import Path
+
+from diffusers import DDPMPipeline
+
+with tempfile.TemporaryDirectory() as folder:
+    models.save_pipeline(adapted["domainstudio"], source.scheduler, Path(folder))
+    pipe = DDPMPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    drawn = pipe(batch_size=2, num_inference_steps=inference_steps).images
+drawn[0].size, drawn[0].mode
+
+# %% [markdown]
+# ## Play
+#
+# Change `target` in the parameters cell and run everything again, or use the command line, which calls the same loop:
+#
+# ```
+# dslib adapt --target sketches --compare_finetune
+# dslib adapt --train_data_dir my_ten_images --output_dir runs/mine
+# dslib sample runs/mine --num_images 16 --scheduler dpmsolver
+# ```
+#
+# ## What can go wrong
+#
+# | symptom | cause | mend |
+# |---|---|---|
+# | DomainStudio's samples are the source's, no sunglasses | the pairwise losses outweigh learning | lower `lambda_img` and `lambda_hf`, or train longer |
+# | samples repeat each other | that is naive fine-tuning after many steps | fewer steps, or DomainStudio |
+# | grainy samples | `hfmse_weighting="none"` (as published): steps near T dominate | the default, ᾱ_t-weighting (chapter 06) |
+# | `UserError: a pairwise loss compares images with each other` | a batch of one | at least two images a batch |
+#
+# ## Paper, authors' code, ours
+#
+# | point | paper | authors' code | here |
+# |---|---|---|---|
+# | weight of L_hfmse over t | none | none | ᾱ_t by default, `--hfmse_weighting none` for theirs (ledger row 9) |
+# | images compared | the batch | a random three of it | the batch; `--pairwise_variant authors` for theirs (rows 1–3) |
+# | timesteps of a batch | independent | independent | stratified over [0, T): same expectation, less variance |
+#
+# ## Check yourself
+#
+# 1. Why is the source model's Intra-LPIPS not the goal, although it is high?
+#    <details><summary>Answer</summary>It measures the diversity of another domain. The goal is what real images of the
+#    <em>target</em> domain score.</details>
+# 2. Which control would fool FD, and which column gives it away?
+#    <details><summary>Answer</summary>The copies: their statistics are nearly the domain's. nearest-LPIPS is zero.</details>
+# 3. Why does the same noise give the same person in source and DomainStudio?
+#    <details><summary>Answer</summary>DDIM is deterministic and the adapted model starts from the source's weights; the
+#    pairwise losses hold the relations between pictures in place while the details change.</details>
+# 4. Open: which of the two models would you rather show ten images of a person who did not agree? Why is that a trick
+#    question?
+#
+# ## In this notebook we have
+#
+# - seen the source domain, a target domain and its held-out truth;
+# - adapted one model twice, naively and with DomainStudio, from the same start;
+# - scored both beside real images and controls;
+# - checked for memorisation by hand.
+#
+# **Next:** chapter 01 takes the forward process apart: what noise does to a face, and why the predicted clean image is
+# the quantity to look at.
