@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers.utils import logging
 from safetensors import SafetensorError
 
 from .env import UserError, data_dir, device
@@ -51,7 +52,8 @@ def load_source(source: str | Path | None = None) -> DDPMPipeline:
     elif str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
         raise UserError(f"no folder {source}: give a pipeline folder or a hub id such as google/ddpm-celebahq-256")
     try:
-        pipe = DDPMPipeline.from_pretrained(str(source), use_safetensors=True, torch_dtype=torch.float32)
+        logging.disable_progress_bar()
+        pipe = DDPMPipeline.from_pretrained(str(source), use_safetensors=True)
     except OSError as error:
         if folder.is_dir():
             raise UserError(f"{folder} could not be opened as a DDPMPipeline: {first_line(error)}") from None
@@ -59,9 +61,11 @@ def load_source(source: str | Path | None = None) -> DDPMPipeline:
                         "the name and the network, or download it elsewhere and give the folder") from None
     except (ValueError, TypeError, SafetensorError) as error:
         raise UserError(f"{source} could not be opened as a DDPMPipeline: {first_line(error)}") from None
+    finally:
+        logging.enable_progress_bar()
     if not isinstance(pipe.unet, UNet2DModel):
         raise UserError(f"{source} holds a {type(pipe.unet).__name__}: an unconditional UNet2DModel is needed")
-    return pipe.to(device())
+    return pipe.to(device(), torch.float32)
 
 
 def check_folder(folder: Path) -> None:

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from conftest import make_images
 from diffusers import DDPMScheduler
 
-from conftest import make_images
 from dslib import ddpm, losses
 from dslib.env import UserError
 
@@ -259,12 +259,12 @@ def test_vlb_mean_and_variance_are_the_ones_diffusers_samples_with(v):
     t = 400
     arguments = one_pixel(t, eps=0.5, v=v, x_0=0.3, noise=0.5)        # eps is the true noise: the means agree
     output = torch.cat([arguments["eps"], arguments["v"]], dim=1)
-    variances = [SCHEDULER.step(output, t, arguments["x_t"], generator=torch.Generator().manual_seed(s)).prev_sample.item()
-                 for s in range(4)]
+    drawn = [SCHEDULER.step(output, t, arguments["x_t"], generator=torch.Generator().manual_seed(s)).prev_sample.item()
+             for s in range(4)]
     noises = [torch.randn(1, 1, 1, 1, generator=torch.Generator().manual_seed(s), dtype=torch.float64).item() for s in range(4)]
-    sigma = (variances[0] - variances[1]) / (noises[0] - noises[1])
+    sigma = (drawn[0] - drawn[1]) / (noises[0] - noises[1])
     mean_q, var_q = posterior_mean(0.3, arguments["x_t"].item(), t)
-    assert variances[2] - sigma * noises[2] == pytest.approx(mean_q.item(), abs=1e-4)
+    assert drawn[2] - sigma * noises[2] == pytest.approx(mean_q.item(), abs=1e-4)
     ratio = (var_q / sigma**2).item()
     assert losses.vlb(**arguments).item() == pytest.approx(0.5 * (ratio - 1 - math.log(ratio)) / math.log(2), rel=1e-2, abs=1e-7)
 

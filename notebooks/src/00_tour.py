@@ -261,7 +261,7 @@ drawn[0].size, drawn[0].mode
 #
 # | symptom | cause | mend |
 # |---|---|---|
-# | DomainStudio's samples are the source's, no sunglasses | the pairwise losses outweigh learning | lower `lambda_img` and `lambda_hf`, or train longer |
+# | DomainStudio's samples are the source's, no sunglasses | pairwise losses too strong | lower `lambda_img`, `lambda_hf`; more steps |
 # | samples repeat each other | that is naive fine-tuning after many steps | fewer steps, or DomainStudio |
 # | grainy samples | `hfmse_weighting="none"` (as published): steps near T dominate | the default, ᾱ_t-weighting (chapter 06) |
 # | `UserError: a pairwise loss compares images with each other` | a batch of one | at least two images a batch |

@@ -1,0 +1,195 @@
+"""The metrics against the packages they come from, against loops and against closed forms."""
+
+import math
+
+import pytest
+import torch
+from conftest import make_images
+
+from dslib import avatars, data, metrics
+from dslib.env import UserError
+
+
+@pytest.fixture
+def images():
+    return make_images(8, 32)
+
+
+@pytest.fixture
+def plain_lpips(monkeypatch):
+    """The lpips package's AlexNet with random weights in place of those that would have to be fetched."""
+    import lpips
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval().requires_grad_(False)
+    monkeypatch.setattr(metrics, "load_backbone", lambda backbone: net)
+    return net
+
+
+def distances(net, x, y):
+    """Pair by pair through the package's own forward pass."""
+    with torch.no_grad():
+        return torch.stack([torch.stack([net(a[None], b[None]).squeeze() for b in y]) for a in x])
+
+
+# ------------------------------------------------------------------------------------------ LPIPS
+
+def test_st_lpips_is_the_packages_own(images):
+    x, y = images[:4], images[3:]
+    ours = metrics.lpips_matrix(x, y, "st-alex")
+    assert ours.shape == (4, 5)
+    torch.testing.assert_close(ours, distances(metrics.load_backbone("st-alex"), x, y), atol=1e-5, rtol=1e-4)
+    assert ours[3, 0] == pytest.approx(0, abs=1e-5) and ours[:3].min() > 1e-3
+
+
+def test_lpips_is_the_packages_own(images, plain_lpips):
+    x, y = images[:3], images[3:]
+    torch.testing.assert_close(metrics.lpips_matrix(x, y, "alex"), distances(plain_lpips, x, y), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("resolution", [32, 48])
+def test_the_matrix_is_symmetric_with_a_zero_diagonal(resolution):
+    images = make_images(5, resolution)
+    matrix = metrics.lpips_matrix(images)
+    torch.testing.assert_close(matrix, matrix.T)
+    assert (matrix.diagonal() == 0).all()
+    assert (matrix + torch.eye(5)).min() > 1e-3
+    torch.testing.assert_close(matrix, metrics.lpips_matrix(images, images), atol=1e-5, rtol=0)
+
+
+def test_features_do_not_depend_on_the_batch_size(images):
+    for a, b in zip(metrics.lpips_features(images, batch_size=3), metrics.lpips_features(images, batch_size=50)):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "st-resnet", ""])
+def test_an_unknown_backbone_is_refused_with_the_known_ones(images, backbone):
+    with pytest.raises(UserError, match=f"'{backbone}'.*st-alex, st-vgg, alex, vgg"):
+        metrics.lpips_matrix(images, backbone=backbone)
+
+
+def test_a_backbone_that_must_be_fetched_says_so_without_network(images, monkeypatch):
+    from urllib.error import URLError
+
+    def offline(**options):
+        raise URLError("Temporary failure in name resolution")
+
+    monkeypatch.setattr("lpips.LPIPS", offline)
+    with pytest.raises(UserError, match="'vgg'.*could not be downloaded.*st-vgg"):
+        metrics.lpips_matrix(images, backbone="vgg")
+
+
+def test_images_too_small_for_the_network_are_refused():
+    with pytest.raises(UserError, match="16"):
+        metrics.lpips_matrix(make_images(2, 16))
+
+
+# ------------------------------------------------------------------------------------------ Intra-LPIPS
+
+def slow_intra_lpips(samples, targets, distance):
+    """Assign, then average over pairs i < j with plain loops."""
+    clusters = [[] for _ in targets]
+    for sample in samples:
+        near = [distance(sample, target) for target in targets]
+        clusters[near.index(min(near))].append(sample)
+    means = []
+    for cluster in clusters:
+        pairs = [distance(cluster[i], cluster[j]) for i in range(len(cluster)) for j in range(i)]
+        means.append(sum(pairs) / len(pairs) if pairs else math.nan)
+    return means, [len(c) for c in clusters]
+
+
+def test_intra_lpips_against_loops():
+    targets = make_images(4, 32, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    samples = targets[[0, 0, 0, 2, 2, 3, 0]]
+    samples = (samples + 0.15 * torch.randn(samples.shape, generator=generator)).clamp(-1, 1)
+    net = metrics.load_backbone("st-alex")
+    expected, sizes = slow_intra_lpips(samples, targets, lambda a, b: net(a[None], b[None]).item())
+    result = metrics.intra_lpips(samples, targets)
+    assert result.sizes == sizes == [4, 0, 2, 1]
+    assert result.per_cluster == pytest.approx(expected, abs=1e-5, nan_ok=True)
+    assert [math.isnan(v) for v in result.per_cluster] == [False, True, False, True]
+    assert result.mean == pytest.approx((expected[0] + expected[2]) / 2, abs=1e-5)
+    assert result.std == pytest.approx(abs(expected[0] - expected[2]) / 2, abs=1e-5)
+
+
+def test_copies_of_one_image_have_no_diversity(images):
+    result = metrics.intra_lpips(images[[0, 0, 0]], images[:2])
+    assert result.mean == pytest.approx(0, abs=1e-5) and result.sizes == [3, 0]
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_intra_lpips_needs_two_samples(images, n):
+    with pytest.raises(UserError, match=f"{n} given"):
+        metrics.intra_lpips(images[:n], images)
+
+
+def test_intra_lpips_needs_one_cluster_of_two(images):
+    with pytest.raises(UserError, match="3 samples.*draw more"):
+        metrics.intra_lpips(images[:3], images)
+
+
+def test_nearest_lpips_is_zero_for_copies_alone(images):
+    targets, fresh = images[:5], images[5:]
+    nearest = metrics.nearest_lpips(torch.cat([targets.flip(0), fresh]), targets)
+    assert nearest[:5].max() < 1e-5
+    torch.testing.assert_close(nearest[5:], distances(metrics.load_backbone("st-alex"), fresh, targets).min(1).values,
+                               atol=1e-5, rtol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------ Fréchet distance
+
+def gaussian(n, mean, std, seed):
+    return torch.randn(n, len(mean), generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * std + mean
+
+
+def test_frechet_distance_of_equal_sets_is_zero():
+    features = gaussian(50, torch.zeros(6), torch.ones(6), 0)
+    assert metrics.frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
+
+
+def test_frechet_distance_of_a_shift_is_its_square():
+    features = gaussian(50, torch.zeros(3), torch.ones(3), 0)
+    shift = torch.tensor([1.0, -2.0, 0.5])
+    assert metrics.frechet_distance(features, features + shift) == pytest.approx(5.25, rel=1e-5)
+
+
+def test_frechet_distance_of_gaussians_is_the_closed_form():
+    mean_a, std_a = torch.tensor([0.0, 1.0, -1.0]), torch.tensor([1.0, 2.0, 0.5])
+    mean_b, std_b = torch.tensor([0.5, 1.0, 2.0]), torch.tensor([1.5, 1.0, 0.5])
+    closed = ((mean_a - mean_b).square().sum() + (std_a - std_b).square().sum()).item()
+    a, b = gaussian(40_000, mean_a, std_a, 1), gaussian(40_000, mean_b, std_b, 2)
+    assert metrics.frechet_distance(a, b) == pytest.approx(closed, rel=0.02)
+    assert metrics.frechet_distance(a, b) == pytest.approx(metrics.frechet_distance(b, a), rel=1e-6)
+
+
+def test_frechet_ratio_is_one_for_more_of_the_same():
+    real = make_images(12, 32)
+    assert metrics.frechet_ratio(real[6:], real) == pytest.approx(1, rel=1e-6)
+    assert metrics.frechet_ratio(-real[6:].abs(), real) > 1
+
+
+def test_pooled_features_are_means_over_space(images):
+    features = metrics.pooled_features(images)
+    net = metrics.load_backbone("st-alex")
+    with torch.no_grad():
+        last = net.net.forward(net.scaling_layer(images))[-1]
+    assert features.shape == (8, 256) and features.dtype == torch.float64
+    torch.testing.assert_close(features, last.double().mean((2, 3)), atol=1e-5, rtol=1e-4)
+    assert metrics.probe_features(images).shape == (8, 256 * 16)
+
+
+# ------------------------------------------------------------------------------------------ domain probe
+
+def test_the_probe_tells_a_domain_from_the_source(tmp_path, monkeypatch):
+    monkeypatch.setenv("DSLIB_CACHE", str(tmp_path))
+    monkeypatch.setattr(data, "BLOCK", 30)
+    probe = metrics.domain_probe("sketches", 32, n=30)
+
+    def fresh(domain):
+        pixels, _ = avatars.draw_block((domain, "check", 0, 12, 32))
+        return data.to_float(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+
+    assert probe(fresh("sketches")).float().mean() > 0.8
+    assert probe(fresh("avataaars")).float().mean() < 0.2
