@@ -66,8 +66,16 @@ def config_from(args: argparse.Namespace, **changes):
     return TrainConfig(**(given | changes)).check()
 
 
+def main_process() -> bool:
+    """True in the one process that writes; the others of an ``accelerate launch`` only train."""
+    from accelerate import PartialState
+    return PartialState().is_main_process
+
+
 def prepare_output(folder: Path, overwrite: bool, resume: bool) -> Path:
     """Make the output folder, or refuse: existing content is only replaced when that was asked for."""
+    if not main_process():
+        return folder
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output_dir {folder} is a file: name a folder")
     try:
@@ -100,16 +108,16 @@ def watch(stream, config, label: str, log: Path | None = None, images_a_step: in
     record, began, bar = None, time.time(), None
     try:
         for record in stream:
-            bar = bar or tqdm(total=config.max_train_steps, initial=record.step - 1, desc=label, unit="step")
+            bar = bar or tqdm(total=config.max_train_steps, initial=record.step - 1, desc=label, unit="step", disable=None if main_process() else True)
             for name, value in record.terms.items():
                 history.setdefault(name, []).append(value)
             bar.update()
             if record.step % 10 == 0:
                 bar.set_postfix({name: f"{float(values[-1]):.3g}" for name, values in history.items()}, refresh=False)
-            if log is not None and record.step % 50 == 0:
+            if log is not None and main_process() and record.step % 50 == 0:
                 append_log(log, record, history, images_a_step, time.time() - began)
             if asked:
-                folder = train.save_checkpoint(replace(config, output_dir=config.output_dir), record)
+                folder = train.save_checkpoint(config, record)
                 raise SystemExit(f"stopped at step {record.step}, saved {folder}: the same command with "
                                  "--resume_from_checkpoint latest goes on from there")
     finally:
@@ -156,8 +164,10 @@ def cmd_adapt(args) -> None:
     for method in methods:
         folder = output if method == config.method else output / method
         unets[method], histories[method] = adapt_one(source, images, replace(config, method=method, output_dir=str(folder)))
-        models.save_pipeline(unets[method], source.scheduler, folder)
-    write_results(args, source, unets, histories, images, domain, name, output, asdict(config))
+        if main_process():
+            models.save_pipeline(unets[method], source.scheduler, folder)
+    if main_process():
+        write_results(args, source, unets, histories, images, domain, name, output, asdict(config))
 
 
 def adapt_one(source, images, config):
@@ -263,11 +273,14 @@ def cmd_pretrain(args) -> None:
     pixels, _ = data.draw_domain(data.SOURCE, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     torch.manual_seed(args.seed)
-    model, scheduler = models.new_unet(args.resolution), models.new_scheduler()
+    scheduler = models.new_scheduler()
+    model = models.load_source(args.source).unet if args.source else models.new_unet(args.resolution)
     record, _ = watch(train.pretrain(images, config, model, scheduler.alphas_cumprod), config, "pretrain",
                       folder / "log.csv", config.train_batch_size)
     if record is None:
         raise UserError(f"the checkpoint is already at step {config.max_train_steps} or later: raise --max_train_steps to go on")
+    if not main_process():
+        return
     models.save_pipeline(record.averaged(), scheduler, folder, half=True)
     grade_source(folder, asdict(config) | {"num_images": args.num_images, "resolution": args.resolution}, args.num_graded)
 
@@ -336,6 +349,7 @@ def build_parser() -> argparse.ArgumentParser:
     pretrain = command("pretrain", cmd_pretrain, "Train the source model from random weights on drawn avatars.")
     pretrain.add_argument("--num_images", type=int, default=24000, help="avatars to draw")
     pretrain.add_argument("--resolution", type=int, default=64, help="pixels a side")
+    pretrain.add_argument("--source", help="start from this pipeline's weights instead of random ones")
     pretrain.add_argument("--num_graded", type=int, default=400, help="samples for the Fréchet ratio at the end")
     pretrain.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(pretrain, skip=("method", "lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "pairwise_variant", "hfmse_weighting"),

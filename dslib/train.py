@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from diffusers import DDPMPipeline, UNet2DModel
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
@@ -124,7 +124,8 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
 
     images: (n,3,R,R), float in [-1,1] or uint8, kept on the CPU; objective(model, x_0, t, eps) returns
     (loss, terms); schedule: alphas_cumprod (T,). The random numbers of a step depend on (seed, step) alone, so
-    a resumed run goes on exactly as the uninterrupted one would have.
+    a resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate launch`` every process
+    takes its share of the batch; the pairwise terms then compare the images of one process with each other.
     """
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     device = accelerator.device
@@ -138,13 +139,14 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
     for step in range(first, config.max_train_steps):
         began = time.perf_counter()
         generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
+        mine = slice(accelerator.process_index, None, accelerator.num_processes)
         batch = images[batch_indices(step, len(images), config.train_batch_size, config.seed)]
-        batch = batch[accelerator.process_index::accelerator.num_processes]
         x_0 = data.to_float(batch).to(device)
         if config.random_flip:
             x_0 = flip(x_0, generator)
         t = ddpm.sample_timesteps(len(x_0), len(schedule), generator, device)
         eps = torch.randn(x_0.shape, generator=generator, device=device)
+        x_0, t, eps = x_0[mine], t[mine], eps[mine]
         loss, terms = objective(net, x_0, t, eps)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
@@ -155,7 +157,7 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
         ema.step(model.parameters())
         record = Step(step + 1, loss.detach(), {k: v.detach() for k, v in terms.items()},
                       optimizer.param_groups[0]["lr"], time.perf_counter() - began, accelerator.unwrap_model(net, False), ema, optimizer)
-        if config.checkpointing_steps and (step + 1) % config.checkpointing_steps == 0:
+        if config.checkpointing_steps and (step + 1) % config.checkpointing_steps == 0 and accelerator.is_main_process:
             save_checkpoint(config, record)
         yield record
 
@@ -195,9 +197,10 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
         raise UserError(f"the source predicts {source.scheduler.config.prediction_type!r}: only ε-prediction is supported")
     batch = min(config.train_batch_size, len(images))
     least = 1 if config.method != "domainstudio" else 3 if config.pairwise_variant == "authors" else 2
-    if batch < least:
-        raise UserError(f"{len(images)} image(s) and --train_batch_size {config.train_batch_size}: the pairwise losses of "
-                        f"domainstudio compare at least {least} images a batch; add images or use --method finetune")
+    each = batch // PartialState().num_processes
+    if each < least:
+        raise UserError(f"{len(images)} image(s) and --train_batch_size {config.train_batch_size} make a batch of {each}: the pairwise "
+                        f"losses of domainstudio compare at least {least} images; add images or use --method finetune")
     if batch < config.train_batch_size:
         print(f"train_batch_size {config.train_batch_size} is more than the {len(images)} images: using {batch}, "
               "so that no image meets itself in a batch", file=sys.stderr)

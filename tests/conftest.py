@@ -4,6 +4,7 @@ import os
 import tempfile
 
 os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("ACCELERATE_USE_CPU", "true")     # the tests compare bit for bit, which a GPU does not promise
 os.environ.setdefault("DSLIB_CACHE", tempfile.mkdtemp(prefix="dslib-cache-"))
 
 import pytest  # noqa: E402

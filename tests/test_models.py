@@ -48,6 +48,13 @@ def test_saved_and_loaded_weights_are_equal(tiny_source, tiny_source_dir):
     assert next(pipe.unet.parameters()).dtype == torch.float32
 
 
+def test_loading_says_nothing(tiny_source_dir, caplog, capfd):
+    """A library's warning would stand between the reader and the one line that matters."""
+    models.load_source(tiny_source_dir)
+    assert [r.getMessage() for r in caplog.records] == []
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_folder_is_an_ordinary_pipeline_without_pickles(tiny_source, tiny_source_dir):
     assert sorted(p.name for p in tiny_source_dir.iterdir()) == ["model_index.json", "scheduler", "unet"]
     assert {p.suffix for p in tiny_source_dir.rglob("*") if p.is_file()} == {".json", ".safetensors"}
