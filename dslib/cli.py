@@ -13,6 +13,8 @@ import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from .env import UserError
 
 EXAMPLES = {
@@ -89,8 +91,9 @@ def prepare_output(folder: Path, overwrite: bool, resume: bool) -> Path:
     except OSError as error:
         raise UserError(f"--output_dir {folder} cannot be written ({error.strerror}): choose another folder") from None
     if overwrite and not resume:
-        for old in folder.glob("**/checkpoint-*/state.json"):
-            shutil.rmtree(old.parent)
+        for pattern in ("checkpoint-*/state.json", "finetune/checkpoint-*/state.json"):
+            for old in folder.glob(pattern):
+                shutil.rmtree(old.parent)
     return folder
 
 
@@ -105,10 +108,11 @@ def watch(stream, config, label: str, log: Path | None = None, images_a_step: in
     asked: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda *_: asked.append(1) if not asked else signal.default_int_handler())
     history: dict[str, list] = {}
+    quiet = {} if main_process() else {"disable": True}
     record, began, bar = None, time.time(), None
     try:
         for record in stream:
-            bar = bar or tqdm(total=config.max_train_steps, initial=record.step - 1, desc=label, unit="step", disable=None if main_process() else True)
+            bar = bar or tqdm(total=config.max_train_steps, initial=record.step - 1, desc=label, unit="step", **quiet)
             for name, value in record.terms.items():
                 history.setdefault(name, []).append(value)
             bar.update()
@@ -397,6 +401,9 @@ def main(argv: list[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         print(f"dslib: error: {error.filename or 'writing'}: {error.strerror}; what was saved before is whole", file=sys.stderr)
+        return 2
+    except SafetensorError as error:
+        print(f"dslib: error: weights could not be read or written ({error}); what was saved before is whole", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("dslib: stopped", file=sys.stderr)

@@ -87,6 +87,8 @@ class Step:
     def averaged(self) -> UNet2DModel:
         """A copy of the model that holds the averaged weights: the one to sample from."""
         unet = copy.deepcopy(self.model)
+        for wrapper in ("forward", "_original_forward"):    # accelerate's mixed precision stays with the training model
+            unet.__dict__.pop(wrapper, None)
         self.ema.copy_to(unet.parameters())
         return unet.eval()
 
@@ -156,7 +158,7 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
         optimizer.zero_grad()
         ema.step(model.parameters())
         record = Step(step + 1, loss.detach(), {k: v.detach() for k, v in terms.items()},
-                      optimizer.param_groups[0]["lr"], time.perf_counter() - began, accelerator.unwrap_model(net, False), ema, optimizer)
+                      optimizer.param_groups[0]["lr"], time.perf_counter() - began, model, ema, optimizer)
         if config.checkpointing_steps and (step + 1) % config.checkpointing_steps == 0 and accelerator.is_main_process:
             save_checkpoint(config, record)
         yield record
@@ -202,8 +204,8 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
         raise UserError(f"{len(images)} image(s) and --train_batch_size {config.train_batch_size} make a batch of {each}: the pairwise "
                         f"losses of domainstudio compare at least {least} images; add images or use --method finetune")
     if batch < config.train_batch_size:
-        print(f"train_batch_size {config.train_batch_size} is more than the {len(images)} images: using {batch}, "
-              "so that no image meets itself in a batch", file=sys.stderr)
+        print(f"train_batch_size {config.train_batch_size} is more than the {len(images)} images: using {batch}; "
+              "an image compared with itself would teach the pairwise losses nothing", file=sys.stderr)
     return replace(config, train_batch_size=batch)
 
 
@@ -291,11 +293,18 @@ def restore(config: TrainConfig, model: UNet2DModel, ema: EMAModel, optimizer) -
     if config.resume_from_checkpoint == "latest":
         found = checkpoints(config.output_dir)
         if not found:
+            print(f"no checkpoint in {config.output_dir}: starting from step 0", file=sys.stderr)
             return 0
         folder = found[-1]
     else:
         folder = Path(config.resume_from_checkpoint)
+    if not (folder / "state.json").is_file():
+        raise UserError(f"--resume_from_checkpoint {folder} is no complete checkpoint: give a checkpoint-… folder or 'latest'")
     state = json.loads((folder / "state.json").read_text())
+    free = ("max_train_steps", "output_dir", "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint")
+    changed = [k for k, v in asdict(config).items() if k not in free and state["config"].get(k) != v]
+    if changed:
+        print(f"resuming {folder} with other settings than it was saved with: {', '.join(changed)}", file=sys.stderr)
     model.load_state_dict(load_file(folder / "unet" / "diffusion_pytorch_model.safetensors"))
     shadow = load_file(folder / "ema.safetensors")
     ema.shadow_params = [shadow[f"shadow.{i}"].to(p) for i, p in enumerate(ema.shadow_params)]

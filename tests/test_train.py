@@ -483,3 +483,15 @@ def test_a_checkpoint_of_another_architecture_is_refused_by_name(tiny_source, te
     folder = train.save_checkpoint(config, next(adapt(other, ten_images, config)))
     with pytest.raises(UserError, match="checkpoint-1"):
         next(adapt(tiny_source, ten_images, replace(config, resume_from_checkpoint=str(folder))))
+
+
+def test_mixed_precision_lasts_beyond_the_first_step(tiny_source, ten_images):
+    seen = []
+    config = TrainConfig(method="finetune", max_train_steps=3, mixed_precision="bf16")
+    for step in train.adapt(tiny_source, ten_images, config):
+        if step.step == 1:
+            step.model.conv_out.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    assert seen == [torch.bfloat16, torch.bfloat16]
+    plain = step.averaged()
+    assert plain(torch.zeros(1, 3, 16, 16), 0).sample.dtype == torch.float32
+    assert "forward" not in plain.__dict__
