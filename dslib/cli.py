@@ -153,9 +153,20 @@ def training_images(args, resolution: int):
     return data.ImageFolder(args.train_data_dir, resolution, at_least=least).images, None
 
 
+def check_drawing(args, scheduler, least: int) -> None:
+    """Find a wrong sampling option or an unavailable backbone before hours are spent, not after."""
+    from . import metrics, sample
+    sample.sampler(scheduler, args.scheduler, args.num_inference_steps)
+    if args.num_images < least:
+        raise UserError(f"--num_images is {args.num_images}: it must be at least {least}")
+    if hasattr(args, "backbone"):
+        metrics.load_backbone(args.backbone)
+
+
 def cmd_adapt(args) -> None:
     from . import models
     source = models.load_source(args.source)
+    check_drawing(args, source.scheduler, least=2)
     images, domain = training_images(args, source.unet.config.sample_size)
     name = domain or Path(args.train_data_dir).resolve().name
     output = Path(args.output_dir or f"runs/{name}-{args.method}")
@@ -208,9 +219,8 @@ def cmd_sample(args) -> None:
 
     from . import data, models, plots, report, sample
     pipe = models.load_source(args.pipeline)
+    check_drawing(args, pipe.scheduler, least=1)
     folder = prepare_output(Path(args.output_dir or Path(args.pipeline) / "samples"), args.overwrite, False)
-    if args.num_images < 1:
-        raise UserError(f"--num_images is {args.num_images}: it must be at least 1")
     noise = sample.start_noise(args.num_images, pipe.unet.config.sample_size, args.seed, pipe.unet.config.in_channels)
     images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, args.seed, progress="sampling")
     for i, pixels in enumerate(data.to_uint8(images).permute(0, 2, 3, 1).numpy()):
@@ -224,6 +234,7 @@ def cmd_evaluate(args) -> None:
     folder = Path(args.samples)
     if (folder / "model_index.json").exists() or not folder.is_dir():
         pipe = models.load_source(args.samples)
+        check_drawing(args, pipe.scheduler, least=2)
         size = pipe.unet.config.sample_size
         noise = sample.start_noise(args.num_images, size, args.seed, pipe.unet.config.in_channels)
         images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, progress="sampling")

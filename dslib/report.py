@@ -5,19 +5,21 @@ import html
 import json
 import os
 import statistics
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
 from . import data, metrics, plots
+from .env import UserError
 
 
 class Score(NamedTuple):
     """One row of the results table."""
     name: str
-    intra_lpips: float
-    intra_std: float
+    intra_lpips: float | None
+    intra_std: float | None
     nearest_lpips: float
     fd: float | None
     domain_hit: float | None
@@ -35,7 +37,11 @@ EXPLAIN = ("The first row is the goal: real images of the domain that no model h
 def score(name: str, images: Tensor, targets: Tensor, reference: Tensor | None = None, probe=None,
           backbone: str = "st-alex") -> Score:
     """Score images (N,3,R,R) against the training images (K,3,R,R) and, if there are any, real ones (M,3,R,R)."""
-    intra = metrics.intra_lpips(images, targets, backbone)
+    try:
+        intra = metrics.intra_lpips(images, targets, backbone)
+    except UserError as error:
+        print(f"{name}: no Intra-LPIPS, {error}", file=sys.stderr)
+        intra = metrics.IntraLPIPS(None, None, [], [])
     nearest = float(metrics.nearest_lpips(images, targets, backbone).mean())
     pooled = metrics.pooled_features(images, backbone) if reference is not None else None
     fd = metrics.frechet_distance(pooled, metrics.pooled_features(reference, backbone)) if reference is not None else None

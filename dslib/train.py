@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from diffusers import DDPMPipeline, UNet2DModel
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
@@ -121,6 +122,13 @@ def snr_weight(alphas_cumprod: Tensor, t: Tensor, gamma: float) -> Tensor:
     return snr.clamp(max=gamma) / snr
 
 
+def new_accelerator(mixed_precision: str) -> Accelerator:
+    """An Accelerator; accelerate keeps the first one's precision for good, which a notebook may want to change."""
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
+        AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=mixed_precision)
+
+
 def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, schedule: Tensor) -> Iterator[Step]:
     """Run the optimiser and yield a :class:`Step` after every update.
 
@@ -129,7 +137,7 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
     a resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate launch`` every process
     takes its share of the batch; the pairwise terms then compare the images of one process with each other.
     """
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    accelerator = new_accelerator(config.mixed_precision)
     device = accelerator.device
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.adam_weight_decay,

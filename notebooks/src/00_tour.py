@@ -42,7 +42,7 @@ rt = env.start(seed=0)
 # %% tags=["parameters"]
 target = "sunglasses"      # also: sketches, portraits, adventurers, robots
 steps = rt.pick(smoke=2, cpu=300, colab=300)
-num_images = rt.pick(smoke=4, cpu=48, colab=200)
+num_images = rt.pick(smoke=12, cpu=48, colab=200)
 inference_steps = rt.pick(smoke=2, cpu=20)
 
 # %% [markdown]
