@@ -1,0 +1,54 @@
+"""The results table: means and spreads over seeds, missing values shown as such."""
+
+import csv
+import json
+
+import pytest
+
+from dslib import cli, report
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two seeds of one target; the second has no Fréchet distance."""
+    for seed, (intra, fd) in enumerate([(0.2, 0.5), (0.4, None)]):
+        row = {"name": "finetune", "intra_lpips": intra, "intra_std": 0.01, "nearest_lpips": 0.3, "fd": fd, "domain_hit": 1.0}
+        facts = {"target": "sketches", "backbone": "st-alex", "resolution": 64, "num_images": 8, "scores": [row]}
+        (tmp_path / f"{seed}.json").write_text(json.dumps(facts))
+    return sorted(tmp_path.glob("*.json"))
+
+
+def test_collate_takes_mean_and_sample_deviation_over_seeds(runs):
+    (row,) = report.collate(runs)
+    assert (row["target"], row["images"], row["seeds"]) == ("sketches", "finetune", 2)
+    assert row["intra_lpips"] == pytest.approx(0.3)
+    assert row["intra_lpips_std"] == pytest.approx(0.1414, abs=1e-4)
+    assert row["fd"] == pytest.approx(0.5)
+    assert row["fd_std"] is None
+
+
+def test_different_backbones_never_share_a_row(runs):
+    facts = json.loads(runs[0].read_text()) | {"backbone": "st-vgg"}
+    runs[0].write_text(json.dumps(facts))
+    assert [row["seeds"] for row in report.collate(runs)] == [1, 1]
+
+
+def test_table_command_writes_csv_and_refuses_a_missing_file(runs, tmp_path, capsys):
+    assert cli.main(["table", *map(str, runs), "--output", str(tmp_path / "new" / "table.csv")]) == 0
+    assert "0.300 ± 0.141" in capsys.readouterr().out
+    with open(tmp_path / "new" / "table.csv") as file:
+        assert next(csv.DictReader(file))["intra_lpips"] == "0.3"
+    assert cli.main(["table", str(tmp_path / "none.json")]) == 2
+    assert "none.json" in capsys.readouterr().err
+
+
+def test_a_missing_score_is_a_dash_not_a_number():
+    row = report.Score("mine", None, None, 0.25, None, None)
+    assert [report.cell(row, c) for c in report.COLUMNS] == ["mine", "–", "0.250", "–", "–"]
+
+
+def test_the_page_needs_nothing_from_outside():
+    page = report.page("a <title>", "lead", [("Pictures", report.picture(b"png", 'an "alt" text'))]).decode()
+    assert "a &lt;title&gt;" in page
+    assert "&quot;alt&quot;" in page
+    assert "http" not in page and "<script" not in page
