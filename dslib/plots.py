@@ -59,10 +59,15 @@ def grid(images: Tensor, columns: int = 8, title: str | None = None) -> Figure:
     return figure
 
 
-def rows(named: dict[str, Tensor], columns: int = 10) -> Figure:
-    """One labelled row of images (N,3,H,W) a name; the same column is the same start noise where models are compared."""
+def rows(named: dict[str, Tensor], columns: int = 10, labels: list[str] | None = None) -> Figure:
+    """One labelled row of images (N,3,H,W) a name; the same column is the same start noise where models are compared.
+
+    labels: a heading a column.
+    """
     figure = new_figure(0.8 * columns + 1.4, 0.82 * len(named))
     axes = np.atleast_1d(figure.subplots(len(named), 1))
+    for i, label in enumerate(labels or []):
+        axes[0].text((i + 0.5) / columns, 1.04, label, transform=axes[0].transAxes, ha="center", va="bottom", fontsize=8)
     for axis, (name, images) in zip(axes, named.items()):
         axis.imshow(tile(images[:columns], columns), interpolation="nearest")
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
@@ -96,4 +101,33 @@ def losses(histories: dict[str, dict[str, list[float]]]) -> Figure:
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def schedules(named: dict[str, Tensor]) -> Figure:
+    """ᾱ_t (T,) of several noise schedules: what is left of the picture, and the signal-to-noise ratio."""
+    figure = new_figure(9, 2.8)
+    left, right = figure.subplots(1, 2)
+    for colour, (name, a) in zip(COLOURS, named.items()):
+        left.plot(a, color=colour, label=name)
+        right.plot((a / (1 - a)).clamp(min=1e-6), color=colour, label=name)
+    left.set(title="what is left of the picture", xlabel="step t", ylabel="share of variance, alpha-bar")
+    right.set(title="signal-to-noise ratio", xlabel="step t", ylabel="alpha-bar / (1 - alpha-bar)", yscale="log", ylim=(1e-5, 1e5))
+    right.axhline(1, color="black", linestyle=":", linewidth=1)
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def curves(x: Tensor, named: dict[str, Tensor], xlabel: str, ylabel: str) -> Figure:
+    """Mean over seeds as a line, lowest to highest as a band: named[name] is (seeds, len(x))."""
+    figure = new_figure(6.5, 3)
+    axis = figure.subplots()
+    for style, colour, (name, values) in zip(["-", "-.", "--", ":"], COLOURS, named.items()):
+        axis.plot(x, values.mean(0), style, color=colour, label=name)
+        axis.fill_between(x, values.min(0).values, values.max(0).values, color=colour, alpha=0.2, linewidth=0)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, frameon=False)
     return figure

@@ -35,3 +35,44 @@ def test_solution_prints_source(capsys):
     assert "argmin" in capsys.readouterr().out
     checks.solution("no such exercise")
     assert "known are" in capsys.readouterr().out
+
+
+def a_bar(schedule, t):
+    return schedule[t].view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["q_sample", "predict_x0"])
+def test_the_library_passes_its_own_exercise(name, capsys):
+    assert getattr(checks, f"check_{name}")(checks.SOLUTIONS[name])
+    checks.solution(name)
+    assert f"def {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong, hint", [
+    (lambda x, t, e, s: a_bar(s, t) * x + (1 - a_bar(s, t)) * e, "square roots"),
+    (lambda x, t, e, s: a_bar(s, t).sqrt() * x + e, "noise is not scaled"),
+    (lambda x, t, e, s: x + (1 - a_bar(s, t)).sqrt() * e, "picture is not scaled"),
+    (lambda x, t, e, s: a_bar(s, t).sqrt() * e + (1 - a_bar(s, t)).sqrt() * x, "swapped"),
+    (lambda x, t, e, s: s[t[0]].sqrt() * x + (1 - s[t[0]]).sqrt() * e, "first image's t"),
+    (lambda x, t, e, s: x[:1], "shape"),
+    (lambda x, t, e, s: x * float("nan"), "NaN"),
+    (lambda x, t, e, s: x.long(), "dtype"),
+    (lambda x, t, e, s: [x], "expected a tensor"),
+    (lambda x, t: x, "TypeError"),
+    (lambda x, t, e, s: x, "differ"),
+])
+def test_q_sample_mistakes_are_named(wrong, hint, capsys):
+    assert not checks.check_q_sample(wrong)
+    assert hint in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong, hint", [
+    (lambda x, t, e, s: (x - e) / a_bar(s, t).sqrt(), "forgotten"),
+    (lambda x, t, e, s: x - (1 - a_bar(s, t)).sqrt() * e, "division"),
+    (lambda x, t, e, s: (x - (1 - a_bar(s, t)).sqrt() * e) / a_bar(s, t), "its square root"),
+    (lambda x, t, e, s: (x - (1 - a_bar(s, t)) * e) / a_bar(s, t), "roots are missing"),
+    (lambda x, t, e, s: (x + (1 - a_bar(s, t)).sqrt() * e) / a_bar(s, t).sqrt(), "taken away"),
+])
+def test_predict_x0_mistakes_are_named(wrong, hint, capsys):
+    assert not checks.check_predict_x0(wrong)
+    assert hint in capsys.readouterr().out
