@@ -12,7 +12,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(READY)  ## ten sunglasses faces in, new ones out, beside naive fine-tuning; about 5 minutes on two cores
-	$(BIN)/dslib adapt --target sunglasses --compare_finetune --overwrite --output_dir $(DEMO)
+	$(BIN)/dslib adapt --target sunglasses --compare_finetune --overwrite --output_dir $(DEMO) $(ARGS)
 	@echo && echo "Open $(CURDIR)/$(DEMO)/report.html"
 
 test: $(READY) lint  ## unit tests, then every notebook in the smoke tier
@@ -24,9 +24,11 @@ install: $(READY)  ## only make .venv
 # torch and torchvision come from the same place in one go: a mixed pair does not load.
 # constraints.txt holds the tested versions; where they do not fit (another Python), the newest are taken.
 $(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python 3.10 or newer is needed: make install PYTHON=python3.12, for example"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch torchvision -e '.[dev]' || \
-	  { echo "the tested versions do not fit this Python: taking the newest"; $(BIN)/python -m pip install -q torch torchvision -e '.[dev]'; }
+	  { echo "installing the tested versions failed (see above): trying the newest"; $(BIN)/python -m pip install -q torch torchvision -e '.[dev]'; }
 	touch $(READY)
 
 lint: $(READY)  ## ruff

@@ -68,22 +68,30 @@ def config_from(args: argparse.Namespace, **changes):
     return TrainConfig(**(given | changes)).check()
 
 
+CHECKPOINTS = ("checkpoint-*/state.json", "finetune/checkpoint-*/state.json")
+GO_ON = ", or --resume_from_checkpoint latest to go on"
+
+
 def main_process() -> bool:
     """True in the one process that writes; the others of an ``accelerate launch`` only train."""
     from accelerate import PartialState
     return PartialState().is_main_process
 
 
-def prepare_output(folder: Path, overwrite: bool, resume: bool) -> Path:
-    """Make the output folder, or refuse: existing content is only replaced when that was asked for."""
+def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, mend: str = "") -> Path:
+    """Make the output folder, or refuse: existing content is only replaced when that was asked for.
+
+    A run that resumes may go on in a folder that holds its own checkpoints; mend: what else the reader could do.
+    """
     if not main_process():
         return folder
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output_dir {folder} is a file: name a folder")
     try:
-        if folder.is_dir() and any(folder.iterdir()) and not (overwrite or resume):
-            raise UserError(f"{folder} is not empty: choose another --output_dir, add --overwrite to replace what is in it, "
-                            "or --resume_from_checkpoint latest to go on")
+        ours = resume and any(next(folder.glob(pattern), None) for pattern in CHECKPOINTS)
+        if folder.is_dir() and any(folder.iterdir()) and not (overwrite or ours):
+            none = " and holds no checkpoint to resume" if resume else ""
+            raise UserError(f"{folder} is not empty{none}: choose another --output_dir or add --overwrite to replace what is in it{mend}")
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".write-test.part"
         probe.touch()
@@ -91,9 +99,11 @@ def prepare_output(folder: Path, overwrite: bool, resume: bool) -> Path:
     except OSError as error:
         raise UserError(f"--output_dir {folder} cannot be written ({error.strerror}): choose another folder") from None
     if overwrite and not resume:
-        for pattern in ("checkpoint-*/state.json", "finetune/checkpoint-*/state.json"):
+        for pattern in CHECKPOINTS:
             for old in folder.glob(pattern):
                 shutil.rmtree(old.parent)
+        for name in ("model_index.json", "finetune/model_index.json", "log.csv"):
+            (folder / name).unlink(missing_ok=True)
     return folder
 
 
@@ -107,28 +117,46 @@ def watch(stream, config, label: str, log: Path | None = None, images_a_step: in
     from . import train
     asked: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda *_: asked.append(1) if not asked else signal.default_int_handler())
-    history: dict[str, list] = {}
+    history: dict[str, list] = {"step": []}
     quiet = {} if main_process() else {"disable": True}
     record, began, bar = None, time.time(), None
     try:
         for record in stream:
-            bar = bar or tqdm(total=config.max_train_steps, initial=record.step - 1, desc=label, unit="step", **quiet)
+            if bar is None:
+                bar = tqdm(total=config.max_train_steps, initial=record.step - 1, desc=label, unit="step", **quiet)
+                began -= trim_log(log, record.step) if log is not None and main_process() else 0.0
+            if not record.terms:                          # a finished run, resumed
+                break
+            history["step"].append(record.step)
             for name, value in record.terms.items():
                 history.setdefault(name, []).append(value)
             bar.update()
             if record.step % 10 == 0:
-                bar.set_postfix({name: f"{float(values[-1]):.3g}" for name, values in history.items()}, refresh=False)
+                bar.set_postfix({name: f"{float(values[-1]):.3g}" for name, values in history.items() if name != "step"},
+                                refresh=False)
             if log is not None and main_process() and record.step % 50 == 0:
                 append_log(log, record, history, images_a_step, time.time() - began)
             if asked:
-                folder = train.save_checkpoint(config, record)
-                raise SystemExit(f"stopped at step {record.step}, saved {folder}: the same command with "
-                                 "--resume_from_checkpoint latest goes on from there")
+                if main_process():
+                    train.save_checkpoint(config, record)
+                raise SystemExit(f"stopped at step {record.step}, saved {config.output_dir}/checkpoint-{record.step}: the same "
+                                 "command with --resume_from_checkpoint latest (and without --overwrite) goes on from there")
     finally:
         signal.signal(signal.SIGINT, previous)
         if bar is not None:
             bar.close()
     return record, {name: [float(v) for v in values] for name, values in history.items()}
+
+
+def trim_log(path: Path, step: int) -> float:
+    """Drop the lines that a resumed run will write again; returns the seconds of training before ``step``."""
+    if not path.exists():
+        return 0.0
+    with open(path, newline="") as file:
+        kept = [row for row in csv.reader(file) if not row[0].isdigit() or int(row[0]) < step]
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows(kept)
+    return float(kept[-1][4]) if len(kept) > 1 else 0.0
 
 
 def append_log(path: Path, record, history: dict[str, list], images_a_step: int, seconds: float) -> None:
@@ -146,32 +174,38 @@ def append_log(path: Path, record, history: dict[str, list], images_a_step: int,
 def training_images(args, resolution: int):
     """(images, domain name or None) from --target or --train_data_dir."""
     from . import data
-    if args.target:
-        data.check_domain(args.target)
+    if args.target is not None:
+        if data.check_domain(args.target) == data.SOURCE:
+            raise UserError(f"{data.SOURCE} is the source domain: choose one of {', '.join(data.TARGETS)}")
         return data.load_domain(args.target, "ten", None, resolution).images, args.target
     least = 1 if getattr(args, "method", "finetune") != "domainstudio" else 2
     return data.ImageFolder(args.train_data_dir, resolution, at_least=least).images, None
 
 
-def check_drawing(args, scheduler, least: int) -> None:
+def check_drawing(args, scheduler, least: int, size: int = 64) -> None:
     """Find a wrong sampling option or an unavailable backbone before hours are spent, not after."""
     from . import metrics, sample
     sample.sampler(scheduler, args.scheduler, args.num_inference_steps)
     if args.num_images < least:
         raise UserError(f"--num_images is {args.num_images}: it must be at least {least}")
+    if hasattr(args, "backbone") and size < 32:
+        raise UserError(f"images of {size} pixels are too small for the metrics' networks: at least 32 are needed")
     if hasattr(args, "backbone"):
         metrics.load_backbone(args.backbone)
 
 
 def cmd_adapt(args) -> None:
     from . import models
+    config_from(args, output_dir="")
+    if args.compare_finetune and args.resume_from_checkpoint not in (None, "latest"):
+        raise UserError("--compare_finetune trains two models: resume them with --resume_from_checkpoint latest, not from one checkpoint")
     source = models.load_source(args.source)
-    check_drawing(args, source.scheduler, least=2)
+    check_drawing(args, source.scheduler, 2, source.unet.config.sample_size)
     images, domain = training_images(args, source.unet.config.sample_size)
     name = domain or Path(args.train_data_dir).resolve().name
     output = Path(args.output_dir or f"runs/{name}-{args.method}")
     config = config_from(args, output_dir=str(output))
-    prepare_output(output, args.overwrite, args.resume_from_checkpoint is not None)
+    prepare_output(output, args.overwrite, args.resume_from_checkpoint, GO_ON)
     methods = [config.method]
     if args.compare_finetune and config.method != "finetune":
         methods.insert(0, "finetune")
@@ -186,14 +220,9 @@ def cmd_adapt(args) -> None:
 
 
 def adapt_one(source, images, config):
-    """Train one method; returns (averaged U-Net, history). A finished run that is resumed is loaded instead."""
-    from . import models, train
-    if config.resume_from_checkpoint == "latest" and (Path(config.output_dir) / "model_index.json").exists():
-        return models.load_source(config.output_dir).unet, {"simple": []}
+    """Train one method; returns (averaged U-Net, history)."""
+    from . import train
     record, history = watch(train.adapt(source, images, config), config, config.method)
-    if record is None:
-        raise UserError(f"--resume_from_checkpoint {config.resume_from_checkpoint} is already at step {config.max_train_steps} or "
-                        "later: raise --max_train_steps to go on")
     return record.averaged(), history
 
 
@@ -220,7 +249,11 @@ def cmd_sample(args) -> None:
     from . import data, models, plots, report, sample
     pipe = models.load_source(args.pipeline)
     check_drawing(args, pipe.scheduler, least=1)
-    folder = prepare_output(Path(args.output_dir or Path(args.pipeline) / "samples"), args.overwrite, False)
+    local = Path(args.pipeline)
+    folder = Path(args.output_dir or (local / "samples" if local.is_dir() else Path("runs") / local.name / "samples"))
+    prepare_output(folder, args.overwrite)
+    for old in folder.glob("[0-9][0-9][0-9][0-9].png"):
+        old.unlink()
     noise = sample.start_noise(args.num_images, pipe.unet.config.sample_size, args.seed, pipe.unet.config.in_channels)
     images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, args.seed, progress="sampling")
     for i, pixels in enumerate(data.to_uint8(images).permute(0, 2, 3, 1).numpy()):
@@ -234,13 +267,14 @@ def cmd_evaluate(args) -> None:
     folder = Path(args.samples)
     if (folder / "model_index.json").exists() or not folder.is_dir():
         pipe = models.load_source(args.samples)
-        check_drawing(args, pipe.scheduler, least=2)
+        check_drawing(args, pipe.scheduler, 2, pipe.unet.config.sample_size)
         size = pipe.unet.config.sample_size
         noise = sample.start_noise(args.num_images, size, args.seed, pipe.unet.config.in_channels)
         images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, progress="sampling")
     else:
         size = args.resolution
-        images = data.ImageFolder(folder, size, at_least=2).images[:args.num_images]
+        check_drawing(args, models.new_scheduler(), 2, size)
+        images = data.ImageFolder(folder, size, at_least=2, skip=("grid.png",)).images[:args.num_images]
     targets, domain = training_images(args, size)
     scores = report.score_all({folder.name: images}, targets, domain, args.backbone)
     print(report.text_table(scores))
@@ -284,7 +318,11 @@ def cmd_pretrain(args) -> None:
 
     from . import data, models, train
     config = config_from(args, method="scratch")
-    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint is not None)
+    if args.num_images < 1 or args.num_graded < 32:
+        raise UserError(f"--num_images {args.num_images} --num_graded {args.num_graded}: use at least 1 and 32")
+    if args.resolution % 8 or args.resolution < 32:
+        raise UserError(f"--resolution is {args.resolution}: it must be a multiple of 8 and at least 32")
+    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, GO_ON)
     pixels, _ = data.draw_domain(data.SOURCE, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     torch.manual_seed(args.seed)
@@ -292,8 +330,6 @@ def cmd_pretrain(args) -> None:
     model = models.load_source(args.source).unet if args.source else models.new_unet(args.resolution)
     record, _ = watch(train.pretrain(images, config, model, scheduler.alphas_cumprod), config, "pretrain",
                       folder / "log.csv", config.train_batch_size)
-    if record is None:
-        raise UserError(f"the checkpoint is already at step {config.max_train_steps} or later: raise --max_train_steps to go on")
     if not main_process():
         return
     models.save_pipeline(record.averaged(), scheduler, folder, half=True)
@@ -409,7 +445,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"dslib: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         print(f"dslib: error: {error.filename or 'writing'}: {error.strerror}; what was saved before is whole", file=sys.stderr)
         return 2

@@ -1,16 +1,19 @@
 """Images in, tensors in [-1,1] out: the drawn domains and anybody's own folder (chapter 00)."""
 
 import difflib
+import hashlib
 import json
 import os
+import zipfile
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -61,11 +64,11 @@ def load_domain(name: str, split: str, n: int | None = None, resolution: int = 6
     """
     check_domain(name)
     n = (SHOTS if split == "ten" else 1000) if n is None else n
-    if n < 1:
-        raise UserError(f"n is {n}: ask for at least 1 image of {name}")
+    if n < 1 or resolution < SMALLEST:
+        raise UserError(f"{n} images of {resolution} pixels: ask for at least 1 image of {name} and {SMALLEST} pixels")
+    if split == "ten" and n > SHOTS:
+        raise UserError(f"{name} has {SHOTS} training images, not {n}: use split='train' for more")
     if split == "ten" and resolution in (64, 256) and (data_dir() / name).is_dir():
-        if n > SHOTS:
-            raise UserError(f"{name} has {SHOTS} training images, not {n}: use split='train' for more")
         pixels, labels = read_ten(name, n, resolution)
     else:
         pixels, labels = draw_domain(name, split, n, resolution, workers)
@@ -84,30 +87,28 @@ def read_ten(name: str, n: int, resolution: int) -> tuple[np.ndarray, list[dict[
 def draw_domain(name: str, split: str, n: int, resolution: int = 64, workers: int = 1,
                 ) -> tuple[np.ndarray, list[dict[str, str]]]:
     """Draw, or fetch from the cache, n images: uint8 (n,R,R,3) and labels. 3 to 9 ms an image a core."""
-    starts = range(0, n, BLOCK)
-    missing = [start for start in starts if not block_path(name, split, start, resolution).exists()]
-    jobs = [(name, split, start, start + BLOCK, resolution) for start in missing]
+    blocks = {start: read_block(block_path(name, split, start, resolution)) for start in range(0, n, BLOCK)}
+    jobs = [(name, split, start, start + BLOCK, resolution) for start, block in blocks.items() if block is None]
     bar = tqdm(total=len(jobs) * BLOCK, desc=f"drawing {name}/{split}", unit="img", disable=len(jobs) < 4, leave=False)
-    if workers > 1 and len(jobs) > 1:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for job, block in zip(jobs, pool.map(avatars.draw_block, jobs)):
-                save_block(job, *block)
-                bar.update(BLOCK)
-    else:
-        for job in jobs:
-            save_block(job, *avatars.draw_block(job))
+    with ExitStack() as stack:
+        draw = map
+        if workers > 1 and len(jobs) > 1:
+            draw = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))).map
+        for job, block in zip(jobs, draw(avatars.draw_block, jobs)):
+            save_block(job, *block)
+            blocks[job[2]] = block
             bar.update(BLOCK)
     bar.close()
-    blocks = [read_block(block_path(name, split, start, resolution)) for start in starts]
-    pixels = np.concatenate([p for p, _ in blocks])[:n]
-    return pixels, sum((labels for _, labels in blocks), [])[:n]
+    pixels = np.concatenate([pixels for pixels, _ in blocks.values()])[:n]
+    return pixels, [label for _, labels in blocks.values() for label in labels][:n]
 
 
 def block_path(name: str, split: str, start: int, resolution: int) -> Path:
     """Where a block of drawn images is cached; the name holds what determines its content."""
     from importlib.metadata import version
     drawn_with = "-".join(version(package) for package in ("dicebear-core", "dicebear-styles", "resvg-py"))
-    return cache_dir() / f"{name}-{split}-{resolution}-{start:06d}-{drawn_with}.npz"
+    options = hashlib.sha256(json.dumps(avatars.DOMAINS[name]).encode()).hexdigest()[:8]
+    return cache_dir() / f"{name}-{split}-{resolution}-{start:06d}-{drawn_with}-{options}.npz"
 
 
 def save_block(job: tuple, pixels: np.ndarray, labels: list[dict[str, str]]) -> None:
@@ -119,9 +120,13 @@ def save_block(job: tuple, pixels: np.ndarray, labels: list[dict[str, str]]) -> 
     os.replace(part, path)
 
 
-def read_block(path: Path) -> tuple[np.ndarray, list[dict[str, str]]]:
-    with np.load(path, allow_pickle=False) as block:
-        return block["pixels"], json.loads(block["labels"].tobytes().decode())
+def read_block(path: Path) -> tuple[np.ndarray, list[dict[str, str]]] | None:
+    """A cached block, or None if it is not there or damaged: then it is drawn again."""
+    try:
+        with np.load(path, allow_pickle=False) as block:
+            return block["pixels"], json.loads(block["labels"].tobytes().decode())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 # ---------------------------------------------------------------------------------------- anybody's own folder
@@ -138,11 +143,12 @@ class ImageFolder:
     names the folder or file: missing or empty folder, fewer than ``at_least`` images, unreadable or tiny files.
     """
 
-    def __init__(self, path: str | Path, resolution: int = 64, at_least: int = 1):
-        self.paths = list_images(Path(path))
+    def __init__(self, path: str | Path, resolution: int = 64, at_least: int = 1, skip: tuple[str, ...] = ()):
+        self.paths = [p for p in list_images(Path(path)) if p.name not in skip]
         if len(self.paths) < at_least:
-            raise UserError(f"{path} holds {len(self.paths)} image: the pairwise losses need at least {at_least}, about 10 is "
-                            "usual; add more or use --method finetune")
+            found = f"{len(self.paths)} image" + ("s" if len(self.paths) != 1 else "")
+            raise UserError(f"{path} holds {found}: at least {at_least} are needed to compare them in pairs, about 10 is usual; add "
+                            "more (or adapt with --method finetune, which compares nothing)")
         self.images = torch.stack([read_image(p, resolution) for p in self.paths])
 
     def __len__(self) -> int:
@@ -175,7 +181,7 @@ def read_image(path: Path, resolution: int) -> Tensor:
             image = as_rgb(ImageOps.exif_transpose(opened))
     except PermissionError:
         raise UserError(f"{path} may not be read: change its permissions or take it out of the folder") from None
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:      # decoders raise whatever they like; all of it is about this file
         what = "is empty" if path.stat().st_size == 0 else f"is damaged or not an image ({error})"
         raise UserError(f"{path} {what}: replace it or take it out of the folder") from None
     if min(image.size) < SMALLEST:
@@ -188,7 +194,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode → RGB: transparency laid on white, 16-bit greys scaled to 8, CMYK converted."""
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max() > 255 else 255.0
+        top = 1.0 if image.mode == "F" and values.max() <= 1 else 65535.0 if image.mode != "F" or values.max() > 255 else 255.0
         image = Image.fromarray((values.clip(0, top) * (255.0 / top)).round().astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

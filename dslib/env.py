@@ -10,6 +10,11 @@ class UserError(ValueError):
     """A mistake the reader can mend: one line that names the file or option and the mend."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, short enough for a message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def data_dir() -> Path:
     """The course's ``data/`` folder: ``$DSLIB_DATA`` if set, else the one beside the package."""
     return Path(os.environ.get("DSLIB_DATA") or Path(__file__).resolve().parent.parent / "data")
@@ -17,7 +22,8 @@ def data_dir() -> Path:
 
 def cache_dir() -> Path:
     """A writable folder for drawn images: ``$DSLIB_CACHE``, else ``~/.cache/dslib``, else a temporary one."""
-    for path in (os.environ.get("DSLIB_CACHE"), Path.home() / ".cache" / "dslib", Path(tempfile.gettempdir()) / "dslib"):
+    home = os.path.expanduser("~/.cache/dslib")
+    for path in (os.environ.get("DSLIB_CACHE"), home, Path(tempfile.gettempdir()) / "dslib"):
         if not path:
             continue
         try:

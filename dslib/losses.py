@@ -39,14 +39,16 @@ def pairwise_kl(adapted: Tensor, source: Tensor, direction: str = "ada||sou", re
 
     adapted, source: predicted clean images (N,…) from the same x_t; no gradient is sent to the source.
     direction: ``"ada||sou"`` (paper) or ``"sou||ada"`` (the authors' code); reduction: ``"sum"`` over the batch
-    (paper) or ``"mean"`` over the N·(N−1) entries (code). Returns a scalar ≥ 0, zero when both rank alike.
+    (paper) or ``"mean"`` over the N·(N−1) entries (code). Returns a scalar ≥ 0, zero exactly when the
+    distributions are the same; so always for N = 2, where each has a single entry.
     """
     log_a, log_s = pairwise_log_probs(adapted), pairwise_log_probs(source.detach())
-    if direction == "ada||sou":
-        return F.kl_div(log_s, log_a, log_target=True, reduction=reduction)
-    if direction == "sou||ada":
-        return F.kl_div(log_a, log_s, log_target=True, reduction=reduction)
-    raise UserError(f"unknown direction {direction!r}: use 'ada||sou' (paper) or 'sou||ada' (authors' code)")
+    if direction not in ("ada||sou", "sou||ada") or reduction not in ("sum", "mean"):
+        raise UserError(f"direction {direction!r}, reduction {reduction!r}: use 'ada||sou' (paper) or 'sou||ada' (authors' code), "
+                        "and 'sum' (paper) or 'mean' (authors' code)")
+    log_p, log_q = (log_a, log_s) if direction == "ada||sou" else (log_s, log_a)
+    entries = log_p.exp() * (log_p - log_q)              # (N, N−1)
+    return entries.sum() if reduction == "sum" else entries.mean()
 
 
 def hf_pairwise_kl(adapted: Tensor, source: Tensor, direction: str = "ada||sou", reduction: str = "sum") -> Tensor:

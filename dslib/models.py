@@ -6,12 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.utils import logging
 from safetensors import SafetensorError
 
-from .env import UserError, data_dir, device
+from .env import UserError, data_dir, device, first_line
 
 CHANNELS = (16, 32, 64, 128)
 
@@ -24,7 +23,7 @@ def new_unet(resolution: int = 64, channels: tuple[int, ...] = CHANNELS, learned
     plain = len(channels) - 1
     return UNet2DModel(
         sample_size=resolution, in_channels=3, out_channels=6 if learned_variance else 3, layers_per_block=1,
-        block_out_channels=channels, norm_num_groups=8, attention_head_dim=32,
+        block_out_channels=channels, norm_num_groups=8, attention_head_dim=min(32, channels[-1]),
         down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
         up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain)
 
@@ -42,8 +41,8 @@ def load_source(source: str | Path | None = None) -> DDPMPipeline:
     if source is None:
         source = data_dir() / "source"
         if not (source / "model_index.json").exists():
-            raise UserError(f"no source model in {source}: make one with 'dslib pretrain --output_dir {source}', or run "
-                            "from a checkout of the course")
+            raise UserError(f"no source model in {source}: make one with 'dslib pretrain --output_dir {source}', or set "
+                            "DSLIB_DATA to the course's data folder")
     folder = Path(source)
     if folder.is_dir():
         check_folder(folder)
@@ -57,15 +56,18 @@ def load_source(source: str | Path | None = None) -> DDPMPipeline:
     except OSError as error:
         if folder.is_dir():
             raise UserError(f"{folder} could not be opened as a DDPMPipeline: {first_line(error)}") from None
-        raise UserError(f"'{source}' would have been fetched from the model hub, which failed ({first_line(error)}): check "
-                        "the name and the network, or download it elsewhere and give the folder") from None
-    except (ValueError, TypeError, SafetensorError) as error:
+        raise UserError(f"there is no folder {source} here, and '{source}' would have been fetched from the model hub, which failed "
+                        f"({first_line(error)}): check the name and the network, or download it elsewhere and give the folder") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{source} could not be opened as a DDPMPipeline: {first_line(error)}") from None
     finally:
         logging.enable_progress_bar()
     if not isinstance(pipe.unet, UNet2DModel):
         raise UserError(f"{source} holds a {type(pipe.unet).__name__}: an unconditional UNet2DModel is needed")
-    return pipe.to(device(), torch.float32)
+    if not isinstance(pipe.unet.config.sample_size, int):
+        raise UserError(f"{source} draws {pipe.unet.config.sample_size} pixels: a source that draws squares is needed")
+    pipe.unet.float()
+    return pipe.to(device())
 
 
 def check_folder(folder: Path) -> None:
@@ -73,18 +75,18 @@ def check_folder(folder: Path) -> None:
     if not (folder / "model_index.json").exists():
         raise UserError(f"{folder} has no model_index.json: it is not a diffusers pipeline (a checkpoint-… folder resumes "
                         "a run, --resume_from_checkpoint)")
-    kind = json.loads((folder / "model_index.json").read_text()).get("_class_name")
+    try:
+        kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{folder}/model_index.json is damaged: save the pipeline again with save_pretrained") from None
     if kind != "DDPMPipeline":
         raise UserError(f"{folder} holds a {kind}: a DDPMPipeline is needed here")
-    if not list((folder / "unet").glob("*.safetensors")):
-        pickles = [p.name for ending in ("bin", "pt", "pth", "ckpt", "pkl") for p in (folder / "unet").glob(f"*.{ending}")]
+    places = [folder / "unet", folder]                  # old hub pipelines keep a single model's weights at the root
+    if not any(list(place.glob("*.safetensors")) for place in places):
+        pickles = [p for place in places for ending in ("bin", "pt", "pth", "ckpt", "pkl") for p in place.glob(f"*.{ending}")]
         if pickles:
-            raise UserError(f"{folder}/unet/{pickles[0]} is a pickle, which can run code when opened: refused, save it as safetensors")
+            raise UserError(f"{pickles[0]} is a pickle, which can run code when opened: refused, save it as safetensors")
         raise UserError(f"{folder}/unet holds no .safetensors weights: save the pipeline again with save_pretrained")
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def save_pipeline(unet: UNet2DModel, scheduler: DDPMScheduler, folder: str | Path, half: bool = False) -> Path:

@@ -4,7 +4,9 @@ Figures keep a white ground of their own, so that they read alike in dark and li
 Okabe-Ito set, which colour-blind readers can tell apart.
 """
 
+import base64
 import io
+from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -30,10 +32,12 @@ def to_png(figure: Figure, dpi: int = 100) -> bytes:
     return buffer.getvalue()
 
 
-def show(figure: Figure, alt: str, dpi: int = 100) -> None:
-    """Display a figure in a notebook, with a text alternative for readers who cannot see it."""
+def show(figure: Figure | Path, alt: str, dpi: int = 100) -> None:
+    """Display a figure, or a PNG file, in a notebook, with a text alternative for readers who cannot see it."""
     from IPython.display import display
-    display({"image/png": to_png(figure, dpi), "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
+    png = figure.read_bytes() if isinstance(figure, Path) else to_png(figure, dpi)
+    encoded = base64.b64encode(png).decode()
+    display({"image/png": encoded, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
 
 
 def tile(images: Tensor, columns: int, gap: int = 2) -> np.ndarray:
@@ -59,16 +63,17 @@ def grid(images: Tensor, columns: int = 8, title: str | None = None) -> Figure:
     return figure
 
 
-def rows(named: dict[str, Tensor], columns: int = 10, labels: list[str] | None = None) -> Figure:
+def rows(named: dict[str, Tensor] | list[tuple[str, Tensor]], columns: int = 10, labels: list[str] | None = None) -> Figure:
     """One labelled row of images (N,3,H,W) a name; the same column is the same start noise where models are compared.
 
-    labels: a heading a column.
+    named may be a list of pairs where a name occurs twice; labels: a heading a column.
     """
+    named = list(named.items()) if isinstance(named, dict) else named
     figure = new_figure(0.8 * columns + 1.4, 0.82 * len(named))
     axes = np.atleast_1d(figure.subplots(len(named), 1))
     for i, label in enumerate(labels or []):
         axes[0].text((i + 0.5) / columns, 1.04, label, transform=axes[0].transAxes, ha="center", va="bottom", fontsize=8)
-    for axis, (name, images) in zip(axes, named.items()):
+    for axis, (name, images) in zip(axes, named):
         axis.imshow(tile(images[:columns], columns), interpolation="nearest")
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
         axis.set_xticks([])
@@ -88,19 +93,20 @@ def smooth(values: list[float], window: int = 15) -> np.ndarray:
 
 def losses(histories: dict[str, dict[str, list[float]]]) -> Figure:
     """Every loss term against the step, one panel a term, one line a method. histories[method][term] = values."""
-    terms = list(dict.fromkeys(term for history in histories.values() for term in history))
+    terms = list(dict.fromkeys(t for history in histories.values() for t in history if t != "step")) or ["simple"]
     figure = new_figure(2.9 * len(terms), 2.4)
     for axis, term in zip(np.atleast_1d(figure.subplots(1, len(terms))), terms):
         for colour, (method, history) in zip(COLOURS, histories.items()):
             if term in history:
-                steps = np.arange(1, len(history[term]) + 1)
+                steps = history.get("step", np.arange(1, len(history[term]) + 1))
                 axis.plot(steps, history[term], color=colour, alpha=0.2, linewidth=0.6)
                 axis.plot(steps, smooth(history[term]), color=colour, linewidth=1.4, label=method)
         axis.set_yscale("log")
         axis.set_title(f"L_{term}", fontsize=10)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7, frameon=False)
+        if axis.has_data():
+            axis.legend(fontsize=7, frameon=False)
     return figure
 
 

@@ -28,10 +28,11 @@ class Score(NamedTuple):
 COLUMNS = {
     "name": "images", "intra_lpips": "Intra-LPIPS", "nearest_lpips": "nearest-LPIPS", "fd": "FD", "domain_hit": "domain hit",
 }
-EXPLAIN = ("The first row is the goal: real images of the domain that no model has seen. <b>Intra-LPIPS</b>: diversity "
-           "around the training images. <b>nearest-LPIPS</b>: distance to the nearest training image; far below the first "
-           "row is copying. <b>FD</b>: Fréchet distance of pooled features to other real images of the domain, lower is "
-           "closer. <b>domain hit</b>: share that a linear probe takes for the domain rather than the source.")
+EXPLAIN = ("A row of real images, where there is one, is the goal: images of the domain that no model has seen. "
+           "<b>Intra-LPIPS</b>: diversity around the training images (± over the groups). <b>nearest-LPIPS</b>: distance to the "
+           "nearest training image; far below the real row is copying. <b>FD</b>: Fréchet distance of pooled features to other "
+           "real images of the domain, lower is closer. <b>domain hit</b>: share that a linear probe takes for the domain "
+           "rather than for the source.")
 
 
 def score(name: str, images: Tensor, targets: Tensor, reference: Tensor | None = None, probe=None,
@@ -76,7 +77,8 @@ def text_table(scores: list[Score]) -> str:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all, making its folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     os.replace(part, path)
@@ -141,16 +143,29 @@ def write_report(folder: Path, title: str, lead: str, targets: Tensor, samples: 
     return folder / "report.html"
 
 
+PLACES = ("seed", "output_dir", "resume_from_checkpoint", "checkpointing_steps", "checkpoints_total_limit")
+
+
 def collate(paths: list[Path]) -> list[dict]:
-    """Many runs' metrics.json → one tidy row a (target, images): mean and standard deviation over the seeds."""
-    groups: dict[tuple, list[dict]] = {}
+    """Many runs' metrics.json → one tidy row a (target, images): mean and standard deviation over the seeds.
+
+    Only runs that differ in nothing but the seed share a row.
+    """
+    groups: dict[tuple, dict[int, dict]] = {}
     for path in paths:
-        run = json.loads(Path(path).read_text("utf-8"))
-        for row in run["scores"]:
-            key = (run["target"], row["name"], run["backbone"], run["resolution"], run["num_images"])
-            groups.setdefault(key, []).append(row)
+        try:
+            run = json.loads(Path(path).read_text("utf-8"))
+            where = (run["backbone"], run["resolution"], run["num_images"], run["scheduler"], run["num_inference_steps"])
+            settings = json.dumps({k: v for k, v in run["config"].items() if k not in PLACES}, sort_keys=True)
+            keys = [(run["target"], row["name"], *where, settings) for row in run["scores"]]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{path} is no metrics.json of dslib adapt") from None
+        for key, row in zip(keys, run["scores"]):
+            if groups.setdefault(key, {}).setdefault(run["seed"], row) is not row:
+                raise UserError(f"{path}: seed {run['seed']} of {run['target']} is there already: give each run once")
     table = []
-    for (target, name, backbone, resolution, n), found in groups.items():
+    for (target, name, backbone, resolution, n, *_), seeds in groups.items():
+        found = list(seeds.values())
         entry = {"target": target, "images": name, "seeds": len(found)}
         for column in ("intra_lpips", "nearest_lpips", "fd", "domain_hit"):
             values = [row[column] for row in found if row[column] is not None]

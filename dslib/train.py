@@ -16,11 +16,12 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from diffusers import DDPMPipeline, UNet2DModel
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from . import data, ddpm, losses
-from .env import UserError
+from .env import UserError, first_line
 
 METHODS = ("scratch", "finetune", "domainstudio")
 
@@ -62,12 +63,21 @@ class TrainConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UserError(f"--{name} is {getattr(self, name)!r}: use one of {', '.join(allowed)}")
-        for name in ("max_train_steps", "train_batch_size", "learning_rate"):
-            if not getattr(self, name) > 0 or math.isinf(getattr(self, name)):
-                raise UserError(f"--{name} is {getattr(self, name)}: it must be a positive number")
-        for name in ("lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "lr_warmup_steps", "lr_decay_steps"):
+        for name in ("max_train_steps", "train_batch_size", "learning_rate", "max_grad_norm", "checkpoints_total_limit", "snr_gamma"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"--{name} is {value}: it must be a positive number")
+        for name in ("lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "lr_warmup_steps", "lr_decay_steps",
+                     "adam_weight_decay", "ema_power", "checkpointing_steps"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"--{name} is {getattr(self, name)}: it must be zero or a positive number")
+        for name in ("adam_beta1", "adam_beta2", "ema_max_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"--{name} is {getattr(self, name)}: it must be at least 0 and below 1")
+        if not 0 <= self.seed < 10**9:
+            raise UserError(f"--seed is {self.seed}: use 0 to 999999999")
+        if self.checkpointing_steps and not self.output_dir:
+            raise UserError("--checkpointing_steps needs --output_dir, the folder to write them to")
         if self.resume_from_checkpoint == "latest" and not self.output_dir:
             raise UserError("--resume_from_checkpoint latest needs --output_dir, the folder that holds the checkpoints")
         return self
@@ -135,7 +145,8 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
     images: (n,3,R,R), float in [-1,1] or uint8, kept on the CPU; objective(model, x_0, t, eps) returns
     (loss, terms); schedule: alphas_cumprod (T,). The random numbers of a step depend on (seed, step) alone, so
     a resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate launch`` every process
-    takes its share of the batch; the pairwise terms then compare the images of one process with each other.
+    takes its share of the batch; the pairwise terms then compare the images of one process with each other. A run
+    that is complete already yields its checkpoint once, without terms. fp16's loss scale is not in a checkpoint.
     """
     accelerator = new_accelerator(config.mixed_precision)
     device = accelerator.device
@@ -146,6 +157,8 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
     ema = EMAModel(model.parameters(), decay=config.ema_max_decay, use_ema_warmup=True, power=config.ema_power)
     first = restore(config, model, ema, optimizer) if config.resume_from_checkpoint else 0
     schedule = schedule.to(device)
+    if first >= config.max_train_steps:                  # nothing left to do: the checkpoint is the result
+        yield Step(first, torch.zeros(()), {}, 0.0, 0.0, model, ema, optimizer)
     for step in range(first, config.max_train_steps):
         began = time.perf_counter()
         generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
@@ -209,11 +222,15 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
     least = 1 if config.method != "domainstudio" else 3 if config.pairwise_variant == "authors" else 2
     each = batch // PartialState().num_processes
     if each < least:
+        mend = "add images" if len(images) < least else "raise --train_batch_size"
         raise UserError(f"{len(images)} image(s) and --train_batch_size {config.train_batch_size} make a batch of {each}: the pairwise "
-                        f"losses of domainstudio compare at least {least} images; add images or use --method finetune")
+                        f"losses of domainstudio compare at least {least} images; {mend} or use --method finetune")
     if batch < config.train_batch_size:
         print(f"train_batch_size {config.train_batch_size} is more than the {len(images)} images: using {batch}; "
               "an image compared with itself would teach the pairwise losses nothing", file=sys.stderr)
+    if config.method == "domainstudio" and each == 2:
+        print("a batch of two images has one pair, so each distribution has one entry and the pairwise losses are exactly "
+              "zero: use at least 3", file=sys.stderr)
     return replace(config, train_batch_size=batch)
 
 
@@ -264,36 +281,35 @@ def pretrain(images: Tensor, config: TrainConfig, model: UNet2DModel, schedule: 
 def save_checkpoint(config: TrainConfig, record: Step) -> Path:
     """Write ``checkpoint-<step>/`` whole or not at all: weights, averaged weights, Adam's moments, the settings."""
     final = Path(config.output_dir) / f"checkpoint-{record.step}"
-    part = final.with_name(final.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    part, old = final.with_name(final.name + ".part"), final.with_name(final.name + ".old.part")
+    for leftover in (part, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
     record.model.save_pretrained(part / "unet")
-    save_file(dict(enumerate_named("shadow", record.ema.shadow_params)), part / "ema.safetensors")
-    save_file(adam_state(record.optimizer), part / "optimizer.safetensors")
+    save_file({f"shadow.{i}": flat(p) for i, p in enumerate(record.ema.shadow_params)}, part / "ema.safetensors")
+    slots = record.optimizer.state_dict()["state"]
+    save_file({f"{i}.{name}": flat(v) for i, slot in slots.items() for name, v in slot.items()}, part / "optimizer.safetensors")
     state = {"step": record.step, "ema_step": record.ema.optimization_step, "config": asdict(config)}
     (part / "state.json").write_text(json.dumps(state, indent=1))
-    shutil.rmtree(final, ignore_errors=True)
+    if final.exists():
+        os.replace(final, old)
     os.replace(part, final)
-    for old in checkpoints(config.output_dir)[:-config.checkpoints_total_limit]:
-        shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
+    others = [folder for folder in checkpoints(config.output_dir) if folder != final]
+    for oldest in others[:max(0, len(others) - config.checkpoints_total_limit + 1)]:
+        shutil.rmtree(oldest)
     return final
+
+
+def flat(tensor: Tensor) -> Tensor:
+    """A copy that safetensors can store."""
+    return tensor.detach().cpu().contiguous()
 
 
 def checkpoints(output_dir: str | Path) -> list[Path]:
     """Complete checkpoints in a folder, oldest first."""
-    found = Path(output_dir).glob("checkpoint-*/state.json")
-    return sorted((p.parent for p in found if not p.parent.name.endswith(".part")),
-                  key=lambda p: int(p.name.split("-")[1]))
-
-
-def enumerate_named(name: str, tensors) -> Iterator[tuple[str, Tensor]]:
-    return ((f"{name}.{i}", tensor.detach().cpu().contiguous()) for i, tensor in enumerate(tensors))
-
-
-def adam_state(optimizer) -> dict[str, Tensor]:
-    """Adam's moments as flat tensors, so that they fit a safetensors file."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{key}": value.detach().cpu().contiguous() for i, slots in state.items() for key, value in slots.items()}
+    found = [p.parent for p in Path(output_dir).glob("checkpoint-*/state.json")]
+    return sorted((p for p in found if p.name.split("-")[1].isdigit()), key=lambda p: int(p.name.split("-")[1]))
 
 
 def restore(config: TrainConfig, model: UNet2DModel, ema: EMAModel, optimizer) -> int:
@@ -308,19 +324,34 @@ def restore(config: TrainConfig, model: UNet2DModel, ema: EMAModel, optimizer) -
         folder = Path(config.resume_from_checkpoint)
     if not (folder / "state.json").is_file():
         raise UserError(f"--resume_from_checkpoint {folder} is no complete checkpoint: give a checkpoint-… folder or 'latest'")
-    state = json.loads((folder / "state.json").read_text())
+    try:
+        state = json.loads((folder / "state.json").read_text())
+        weights = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+        shadow, moments = load_file(folder / "ema.safetensors"), load_file(folder / "optimizer.safetensors")
+        same_run(folder, state, config)
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in moments.items():
+            index, name = key.split(".", 1)
+            slots.setdefault(int(index), {})[name] = value
+        model.load_state_dict(weights)
+        ema.shadow_params = [shadow[f"shadow.{i}"].to(p) for i, p in enumerate(ema.shadow_params)]
+        ema.optimization_step = state["ema_step"]
+        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+        return state["step"]
+    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
+        raise UserError(f"{folder} cannot be resumed ({type(error).__name__}: {first_line(error)}): it is damaged or of another "
+                        "model; resume from an earlier checkpoint") from None
+
+
+def same_run(folder: Path, state: dict, config: TrainConfig) -> None:
+    """Refuse another method's checkpoint, and one with later ones beside it; name other settings that differ."""
+    if state["config"]["method"] != config.method:
+        raise UserError(f"{folder} was trained with --method {state['config']['method']}, not {config.method}")
+    later = [c.name for c in checkpoints(config.output_dir or folder) if int(c.name.split("-")[1]) > state["step"]]
+    if later:
+        raise UserError(f"{config.output_dir} also holds {later[-1]}, which goes further than {folder.name}: choose another "
+                        "--output_dir to branch off, or resume from latest")
     free = ("max_train_steps", "output_dir", "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint")
     changed = [k for k, v in asdict(config).items() if k not in free and state["config"].get(k) != v]
     if changed:
         print(f"resuming {folder} with other settings than it was saved with: {', '.join(changed)}", file=sys.stderr)
-    model.load_state_dict(load_file(folder / "unet" / "diffusion_pytorch_model.safetensors"))
-    shadow = load_file(folder / "ema.safetensors")
-    ema.shadow_params = [shadow[f"shadow.{i}"].to(p) for i, p in enumerate(ema.shadow_params)]
-    ema.optimization_step = state["ema_step"]
-    moments = load_file(folder / "optimizer.safetensors")
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in moments.items():
-        index, name = key.split(".", 1)
-        slots.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    return state["step"]

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from dslib import cli, report
+from dslib.env import UserError
 
 
 @pytest.fixture
@@ -13,7 +14,8 @@ def runs(tmp_path):
     """Two seeds of one target; the second has no Fréchet distance."""
     for seed, (intra, fd) in enumerate([(0.2, 0.5), (0.4, None)]):
         row = {"name": "finetune", "intra_lpips": intra, "intra_std": 0.01, "nearest_lpips": 0.3, "fd": fd, "domain_hit": 1.0}
-        facts = {"target": "sketches", "backbone": "st-alex", "resolution": 64, "num_images": 8, "scores": [row]}
+        facts = {"target": "sketches", "backbone": "st-alex", "resolution": 64, "num_images": 8, "seed": seed, "scheduler": "ddim",
+                 "num_inference_steps": 20, "config": {"seed": seed, "lambda_img": 0.5}, "scores": [row]}
         (tmp_path / f"{seed}.json").write_text(json.dumps(facts))
     return sorted(tmp_path.glob("*.json"))
 
@@ -31,6 +33,18 @@ def test_different_backbones_never_share_a_row(runs):
     facts = json.loads(runs[0].read_text()) | {"backbone": "st-vgg"}
     runs[0].write_text(json.dumps(facts))
     assert [row["seeds"] for row in report.collate(runs)] == [1, 1]
+
+
+def test_other_settings_never_share_a_row(runs):
+    facts = json.loads(runs[0].read_text())
+    facts["config"]["lambda_img"] = 0.1
+    runs[0].write_text(json.dumps(facts))
+    assert [row["seeds"] for row in report.collate(runs)] == [1, 1]
+
+
+def test_the_same_run_twice_is_not_two_seeds(runs):
+    with pytest.raises(UserError, match="seed 1 of sketches is there already"):
+        report.collate([*runs, runs[1]])
 
 
 def test_table_command_writes_csv_and_refuses_a_missing_file(runs, tmp_path, capsys):

@@ -209,8 +209,8 @@ def errors(unet, seed):
 trained = torch.tensor([errors(source.unet, seed) for seed in seeds])
 never = torch.tensor([errors(untrained, seed) for seed in seeds])
 constant = float((mean_face - faces).square().mean())
-plots.show(plots.curves(steps, {"source model": trained, "never trained": never, "mean face": torch.full_like(trained, constant)},
-                        "step t", "mean squared error of the guess"),
+compared = {"source model": trained, "never trained": never, "mean face": torch.full_like(trained, constant)}
+plots.show(plots.curves(steps, compared, "step t", "mean squared error of the guess"),
            alt="Error of the guessed clean face against t: the trained model rises from near zero to the mean face's error at T.")
 
 # %%
