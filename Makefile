@@ -43,13 +43,13 @@ lab: $(READY)  ## JupyterLab in the notebooks folder
 bench: $(READY)  ## cost of a step: naive against DomainStudio, measured in one run
 	$(BIN)/python -m dslib.bench
 
-# Every domain, naive and DomainStudio, three seeds, 100 samples each. A finished run is not repeated, so it can be interrupted.
+# Every domain, naive and DomainStudio, three seeds, 64 samples each. A finished run is not repeated, so it can be interrupted.
 SEEDS ?= 0 1 2
 TARGETS ?= sunglasses sketches portraits adventurers robots
 results: $(READY)  ## the table of all five domains (over an hour on two cores): data/results/table.csv
 	for seed in $(SEEDS); do for target in $(TARGETS); do \
 	  out=runs/results/$$target-$$seed; \
-	  [ -f $$out/report.html ] || $(BIN)/dslib adapt --target $$target --seed $$seed --compare_finetune --num_images 100 \
+	  [ -f $$out/report.html ] || $(BIN)/dslib adapt --target $$target --seed $$seed --compare_finetune \
 	    --overwrite --output_dir $$out || exit 1; \
 	done; done
 	$(BIN)/dslib table runs/results/*/metrics.json --output data/results/table.csv

@@ -39,7 +39,8 @@ HELP = {
     "hfmse_weighting": "alphas_cumprod, or none as published", "adam_beta1": "AdamW", "adam_beta2": "AdamW",
     "adam_weight_decay": "AdamW", "max_grad_norm": "gradients are clipped to this norm",
     "ema_max_decay": "averaging of the weights, reached after a warm-up", "ema_power": "speed of that warm-up",
-    "random_flip": "mirror images at random", "snr_gamma": "min-SNR-γ weighting of the loss", "mixed_precision": "no, fp16 or bf16",
+    "random_flip": "mirror images at random", "snr_gamma": "min-SNR-γ weighting of the loss",
+    "multiscale_loss": "also weigh coarse errors: truer colours", "mixed_precision": "no, fp16 or bf16",
     "seed": "fixes everything drawn at random", "output_dir": "where everything is written",
     "checkpointing_steps": "save a checkpoint every so many steps; 0: only on Ctrl-C",
     "checkpoints_total_limit": "how many checkpoints to keep",
@@ -189,14 +190,15 @@ def check_drawing(args, scheduler, least: int, size: int = 64) -> None:
     if args.num_images < least:
         raise UserError(f"--num_images is {args.num_images}: it must be at least {least}")
     if hasattr(args, "backbone") and size < 32:
-        raise UserError(f"images of {size} pixels are too small for the metrics' networks: at least 32 are needed")
+        raise UserError(f"images of {size} pixels are too small for the metrics' networks: at least 32 are needed "
+                        "(a source's sample_size, or --resolution for a folder of samples)")
     if hasattr(args, "backbone"):
         metrics.load_backbone(args.backbone)
 
 
 def cmd_adapt(args) -> None:
     from . import models
-    config_from(args, output_dir="")
+    config_from(args, output_dir=args.output_dir or "runs")
     if args.compare_finetune and args.resume_from_checkpoint not in (None, "latest"):
         raise UserError("--compare_finetune trains two models: resume them with --resume_from_checkpoint latest, not from one checkpoint")
     source = models.load_source(args.source)
@@ -318,8 +320,8 @@ def cmd_pretrain(args) -> None:
 
     from . import data, models, train
     config = config_from(args, method="scratch")
-    if args.num_images < 1 or args.num_graded < 32:
-        raise UserError(f"--num_images {args.num_images} --num_graded {args.num_graded}: use at least 1 and 32")
+    if args.num_images < 1 or args.num_graded < 2:
+        raise UserError(f"--num_images {args.num_images} --num_graded {args.num_graded}: use at least 1 and 2")
     if args.resolution % 8 or args.resolution < 32:
         raise UserError(f"--resolution is {args.resolution}: it must be a multiple of 8 and at least 32")
     folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, GO_ON)
@@ -372,7 +374,7 @@ def build_parser() -> argparse.ArgumentParser:
     adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
     adapt.add_argument("--compare_finetune", action="store_true", help="also train the naive baseline and put both in the report")
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(adapt, skip=("snr_gamma", "lr_warmup_steps"))
+    add_config(adapt, skip=("snr_gamma", "multiscale_loss", "lr_warmup_steps"))
     add_sampling(adapt, 64)
     add_backbone(adapt)
 
@@ -405,7 +407,7 @@ def build_parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(pretrain, skip=("method", "lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "pairwise_variant", "hfmse_weighting"),
                max_train_steps=7000, train_batch_size=32, learning_rate=1e-3, lr_warmup_steps=200, lr_decay_steps=2500,
-               adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, checkpointing_steps=250,
+               adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, multiscale_loss=True, checkpointing_steps=250,
                output_dir="runs/source")
 
     table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")

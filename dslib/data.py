@@ -64,8 +64,8 @@ def load_domain(name: str, split: str, n: int | None = None, resolution: int = 6
     """
     check_domain(name)
     n = (SHOTS if split == "ten" else 1000) if n is None else n
-    if n < 1 or resolution < SMALLEST:
-        raise UserError(f"{n} images of {resolution} pixels: ask for at least 1 image of {name} and {SMALLEST} pixels")
+    if n < 1:
+        raise UserError(f"n is {n}: ask for at least 1 image of {name}")
     if split == "ten" and n > SHOTS:
         raise UserError(f"{name} has {SHOTS} training images, not {n}: use split='train' for more")
     if split == "ten" and resolution in (64, 256) and (data_dir() / name).is_dir():

@@ -32,7 +32,9 @@ def sampler(scheduler, kind: str, num_inference_steps: int):
         raise UserError(f"unknown scheduler {kind!r}: use one of {', '.join(SCHEDULERS)}")
     if not 1 <= num_inference_steps <= scheduler.config.num_train_timesteps:
         raise UserError(f"--num_inference_steps is {num_inference_steps}: use 1 to {scheduler.config.num_train_timesteps}")
-    new = SCHEDULERS[kind].from_config(scheduler.config, timestep_spacing="trailing")
+    clip = scheduler.config.get("clip_sample", False)        # DPM-Solver has no clip_sample, but thresholding at 1 is the same
+    extra = {"thresholding": clip, "sample_max_value": 1.0} if kind == "dpmsolver" else {}
+    new = SCHEDULERS[kind].from_config(scheduler.config, timestep_spacing="trailing", **extra)
     new.set_timesteps(num_inference_steps)
     return new
 

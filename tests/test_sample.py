@@ -16,7 +16,8 @@ def noise():
 
 @torch.no_grad()
 def plain_loop(pipe, kind, noise, steps, seed=0):
-    scheduler = kind.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+    extra = {"thresholding": True, "sample_max_value": 1.0} if kind is DPMSolverMultistepScheduler else {}
+    scheduler = kind.from_config(pipe.scheduler.config, timestep_spacing="trailing", **extra)
     scheduler.set_timesteps(steps)
     x_t, seen = noise, []
     extra = {} if kind is DDIMScheduler else {"generator": torch.Generator().manual_seed(seed)}

@@ -217,7 +217,10 @@ def test_resumed_is_the_same_as_uninterrupted(tiny_source, ten_images, tmp_path,
 def test_resume_from_a_named_checkpoint(tiny_source, ten_images, tmp_path, config):
     config = replace(config, max_train_steps=4, checkpointing_steps=1, checkpoints_total_limit=5, output_dir=str(tmp_path))
     whole = run(tiny_source, ten_images, config)[-1]
-    rest = run(tiny_source, ten_images, replace(config, resume_from_checkpoint=str(tmp_path / "checkpoint-2")))
+    again = replace(config, resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    with pytest.raises(UserError, match="also holds checkpoint-4"):     # 'latest' would pick the other branch's
+        run(tiny_source, ten_images, again)
+    rest = run(tiny_source, ten_images, replace(again, output_dir=str(tmp_path / "branch")))
     assert [r.step for r in rest] == [3, 4]
     assert_same_state(whole, rest[-1])
 
@@ -495,3 +498,10 @@ def test_mixed_precision_lasts_beyond_the_first_step(tiny_source, ten_images):
     plain = step.averaged()
     assert plain(torch.zeros(1, 3, 16, 16), 0).sample.dtype == torch.float32
     assert "forward" not in plain.__dict__
+
+
+def test_multiscale_square_weighs_white_noise_alike_and_sees_the_mean_colour():
+    noise = torch.randn(64, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert train.multiscale_square(noise).mean().item() == pytest.approx(1.0, abs=0.05)
+    tint = torch.full((1, 3, 64, 64), 0.1)
+    assert train.multiscale_square(tint).item() == pytest.approx(0.01 * (1 + 16 + 256 + 4096) / 4, rel=1e-4)
