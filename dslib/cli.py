@@ -39,8 +39,7 @@ HELP = {
     "hfmse_weighting": "alphas_cumprod, or none as published", "adam_beta1": "AdamW", "adam_beta2": "AdamW",
     "adam_weight_decay": "AdamW", "max_grad_norm": "gradients are clipped to this norm",
     "ema_max_decay": "averaging of the weights, reached after a warm-up", "ema_power": "speed of that warm-up",
-    "random_flip": "mirror images at random", "snr_gamma": "min-SNR-γ weighting of the loss",
-    "multiscale_loss": "also weigh coarse errors: truer colours", "mixed_precision": "no, fp16 or bf16",
+    "random_flip": "mirror images at random", "snr_gamma": "min-SNR-γ weighting of the loss", "mixed_precision": "no, fp16 or bf16",
     "seed": "fixes everything drawn at random", "output_dir": "where everything is written",
     "checkpointing_steps": "save a checkpoint every so many steps; 0: only on Ctrl-C",
     "checkpoints_total_limit": "how many checkpoints to keep",
@@ -343,11 +342,11 @@ def grade_source(folder: Path, settings: dict, n: int = 400) -> None:
     from . import data, metrics, models, plots, report, sample
     pipe = models.load_source(folder)
     size = pipe.unet.config.sample_size
-    images = sample.sample(pipe.unet, pipe.scheduler, sample.start_noise(n, size, 0), 50, "ddim", progress="sampling")
+    images = sample.sample(pipe.unet, pipe.scheduler, sample.start_noise(n, size, 0), 20, progress="sampling")
     report.write_atomic(folder / "samples.png", plots.to_png(plots.grid(images[:64], 16), 150))
     real = data.load_domain(data.SOURCE, "test", 2 * n, size).images
     facts = {"frechet_ratio": metrics.frechet_ratio(images, real), "num_samples": n, "scheduler": "ddim",
-             "num_inference_steps": 50, "backbone": "st-alex", "config": settings}
+             "num_inference_steps": 20, "backbone": "st-alex", "config": settings}
     report.write_atomic(folder / "metrics.json", json.dumps(facts, indent=1).encode())
     print(f"Fréchet ratio {facts['frechet_ratio']:.2f} ({n} samples, st-alex; 1 = as good as real): {folder}")
 
@@ -374,7 +373,7 @@ def build_parser() -> argparse.ArgumentParser:
     adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
     adapt.add_argument("--compare_finetune", action="store_true", help="also train the naive baseline and put both in the report")
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(adapt, skip=("snr_gamma", "multiscale_loss", "lr_warmup_steps"))
+    add_config(adapt, skip=("snr_gamma", "lr_warmup_steps"))
     add_sampling(adapt, 64)
     add_backbone(adapt)
 
@@ -407,7 +406,7 @@ def build_parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(pretrain, skip=("method", "lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "pairwise_variant", "hfmse_weighting"),
                max_train_steps=7000, train_batch_size=32, learning_rate=1e-3, lr_warmup_steps=200, lr_decay_steps=2500,
-               adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, multiscale_loss=True, checkpointing_steps=250,
+               adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, checkpointing_steps=250,
                output_dir="runs/source")
 
     table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")

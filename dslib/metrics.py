@@ -126,15 +126,18 @@ def frechet_ratio(samples: Tensor, real: Tensor, backbone: str = "st-alex") -> f
 
 @torch.no_grad()
 def probe_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 50) -> Tensor:
-    """Last-layer activations on a 4×4 map, (N, C·16): enough to see *where* something is, float64."""
+    """First-layer activations on an 8×8 map, (N, C·64), float64: edges and colours, and *where* they are.
+
+    Deeper layers, made to ignore position and colour, tell sunglasses from eyes less well.
+    """
     net = load_backbone(backbone)
-    parts = [F.adaptive_avg_pool2d(net.net.forward(net.scaling_layer(part))[-1], 4).flatten(1)
+    parts = [F.adaptive_avg_pool2d(net.net.forward(net.scaling_layer(part))[0], 8).flatten(1)
              for part in images.split(batch_size)]
     return torch.cat(parts).double()
 
 
 @lru_cache(maxsize=8)
-def domain_probe(domain: str, resolution: int = 64, backbone: str = "st-alex", n: int = 500, ridge: float = 1.0):
+def domain_probe(domain: str, resolution: int = 64, backbone: str = "st-alex", n: int = 300, ridge: float = 0.1):
     """A linear classifier "target domain or source?", fitted by ridge regression on n drawn images of each.
 
     Returns a function: images (N,3,R,R) → (N,) bool, True for the target domain. Fitted on the ``probe`` split,

@@ -54,7 +54,7 @@ def score_all(samples: dict[str, Tensor], targets: Tensor, domain: str | None, b
     resolution, n = targets.shape[-1], max(len(s) for s in samples.values())
     if domain is None:
         return [score(name, images, targets, backbone=backbone) for name, images in samples.items()]
-    real = data.load_domain(domain, "test", n + 400, resolution).images
+    real = data.load_domain(domain, "test", n + 300, resolution).images
     probe = metrics.domain_probe(domain, resolution, backbone)
     samples = {"real, held out": real[:n]} | samples
     return [score(name, images, targets, real[n:], probe, backbone) for name, images in samples.items()]

@@ -177,7 +177,7 @@ def test_pooled_features_are_means_over_space(images):
         last = net.net.forward(net.scaling_layer(images))[-1]
     assert features.shape == (8, 256) and features.dtype == torch.float64
     torch.testing.assert_close(features, last.double().mean((2, 3)), atol=1e-5, rtol=1e-4)
-    assert metrics.probe_features(images).shape == (8, 256 * 16)
+    assert metrics.probe_features(images).shape == (8, 64 * 64)
 
 
 # ------------------------------------------------------------------------------------------ domain probe

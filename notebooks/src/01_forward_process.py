@@ -53,7 +53,7 @@ import torch
 
 from dslib import data, ddpm, models, plots
 
-source = models.load_source()
+source = models.load_source().to("cpu")      # this chapter is light enough for any machine
 faces = data.load_domain(data.SOURCE, "test", num_images).images
 a_bar = source.scheduler.alphas_cumprod
 
