@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from .data import to_uint8
@@ -32,11 +33,18 @@ def to_png(figure: Figure, dpi: int = 100) -> bytes:
     return buffer.getvalue()
 
 
+def shrink(png: bytes) -> bytes:
+    """The same picture in 256 colours: a third of the size, so that notebooks stay light."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    return min(buffer.getvalue(), png, key=len)
+
+
 def show(figure: Figure | Path, alt: str, dpi: int = 100) -> None:
     """Display a figure, or a PNG file, in a notebook, with a text alternative for readers who cannot see it."""
     from IPython.display import display
     png = figure.read_bytes() if isinstance(figure, Path) else to_png(figure, dpi)
-    encoded = base64.b64encode(png).decode()
+    encoded = base64.b64encode(shrink(png)).decode()
     display({"image/png": encoded, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
 
 

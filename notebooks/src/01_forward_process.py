@@ -121,7 +121,7 @@ def q_sample(x_0, t, eps, alphas_cumprod):
 # %%
 from dslib import checks
 
-checks.check_q_sample(q_sample)
+_ = checks.check_q_sample(q_sample)
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -174,7 +174,7 @@ def predict_x0(x_t, t, eps, alphas_cumprod):
     return None
 
 # %%
-checks.check_predict_x0(predict_x0)
+_ = checks.check_predict_x0(predict_x0)
 
 # %% [markdown]
 # <details><summary>Hint</summary>
