@@ -52,7 +52,7 @@ results: $(READY)  ## the table of all five domains (over an hour on two cores):
 	  [ -f $$out/report.html ] || $(BIN)/dslib adapt --target $$target --seed $$seed --compare_finetune \
 	    --overwrite --output_dir $$out || exit 1; \
 	done; done
-	$(BIN)/dslib table runs/results/*/metrics.json --output data/results/table.csv
+	$(BIN)/dslib table runs/results/*/metrics.json --output data/results/table.csv --overwrite
 
 clean:  ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info

@@ -16,49 +16,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from .env import UserError
-
-EXAMPLES = {
-    "adapt": "dslib adapt --target sketches --max_train_steps 300\n"
-             "  dslib adapt --train_data_dir my_ten_photos --output_dir runs/mine --compare_finetune",
-    "sample": "dslib sample runs/sketches-domainstudio --num_images 16 --scheduler dpmsolver",
-    "evaluate": "dslib evaluate runs/sketches-domainstudio --target sketches",
-    "domains": "dslib domains --output domains.png",
-    "pretrain": "dslib pretrain --output_dir runs/source --mixed_precision bf16",
-    "table": "dslib table runs/results/*/metrics.json --output table.csv",
-    "env": "dslib env",
-}
-
-HELP = {
-    "method": "scratch, finetune or domainstudio", "max_train_steps": "optimiser steps",
-    "train_batch_size": "images a step; capped at the number of images", "learning_rate": "AdamW's step size",
-    "lr_warmup_steps": "steps of linear warm-up", "lr_decay_steps": "last steps over which the rate falls to zero",
-    "lambda_img": "weight of the pairwise similarity loss (λ2)", "lambda_hf": "weight of its high-frequency twin (λ3)",
-    "lambda_hfmse": "weight of high-frequency reconstruction (λ4)",
-    "lambda_vlb": "weight of the variational bound (λ1), for a source that predicts its variance",
-    "pairwise_variant": "paper, or authors: reversed KL, mean, three images",
-    "hfmse_weighting": "alphas_cumprod, or none as published", "adam_beta1": "AdamW", "adam_beta2": "AdamW",
-    "adam_weight_decay": "AdamW", "max_grad_norm": "gradients are clipped to this norm",
-    "ema_max_decay": "averaging of the weights, reached after a warm-up", "ema_power": "speed of that warm-up",
-    "random_flip": "mirror images at random", "snr_gamma": "min-SNR-γ weighting of the loss", "mixed_precision": "no, fp16 or bf16",
-    "seed": "fixes everything drawn at random", "output_dir": "where everything is written",
-    "checkpointing_steps": "save a checkpoint every so many steps; 0: only on Ctrl-C",
-    "checkpoints_total_limit": "how many checkpoints to keep",
-    "resume_from_checkpoint": "a checkpoint folder, or latest",
-}
-
-
-def add_config(parser: argparse.ArgumentParser, skip: tuple[str, ...] = (), **defaults) -> None:
-    """One option a field of TrainConfig, under the same name and with the same default unless given here."""
-    from .train import TrainConfig
-    for f in fields(TrainConfig):
-        if f.name in skip:
-            continue
-        default = defaults.get(f.name, f.default)
-        if isinstance(f.default, bool):
-            parser.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, default=default, help=HELP[f.name])
-        else:
-            kind = type(f.default) if f.default is not None else float if f.name == "snr_gamma" else str
-            parser.add_argument(f"--{f.name}", type=kind, default=default, help=HELP[f.name])
+from .options import EXAMPLES, HelpFormatter, add_backbone, add_config, add_images, add_sampling
 
 
 def config_from(args: argparse.Namespace, **changes):
@@ -105,6 +63,18 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
         for name in ("model_index.json", "finetune/model_index.json", "log.csv"):
             (folder / name).unlink(missing_ok=True)
     return folder
+
+
+def check_output_file(path: str | None, overwrite: bool) -> None:
+    """Find out now, not after the work, that a result file may not or cannot be written."""
+    if path is None:
+        return
+    if Path(path).exists() and not overwrite:
+        raise UserError(f"{path} exists: choose another --output or add --overwrite")
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {path} cannot be written ({error.strerror}: {error.filename}): choose another place") from None
 
 
 def watch(stream, config, label: str, log: Path | None = None, images_a_step: int = 0):
@@ -188,8 +158,8 @@ def check_drawing(args, scheduler, least: int, size: int = 64) -> None:
     sample.sampler(scheduler, args.scheduler, args.num_inference_steps)
     if args.num_images < least:
         raise UserError(f"--num_images is {args.num_images}: it must be at least {least}")
-    if hasattr(args, "backbone") and size < 32:
-        raise UserError(f"images of {size} pixels are too small for the metrics' networks: at least 32 are needed "
+    if hasattr(args, "backbone") and size < metrics.SMALLEST:
+        raise UserError(f"images of {size} pixels are too small for the metrics' networks: at least {metrics.SMALLEST} are needed "
                         "(a source's sample_size, or --resolution for a folder of samples)")
     if hasattr(args, "backbone"):
         metrics.load_backbone(args.backbone)
@@ -265,6 +235,7 @@ def cmd_sample(args) -> None:
 
 def cmd_evaluate(args) -> None:
     from . import data, models, report, sample
+    check_output_file(args.output, args.overwrite)
     folder = Path(args.samples)
     if (folder / "model_index.json").exists() or not folder.is_dir():
         pipe = models.load_source(args.samples)
@@ -290,8 +261,7 @@ def cmd_domains(args) -> None:
         data.write_ten(Path(args.write_ten))
         print(f"the {data.SHOTS} training images of every target domain are in {args.write_ten}")
         return
-    if Path(args.output).exists() and not args.overwrite:
-        raise UserError(f"{args.output} exists: choose another --output or add --overwrite")
+    check_output_file(args.output, args.overwrite)
     named = {data.SOURCE: data.load_domain(data.SOURCE, "test", 10).images}
     named |= {name: data.load_domain(name, "ten").images for name in data.TARGETS}
     report.write_atomic(Path(args.output), plots.to_png(plots.rows(named), 120))
@@ -300,13 +270,13 @@ def cmd_domains(args) -> None:
 
 def cmd_table(args) -> None:
     from . import report
+    check_output_file(args.output, args.overwrite)
     missing = [path for path in args.metrics if not Path(path).is_file()]
     if missing:
         raise UserError(f"no file {missing[0]}: give the metrics.json files that dslib adapt wrote")
     table = report.collate([Path(path) for path in args.metrics])
     print(report.collated_text(table))
     if args.output:
-        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, table[0])
         writer.writeheader()
@@ -390,6 +360,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=0, help="start noise")
     evaluate.add_argument("--resolution", type=int, default=64, help="size at which a folder of images is read")
     evaluate.add_argument("--output", help="also write the scores to this JSON file")
+    evaluate.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
     add_sampling(evaluate, 200)
     add_backbone(evaluate)
 
@@ -412,29 +383,10 @@ def build_parser() -> argparse.ArgumentParser:
     table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")
     table.add_argument("metrics", nargs="+", help="metrics.json files")
     table.add_argument("--output", help="also write the table to this CSV file")
+    table.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
 
     command("env", cmd_env, "Show versions, device and what is missing.")
     return parser
-
-
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults shown, examples left as typed."""
-
-
-def add_images(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--target", help="a drawn domain: sunglasses, sketches, portraits, adventurers or robots")
-    group.add_argument("--train_data_dir", help="a folder with your own images, about ten")
-
-
-def add_sampling(parser: argparse.ArgumentParser, n: int) -> None:
-    parser.add_argument("--num_images", type=int, default=n, help="images to draw")
-    parser.add_argument("--scheduler", default="ddim", help="ddpm, ddim or dpmsolver")
-    parser.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
-
-
-def add_backbone(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backbone", default="st-alex", help="features for the metrics: st-alex, st-vgg, alex or vgg")
 
 
 def main(argv: list[str] | None = None) -> int:

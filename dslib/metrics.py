@@ -37,6 +37,17 @@ def load_backbone(backbone: str = "st-alex") -> torch.nn.Module:
     return net.eval().requires_grad_(False)
 
 
+SMALLEST = 32       # pixels: below that a layer of the networks has nothing left to pool
+
+
+def check_size(images: Tensor) -> Tensor:
+    """The images themselves, or a UserError if they are too small for the networks."""
+    if min(images.shape[-2:]) < SMALLEST:
+        raise UserError(f"images of {images.shape[-2]}×{images.shape[-1]} pixels are too small for the metrics' networks: at least "
+                        f"{SMALLEST} are needed")
+    return images
+
+
 @torch.no_grad()
 def lpips_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 50) -> list[Tensor]:
     """Each layer's channel-normalised features scaled by √(w/HW): LPIPS is then a squared Euclidean distance.
@@ -45,7 +56,7 @@ def lpips_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 
     """
     net = load_backbone(backbone)
     layers: list[list[Tensor]] = [[] for _ in range(net.L)]
-    for part in images.split(batch_size):
+    for part in check_size(images).split(batch_size):
         for k, f in enumerate(net.net.forward(net.scaling_layer(part))):
             w = net.lins[k].model[-1].weight.view(1, -1, 1, 1).clamp(min=0)
             f = F.normalize(f, dim=1, eps=1e-10) * (w / (f.shape[2] * f.shape[3])).sqrt()
@@ -103,7 +114,7 @@ def nearest_lpips(samples: Tensor, targets: Tensor, backbone: str = "st-alex") -
 def pooled_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 50) -> Tensor:
     """The last layer's activations averaged over space: (N,256) for AlexNet, (N,512) for VGG, float64."""
     net = load_backbone(backbone)
-    parts = [net.net.forward(net.scaling_layer(part))[-1].mean(dim=(2, 3)) for part in images.split(batch_size)]
+    parts = [net.net.forward(net.scaling_layer(part))[-1].mean(dim=(2, 3)) for part in check_size(images).split(batch_size)]
     return torch.cat(parts).double()
 
 
@@ -132,7 +143,7 @@ def probe_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 
     """
     net = load_backbone(backbone)
     parts = [F.adaptive_avg_pool2d(net.net.forward(net.scaling_layer(part))[0], 8).flatten(1)
-             for part in images.split(batch_size)]
+             for part in check_size(images).split(batch_size)]
     return torch.cat(parts).double()
 
 

@@ -9,9 +9,10 @@
 # %% [markdown]
 # # 1. Noise a face, and guess it back: the forward process
 #
-# **Claim.** By the end you will have shown that a diffusion model's guess of the clean picture, $\tilde x_0$, is a *blur of
-# what is likely* near $t = T$ and *this very face* near $t = 0$, because its error against the true face falls from that of
-# the best constant picture to almost nothing. The controls: the best constant picture itself, and a network that was never trained.
+# **Claim.** By the end you will have shown that a diffusion model's guess of the clean picture, $\tilde x_0$, is *this very
+# face* for small and middling $t$, a *blur of what is likely* beyond, and near $t = T$ *worse than no guess at all*, because there the
+# smallest error of the noise is magnified more than a hundredfold. The evidence is its squared error against the true face.
+# The controls: the best constant picture (the mean face), and a network that was never trained.
 #
 # | | |
 # |---|---|
@@ -46,7 +47,7 @@ shown_steps = [0, 25, 50, 100, 200, 300, 400, 600, 800, 999]
 # ## Where we are going
 #
 # Top: a face with more and more noise. Bottom: what the source model believes the clean face was. Read the bottom row from
-# right to left: average face, some face, this face.
+# right to left: magnified mistakes, the blur of a face, this face.
 
 # %%
 import torch
@@ -70,7 +71,7 @@ def noised_and_guessed(unet, x_0, steps, seed=0):
 
 x_t, guessed = noised_and_guessed(source.unet, faces[1], shown_steps)
 plots.show(plots.rows({"x_t": x_t, "guess of x_0": guessed}, labels=[f"t={t}" for t in shown_steps]),
-           alt="Top row: one face under growing noise. Bottom row: the model's guess of the clean face, sharp at left, a blur at right.")
+           alt="Top: one face under growing noise. Bottom: the guess of the clean face, sharp at left, blurred at t=600, speckle at last.")
 
 # %% [markdown]
 # ## The mental model
@@ -211,7 +212,7 @@ never = torch.tensor([errors(untrained, seed) for seed in seeds])
 constant = float((mean_face - faces).square().mean())
 compared = {"source model": trained, "never trained": never, "mean face": torch.full_like(trained, constant)}
 plots.show(plots.curves(steps, compared, "step t", "mean squared error of the guess"),
-           alt="Error of the guessed clean face against t: the trained model rises from near zero to the mean face's error at T.")
+           alt="Error of the guessed face against t: the trained model stays near zero to t=500, then crosses the mean face's error.")
 
 # %%
 above = steps[trained.mean(0) > constant / 2]
@@ -220,9 +221,13 @@ print(f"error at the last step: {trained[:, -1].mean():.3f}; mean face: {constan
 print(f"half of the mean face's error is passed near t = {int(above[0]) if len(above) else 'none'}")
 
 # %% [markdown]
-# At the left, the model sees the face and the guess is right. At the right, it sees noise, and the best it can say is "a
-# face", so it ends near the mean face's error (dashed line): a blur. In between it decides *which* face. The losses of
-# chapters 04 to 06 compare these guesses between models, so keep the regime in mind: a loss at $t$ near $T$ compares blurs.
+# At the left, the model sees the face and the guess is right. Up to about $t = 500$ it still knows *which* face it is, from pictures
+# in which we see nothing but noise. Then the error rises. A perfect model would level off at the mean face (dashed): seeing only noise, the
+# best it can say is "a face". Ours crosses that line, because near $T$ its small errors of the noise are magnified beyond it (next
+# cell); longer training, in full precision, would push the crossing to the right. Samplers survive this by clipping the guess to [-1, 1].
+#
+# The losses of chapters 04 to 06 compare these guesses between models, so keep the regime in mind: a loss at $t$ near $T$
+# compares blurs at best, and magnified mistakes at worst.
 #
 # ## Why errors grow: the factor
 #
@@ -254,7 +259,7 @@ widgets.explore_forward(source.unet, faces[:6], schedules)
 # |---|---|---|
 # | pictures too dark or washed out at every t | `alphas_cumprod` used without the square root | √ᾱ for the picture, √(1−ᾱ) for the noise |
 # | one noise level for a whole batch | `alphas_cumprod[t]` broadcast along the wrong axis | `.view(-1, 1, 1, 1)` |
-# | colours explode near T | that is the factor above; nothing is broken | look at smaller t, or clamp *for display only* |
+# | speckle and violent colours near T | that is the factor above; nothing is broken | look at smaller t, or clamp *for display only* |
 # | a guess that is grey everywhere | betas passed instead of ᾱ | `torch.cumprod(1 - betas, 0)` |
 #
 # ## Paper, authors' code, ours
@@ -282,6 +287,6 @@ widgets.explore_forward(source.unet, faces[:6], schedules)
 # - noised faces step by step and in one jump;
 # - compared three schedules;
 # - written and checked `q_sample` and `predict_x0`;
-# - measured where the guess is a blur and where it is a face, beside two controls.
+# - measured where the guess is a face, where a blur, and where worse than that, beside two controls.
 #
 # **Next:** chapter 02 trains the network that makes these guesses.
