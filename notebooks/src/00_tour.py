@@ -17,7 +17,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 15 min / 4 min on two CPU cores (tier `cpu`), 30 s in the smoke tier |
+# | Read / run | 15 min / 5 min on two CPU cores (tier `cpu`), under a minute in the smoke tier |
 # | Device | a laptop CPU is enough |
 # | Needs | PyTorch; you have heard that diffusion models remove noise |
 # | Paper | DomainStudio, [arXiv 2306.14153](https://arxiv.org/abs/2306.14153), §1 of the method |
@@ -193,7 +193,7 @@ print(report.text_table(scores))
 #   is lower. That is the method's trade, set by `lambda_img` and `lambda_hf`: keeping all diversity by not adapting at
 #   all would be cheating, and the domain hit is how you would notice.
 # - So no row wins everywhere here, and the naive run is the nearer one to real images in some columns. The ten images are
-#   close to what the source knows, and 300 steps are few; longer training is where the two part ways (try `steps = 900`).
+#   close to what the source knows, and 300 steps are few. Do the two part ways later? Set `steps = 900` and see.
 # - One seed, few samples. Do not conclude more than that.
 
 # %%
