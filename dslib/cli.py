@@ -7,16 +7,15 @@ import io
 import json
 import os
 import shutil
-import signal
 import sys
-import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from .env import UserError
+from .env import UserError, main_process
 from .options import EXAMPLES, HelpFormatter, add_backbone, add_config, add_images, add_sampling
+from .watch import watch
 
 
 def config_from(args: argparse.Namespace, **changes):
@@ -28,12 +27,6 @@ def config_from(args: argparse.Namespace, **changes):
 
 CHECKPOINTS = ("checkpoint-*/state.json", "finetune/checkpoint-*/state.json")
 GO_ON = ", or --resume_from_checkpoint latest to go on"
-
-
-def main_process() -> bool:
-    """True in the one process that writes; the others of an ``accelerate launch`` only train."""
-    from accelerate import PartialState
-    return PartialState().is_main_process
 
 
 def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, mend: str = "") -> Path:
@@ -75,70 +68,6 @@ def check_output_file(path: str | None, overwrite: bool) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output {path} cannot be written ({error.strerror}: {error.filename}): choose another place") from None
-
-
-def watch(stream, config, label: str, log: Path | None = None, images_a_step: int = 0):
-    """Drive a training generator: progress bar, history, optional CSV log, and Ctrl-C that saves first.
-
-    Returns (last Step or None, history: term → values).
-    """
-    from tqdm.auto import tqdm
-
-    from . import train
-    asked: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda *_: asked.append(1) if not asked else signal.default_int_handler())
-    history: dict[str, list] = {"step": []}
-    quiet = {} if main_process() else {"disable": True}
-    record, began, bar = None, time.time(), None
-    try:
-        for record in stream:
-            if bar is None:
-                bar = tqdm(total=config.max_train_steps, initial=record.step - 1, desc=label, unit="step", **quiet)
-                began -= trim_log(log, record.step) if log is not None and main_process() else 0.0
-            if not record.terms:                          # a finished run, resumed
-                break
-            history["step"].append(record.step)
-            for name, value in record.terms.items():
-                history.setdefault(name, []).append(value)
-            bar.update()
-            if record.step % 10 == 0:
-                bar.set_postfix({name: f"{float(values[-1]):.3g}" for name, values in history.items() if name != "step"},
-                                refresh=False)
-            if log is not None and main_process() and record.step % 50 == 0:
-                append_log(log, record, history, images_a_step, time.time() - began)
-            if asked:
-                if main_process():
-                    train.save_checkpoint(config, record)
-                raise SystemExit(f"stopped at step {record.step}, saved {config.output_dir}/checkpoint-{record.step}: the same "
-                                 "command with --resume_from_checkpoint latest (and without --overwrite) goes on from there")
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        if bar is not None:
-            bar.close()
-    return record, {name: [float(v) for v in values] for name, values in history.items()}
-
-
-def trim_log(path: Path, step: int) -> float:
-    """Drop the lines that a resumed run will write again; returns the seconds of training before ``step``."""
-    if not path.exists():
-        return 0.0
-    with open(path, newline="") as file:
-        kept = [row for row in csv.reader(file) if not row[0].isdigit() or int(row[0]) < step]
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows(kept)
-    return float(kept[-1][4]) if len(kept) > 1 else 0.0
-
-
-def append_log(path: Path, record, history: dict[str, list], images_a_step: int, seconds: float) -> None:
-    """One line a 50 steps: step, images seen, mean loss of the 50, learning rate, seconds since the start."""
-    new = not path.exists()
-    recent = [float(v) for v in history["simple"][-50:]]
-    with open(path, "a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["step", "images", "loss_simple", "learning_rate", "seconds"])
-        mean = f"{sum(recent) / len(recent):.6f}"
-        writer.writerow([record.step, record.step * images_a_step, mean, f"{record.lr:.3e}", f"{seconds:.0f}"])
 
 
 def training_images(args, resolution: int):

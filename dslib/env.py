@@ -54,6 +54,12 @@ def versions() -> dict[str, str]:
                     "source model": str(source.parent) if source.exists() else "missing: dslib pretrain --output_dir data/source"}
 
 
+def main_process() -> bool:
+    """True in the one process that writes; the others of an ``accelerate launch`` only train."""
+    from accelerate import PartialState
+    return PartialState().is_main_process
+
+
 def device():
     """The torch device that accelerate chooses: CUDA, Apple's MPS or the CPU."""
     from accelerate import PartialState

@@ -16,7 +16,7 @@ from diffusers import DDPMPipeline, UNet2DModel
 from PIL import Image
 from safetensors import SafetensorError
 
-from dslib import cli, data, metrics, models, train
+from dslib import cli, data, metrics, models, train, watch
 
 RESOLUTION = 32         # the least the metrics' networks accept
 
@@ -584,3 +584,23 @@ def test_overwrite_leaves_other_runs_below_the_folder_alone(adapt_args, tmp_path
     (other / "state.json").write_text("{}")
     assert run(*adapt_args, "--output_dir", tmp_path / "runs", "--overwrite") == 0
     assert (other / "state.json").exists()
+
+
+# ------------------------------------------------------------------------------------------ the log of a resumed run
+
+def test_a_resumed_log_has_each_step_once_and_goes_on_counting_seconds(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("step,images,loss_simple,learning_rate,seconds\n50,400,0.5,1e-3,10\n100,800,0.4,1e-3,20\n150,1200,0.3,1e-3,30\n")
+    assert watch.trim_log(path, 101) == 20
+    assert [line.split(",")[0] for line in path.read_text().split()] == ["step", "50", "100"]
+    assert watch.trim_log(path, 100) == 10       # step 100 will be written again
+    assert watch.trim_log(tmp_path / "none.csv", 101) == 0
+
+
+def test_result_files_are_not_replaced_unasked(tmp_path, capsys):
+    kept = tmp_path / "scores.json"
+    kept.write_text("mine")
+    for arguments in (["table", str(kept), "--output", str(kept)], ["evaluate", "x", "--target", "robots", "--output", str(kept)]):
+        assert run(*arguments) == 2
+        assert one_line(capsys, "scores.json exists", "--overwrite")
+    assert kept.read_text() == "mine"
