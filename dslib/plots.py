@@ -145,3 +145,109 @@ def curves(x: Tensor, named: dict[str, Tensor], xlabel: str, ylabel: str) -> Fig
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False)
     return figure
+
+
+def heatmaps(named: dict[str, Tensor], low: float | None = None, high: float | None = None) -> Figure:
+    """Similarity matrices (N,N) side by side, every entry written out, the diagonal greyed; one colour scale for all.
+
+    low, high: ends of the scale; by default the smallest and largest entry off the diagonals.
+    """
+    kept = {name: np.where(np.eye(len(m), dtype=bool), np.nan, np.asarray(m, dtype=float)) for name, m in named.items()}
+    low = min(np.nanmin(m) for m in kept.values()) if low is None else low
+    high = max(np.nanmax(m) for m in kept.values()) if high is None else high
+    n = max(len(m) for m in kept.values())
+    size = max(2.2, 0.3 * n)
+    figure = new_figure(size * len(kept) + 0.8, size + 0.35)
+    axes = np.atleast_1d(figure.subplots(1, len(kept)))
+    for axis, (name, matrix) in zip(axes, kept.items()):
+        axis.set_facecolor("#bbbbbb")
+        drawn = axis.imshow(matrix, cmap="cividis", vmin=low, vmax=high)
+        for i, j in zip(*np.nonzero(~np.isnan(matrix))):
+            dark = matrix[i, j] < (low + high) / 2
+            axis.text(j, i, f"{matrix[i, j]:.2f}".replace("0.", "."), ha="center", va="center", fontsize=5.5,
+                      color="white" if dark else "black")
+        axis.set(title=name, xticks=range(0, len(matrix), 3), yticks=range(0, len(matrix), 3), xlabel="image j")
+        axis.title.set_fontsize(9)
+    axes[0].set_ylabel("image i")
+    figure.colorbar(drawn, ax=list(axes), label="cosine similarity", shrink=0.8)
+    return figure
+
+
+def signed_rows(named: dict[str, Tensor], columns: int = 10) -> Figure:
+    """One labelled row of signed pictures (N,C,H,W) a name, channels averaged: blue below zero, red above, white zero.
+
+    Each row has its own scale, printed beside it: signs and places are compared, not sizes.
+    """
+    figure = new_figure(0.8 * columns + 2.0, 0.84 * len(named))
+    axes = np.atleast_1d(figure.subplots(len(named), 1))
+    for axis, (name, pictures) in zip(axes, named.items()):
+        flat = pictures[:columns].detach().float().mean(1)                     # (n,H,W)
+        top = max(float(flat.abs().max()), 1e-12)
+        n, height, width = flat.shape
+        sheet = np.zeros((height, columns * (width + 2) - 2))
+        for i, picture in enumerate(flat.numpy()):
+            sheet[:, i * (width + 2):i * (width + 2) + width] = picture
+        axis.imshow(sheet, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest")
+        axis.set_ylabel(f"{name}\n±{top:.1g}", rotation=0, ha="right", va="center", fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    return figure
+
+
+def shares(named: dict[str, dict[str, float]], xlabel: str) -> Figure:
+    """One stacked horizontal bar a name, cut into labelled parts that add up to one."""
+    figure = new_figure(7, 0.5 * len(named) + 1.0)
+    axis = figure.subplots()
+    parts = list(dict.fromkeys(part for found in named.values() for part in found))
+    for colour, part in zip(COLOURS, parts):
+        left = [sum(found.get(p, 0.0) for p in parts[:parts.index(part)]) for found in named.values()]
+        axis.barh(list(named), [found.get(part, 0.0) for found in named.values()], left=left, color=colour, label=part)
+    axis.set(xlabel=xlabel, xlim=(0, 1))
+    axis.invert_yaxis()
+    axis.legend(fontsize=8, frameon=False, ncols=len(parts), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
+def bands(named: dict[str, tuple[Tensor, ...]], energies: dict[str, Tensor] | None = None) -> Figure:
+    """Pictures beside their four wavelet bands; below them, if given, the bands' energies by domain.
+
+    named[name] = (picture (3,R,R), ll, lh, hl, hh), each band (3,r,r). Details are the mean of the three colours on one scale
+    for the whole figure: white zero, red positive, blue negative. energies[domain] = (n,3): mean square of lh, hl, hh an image.
+    """
+    heights = [1.6] * len(named) + [2.2] * bool(energies)
+    figure = new_figure(8.6, sum(heights))
+    layout = figure.add_gridspec(len(heights), 5, height_ratios=heights)
+    details = {name: [band.mean(0) for band in parts[2:]] for name, parts in named.items()}
+    top = max(max(float(band.abs().quantile(0.995)) for found in details.values() for band in found), 1e-6)
+    titles = ["picture", "LL: half size", "LH: edges |", "HL: edges —", "HH: diagonals"]
+    detail_axes = []
+    for row, (name, (picture, ll, *_)) in enumerate(named.items()):
+        axes = [figure.add_subplot(layout[row, column]) for column in range(5)]
+        for axis, image in zip(axes, (picture, ll * ll.shape[-1] / picture.shape[-1])):     # LL is 2^level times too bright
+            axis.imshow(tile(image[None], 1), interpolation="nearest")
+        for axis, detail in zip(axes[2:], details[name]):
+            drawn = axis.imshow(detail, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest")
+        for axis, title in zip(axes, titles):
+            axis.set_title(title if row == 0 else "", fontsize=9)
+            axis.set(xticks=[], yticks=[])
+        axes[0].set_ylabel(name, fontsize=9)
+        detail_axes += axes[2:]
+    figure.colorbar(drawn, ax=detail_axes, label="coefficient", fraction=0.04)
+    if energies:
+        band_bars(figure.add_subplot(layout[-1, :]), energies)
+    return figure
+
+
+def band_bars(axis, energies: dict[str, Tensor]) -> None:
+    """Draw on an axis one bar a band and domain: energies[domain] = (n,3); bars are means, whiskers one standard error."""
+    places = np.arange(len(energies))
+    for i, (band, hatch) in enumerate((("LH", ""), ("HL", "///"), ("HH", "..."))):
+        mean = [float(values[:, i].mean()) for values in energies.values()]
+        error = [float(values[:, i].std(correction=0)) / len(values) ** 0.5 for values in energies.values()]
+        axis.bar(places + 0.27 * (i - 1), mean, 0.25, yerr=error, color=COLOURS[i], hatch=hatch, edgecolor="white", label=band)
+    axis.set_xticks(places, list(energies), fontsize=9)
+    axis.set_ylabel("mean square", fontsize=9)
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(fontsize=8, frameon=False, ncols=3)

@@ -67,7 +67,7 @@ def cell(row: Score, column: str) -> str:
         return "–"
     if column == "intra_lpips":
         return f"{value:.3f} ± {row.intra_std:.3f}"
-    return value if column == "name" else f"{value:.0%}" if column == "domain_hit" else f"{value:.3f}"
+    return value if column == "name" else f"{value:.0%}" if column == "domain_hit" else f"{value:.{4 if column == 'fd' else 3}f}"
 
 
 def text_table(scores: list[Score]) -> str:
@@ -182,7 +182,7 @@ def collated_text(table: list[dict]) -> str:
     for row in table:
         cells = []
         for column in columns:
-            value, spread, digits = row[column], row[f"{column}_std"], 2 if column == "domain_hit" else 3
+            value, spread, digits = row[column], row[f"{column}_std"], {"domain_hit": 2, "fd": 4}.get(column, 3)
             cells.append("–" if value is None else f"{value:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}"))
         lines.append(f"| {row['target']} | {row['images']} | {row['seeds']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from diffusers import DDPMPipeline, UNet2DModel
@@ -49,6 +50,7 @@ class TrainConfig:
     ema_power: float = 0.75
     random_flip: bool = False
     snr_gamma: float | None = None        # min-SNR-γ, pre-training only
+    lambda_coarse: float = 0.0            # weight of the coarse scales of the error, pre-training only
     mixed_precision: str = "no"           # no | fp16 | bf16
     seed: int = 0
     output_dir: str | None = None         # where checkpoints go
@@ -67,7 +69,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"--{name} is {value}: it must be a positive number")
-        for name in ("lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "lr_warmup_steps", "lr_decay_steps",
+        for name in ("lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "lambda_coarse", "lr_warmup_steps", "lr_decay_steps",
                      "adam_weight_decay", "ema_power", "checkpointing_steps"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"--{name} is {getattr(self, name)}: it must be zero or a positive number")
@@ -130,6 +132,19 @@ def snr_weight(alphas_cumprod: Tensor, t: Tensor, gamma: float) -> Tensor:
     a = alphas_cumprod[t]
     snr = a / (1 - a)
     return snr.clamp(max=gamma) / snr
+
+
+def coarse_error(error: Tensor) -> Tensor:
+    """Σ_s s·mean (block mean of the error, s×s)², s = 2, 4, 8 … : (N,C,H,W) → (N,).
+
+    ε is white: over blocks of s×s its mean has variance 1/s², so the plain loss hardly sees it. Near t = T nothing
+    else tells the colour of a picture. After the multiscale loss of Hoogeboom et al. 2023 (simple diffusion, §3.3).
+    """
+    total, scale = torch.zeros(len(error), device=error.device), 1
+    while error.shape[-1] % 2 == 0:
+        error, scale = F.avg_pool2d(error, 2), 2 * scale
+        total = total + scale * error.square().mean(dim=(1, 2, 3))
+    return total
 
 
 def new_accelerator(mixed_precision: str) -> Accelerator:
@@ -266,14 +281,18 @@ def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None
 
 
 def pretrain(images: Tensor, config: TrainConfig, model: UNet2DModel, schedule: Tensor) -> Iterator[Step]:
-    """Train from random weights on many images: L_simple (Ho et al. 2020, eq. 14), min-SNR weighted if asked."""
+    """Train from random weights on many images: L_simple (Ho et al. 2020, eq. 14), min-SNR weighted and with coarse scales if asked."""
     schedule = schedule.clone()
 
     def objective(net, x_0, t, eps):
         x_t = ddpm.q_sample(x_0, t, eps, schedule)
-        error = (net(x_t, t).sample - eps).square().mean(dim=(1, 2, 3))
+        error = net(x_t, t).sample - eps
+        simple = error.square().mean(dim=(1, 2, 3))
         weight = snr_weight(schedule.to(t.device), t, config.snr_gamma) if config.snr_gamma else 1.0
-        return (weight * error).mean(), {"simple": error.mean()}
+        if not config.lambda_coarse:
+            return (weight * simple).mean(), {"simple": simple.mean()}
+        coarse = coarse_error(error)
+        return (weight * (simple + config.lambda_coarse * coarse)).mean(), {"simple": simple.mean(), "coarse": coarse.mean()}
 
     return fit(model, images, config, objective, schedule)
 

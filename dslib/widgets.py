@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from . import ddpm, plots
+from . import ddpm, losses, plots
 
 
 def explore(redraw, **controls):
@@ -56,3 +56,84 @@ def explore_forward(unet, x_0: Tensor, schedules: dict[str, Tensor]) -> None:
     explore(lambda t, schedule: forward_figure(unet, x_0, schedules[schedule], t),
             t=widgets.IntSlider(300, 0, last, description="t", continuous_update=False),
             schedule=widgets.Dropdown(options=list(schedules), description="schedule"))
+
+
+def similarity_figure(models: dict, x_0: Tensor, alphas_cumprod: Tensor, t: int, seed: int = 0):
+    """Similarity matrices of the guesses x̃_0 of images (N,3,R,R) at one step, one matrix a model: (figure, alt)."""
+    steps = torch.full((len(x_0),), t, device=x_0.device)
+    eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed)).to(x_0.device)
+    x_t = ddpm.q_sample(x_0, steps, eps, alphas_cumprod)
+    matrices = {}
+    with torch.no_grad():
+        for name, unet in models.items():
+            guess = ddpm.predict_x0(x_t, steps, unet(x_t, steps).sample, alphas_cumprod)
+            matrices[name] = losses.cosine_matrix(guess).cpu()
+    figure = plots.heatmaps(matrices)
+    figure.suptitle(f"t = {t}, noise of seed {seed}", fontsize=9)
+    return figure, f"Cosine similarities of {len(x_0)} guesses at step {t} for {', '.join(models)}."
+
+
+def explore_similarity(models: dict, x_0: Tensor, alphas_cumprod: Tensor) -> None:
+    """Slider over t, another noise by its seed. models: name → U-Net; x_0: a few images (N,3,R,R)."""
+    import ipywidgets as widgets
+    explore(lambda t, seed: similarity_figure(models, x_0[:6], alphas_cumprod, t, seed),
+            t=widgets.IntSlider(600, 0, len(alphas_cumprod) - 1, description="t", continuous_update=False),
+            seed=widgets.BoundedIntText(0, 0, 9999, description="noise seed"))
+
+
+def weights_figure(norms: dict[str, dict[str, float]], weights: dict[str, float]):
+    """Share of each term in the summed length of all gradients, one bar a range of t: (figure, alt)."""
+    if min(weights.values()) < 0:
+        raise ValueError("a weight below zero would push the term up")
+    pulls = {where: {term: weights.get(term, 1.0) * norm for term, norm in found.items()} for where, found in norms.items()}
+    shares = {where: {term: pull / (sum(found.values()) or 1.0) for term, pull in found.items()} for where, found in pulls.items()}
+    figure = plots.shares(shares, "share of the summed gradient lengths")
+    return figure, "; ".join(f"{where}: " + ", ".join(f"{term} {v:.0%}" for term, v in found.items()) for where, found in shares.items())
+
+
+def explore_weights(norms: dict[str, dict[str, float]], **start: float) -> None:
+    """Sliders over the weights. norms: range of t → term → unweighted gradient norm; start: first value of a slider."""
+    import ipywidgets as widgets
+    values = {"img": 0.1, "hf": 0.1, "hfmse": 0.5} | start
+    explore(lambda **weights: weights_figure(norms, weights),
+            **{name: widgets.FloatSlider(value, min=0, max=4, step=0.05, description=f"λ {name}", continuous_update=False)
+               for name, value in values.items()})
+
+
+def chain_figure(links: list, i: int):
+    """Link i of a sampling chain (:class:`dslib.sample.Link`): what is left of the noise, and the guess, (figure, alt)."""
+    link = links[min(i, len(links) - 1)]
+    figure = plots.rows({"x_t": link.x_t, "guess of x_0": link.x_0}, columns=len(link.x_t))
+    figure.suptitle(f"link {min(i, len(links) - 1) + 1} of {len(links)}, which undid step t = {link.t}", fontsize=9)
+    return figure, f"What is left of the noise after the link at step {link.t}, and the model's guesses of the clean faces there."
+
+
+def explore_chain(chains: dict[str, list]) -> None:
+    """Slider over the links, menu of samplers. chains: name → list(sample.chain(…)), walked beforehand."""
+    import ipywidgets as widgets
+    last = max(len(links) for links in chains.values()) - 1
+    explore(lambda link, sampler: chain_figure(chains[sampler], link),
+            link=widgets.IntSlider(last // 2, 0, last, description="link", continuous_update=False),
+            sampler=widgets.Dropdown(options=list(chains), description="sampler"))
+
+
+def bands_figure(image: Tensor, wavelet: str = "haar", level: int = 1):
+    """One picture (3,R,R) and its bands at a level of any wavelet PyWavelets knows, named and signed as ours: (figure, alt)."""
+    import pywt
+    ll, (horizontal, vertical, diagonal), *_ = pywt.wavedec2(image.detach().cpu().numpy(), wavelet, mode="periodization", level=level)
+    parts = [torch.from_numpy(band) for band in (ll, -vertical, -horizontal, diagonal)]
+    figure = plots.bands({f"level {level}": (image.detach().cpu(), *parts)})
+    energy = [float(band.square().mean()) for band in parts[1:]]
+    words = ", ".join(f"{name} {value:.3g}" for name, value in zip(("LH", "HL", "HH"), energy))
+    figure.suptitle(f"{wavelet}, level {level}, mean squares: {words}", fontsize=9)
+    return figure, f"A picture and its {wavelet} bands at level {level}; mean squares: {words}."
+
+
+def explore_bands(images: dict[str, Tensor], levels: int = 3,
+                  wavelets: tuple[str, ...] = ("haar", "db2", "bior1.3", "bior2.2", "coif1")) -> None:
+    """Menus of picture and wavelet, slider over the level. images[name]: one picture (3,R,R) in [-1,1]."""
+    import ipywidgets as widgets
+    explore(lambda picture, wavelet, level: bands_figure(images[picture], wavelet, level),
+            picture=widgets.Dropdown(options=list(images), description="picture"),
+            wavelet=widgets.Dropdown(options=list(wavelets), description="wavelet"),
+            level=widgets.IntSlider(1, 1, levels, description="level", continuous_update=False))

@@ -498,3 +498,32 @@ def test_mixed_precision_lasts_beyond_the_first_step(tiny_source, ten_images):
     plain = step.averaged()
     assert plain(torch.zeros(1, 3, 16, 16), 0).sample.dtype == torch.float32
     assert "forward" not in plain.__dict__
+
+
+def test_coarse_error_against_loops():
+    error = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    want = []
+    for image in error:
+        total = 0.0
+        for s in (2, 4, 8):
+            blocks = [float(image[c, y:y + s, x:x + s].mean()) ** 2
+                      for c in range(3) for y in range(0, 8, s) for x in range(0, 8, s)]
+            total += s * sum(blocks) / len(blocks)
+        want.append(total)
+    torch.testing.assert_close(train.coarse_error(error), torch.tensor(want))
+
+
+def test_coarse_error_sees_a_shift_that_the_plain_error_hardly_sees():
+    """A constant added to white noise: 1 % more plain error, many times the coarse one."""
+    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    plain, coarse = ((f(noise + 0.1) / f(noise)).item() for f in (lambda e: e.square().mean(), train.coarse_error))
+    assert plain < 1.02 and coarse > 1.5
+
+
+def test_pretrain_reports_the_coarse_term_and_adds_it(ten_images, config):
+    schedule, unet = ddpm.alphas_cumprod(ddpm.linear_betas()), make_source().unet
+    settings = replace(config, method="scratch", snr_gamma=None)
+    plain = next(train.pretrain(ten_images, settings, copy.deepcopy(unet), schedule))
+    both = next(train.pretrain(ten_images, replace(settings, lambda_coarse=0.5), copy.deepcopy(unet), schedule))
+    assert set(plain.terms) == {"simple"} and set(both.terms) == {"simple", "coarse"}
+    torch.testing.assert_close(both.loss, plain.loss + 0.5 * both.terms["coarse"])
