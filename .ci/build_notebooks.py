@@ -1,4 +1,7 @@
-"""Build notebooks/NN_name.ipynb from notebooks/src/NN_name.py, run it, and strip what only makes noise in a diff."""
+"""Build notebooks/NN_name.ipynb from notebooks/src/NN_name.py, run it, and strip what only makes noise in a diff.
+
+``build_notebooks.py [--text] [NAME …]``: all by default; --text takes over changed text and keeps the outputs.
+"""
 
 import os
 import sys
@@ -22,6 +25,20 @@ def build(source: Path) -> Path:
     return target
 
 
+def retext(source: Path) -> Path:
+    """Take over changed text from the source and keep the outputs; refused where a code cell has changed."""
+    notebook, target = jupytext.read(source), HERE / f"{source.stem}.ipynb"
+    old = [c for c in nbformat.read(target, as_version=4).cells if c.cell_type == "code"]
+    new = [c for c in notebook.cells if c.cell_type == "code"]
+    if [c.source for c in old] != [c.source for c in new]:
+        raise SystemExit(f"{source.name}: code has changed, run it again (without --text)")
+    for fresh, kept in zip(new, old):
+        fresh.outputs, fresh.execution_count = kept.outputs, kept.execution_count
+    tidy(notebook)
+    nbformat.write(notebook, target)
+    return target
+
+
 def tidy(notebook) -> None:
     """No ids that change, no times, no widget state, no progress bars: the same run gives the same file."""
     notebook.metadata = nbformat.NotebookNode(kernelspec=KERNEL, language_info={"name": "python"})
@@ -37,7 +54,8 @@ def tidy(notebook) -> None:
 if __name__ == "__main__":
     os.environ.setdefault("DSLIB_TIER", "cpu")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    names = sys.argv[1:] or [p.stem for p in sorted((HERE / "src").glob("*.py"))]
+    only_text = "--text" in sys.argv
+    names = [a for a in sys.argv[1:] if a != "--text"] or [p.stem for p in sorted((HERE / "src").glob("*.py"))]
     for name in names:
-        path = build(HERE / "src" / f"{name}.py")
+        path = (retext if only_text else build)(HERE / "src" / f"{name}.py")
         print(f"{path.relative_to(HERE.parent)}: {path.stat().st_size / 1e3:.0f} kB")

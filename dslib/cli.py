@@ -272,7 +272,7 @@ def build_parser() -> argparse.ArgumentParser:
     adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
     adapt.add_argument("--compare_finetune", action="store_true", help="also train the naive baseline and put both in the report")
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(adapt, skip=("snr_gamma", "lambda_coarse", "lr_warmup_steps"))
+    add_config(adapt, skip=("snr_gamma", "lambda_coarse", "high_noise_weight", "lr_warmup_steps"))
     add_sampling(adapt, 64)
     add_backbone(adapt)
 
@@ -306,8 +306,8 @@ def build_parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(pretrain, skip=("method", "lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "pairwise_variant", "hfmse_weighting"),
                max_train_steps=7000, train_batch_size=32, learning_rate=1e-3, lr_warmup_steps=200, lr_decay_steps=2500,
-               adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, lambda_coarse=0.25, checkpointing_steps=250,
-               output_dir="runs/source")
+               adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
+               checkpointing_steps=250, output_dir="runs/source")
 
     table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")
     table.add_argument("metrics", nargs="+", help="metrics.json files")

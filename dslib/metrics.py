@@ -112,9 +112,13 @@ def nearest_lpips(samples: Tensor, targets: Tensor, backbone: str = "st-alex") -
 
 @torch.no_grad()
 def pooled_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 50) -> Tensor:
-    """The last layer's activations averaged over space: (N,256) for AlexNet, (N,512) for VGG, float64."""
+    """All layers' activations averaged over space, side by side: (N,1152) for AlexNet, (N,1472) for VGG, float64.
+
+    All of them, because the last layer alone hardly sees colour and grain.
+    """
     net = load_backbone(backbone)
-    parts = [net.net.forward(net.scaling_layer(part))[-1].mean(dim=(2, 3)) for part in check_size(images).split(batch_size)]
+    parts = [torch.cat([layer.mean(dim=(2, 3)) for layer in net.net.forward(net.scaling_layer(part))], dim=1)
+             for part in check_size(images).split(batch_size)]
     return torch.cat(parts).double()
 
 
@@ -162,3 +166,13 @@ def domain_probe(domain: str, resolution: int = 64, backbone: str = "st-alex", n
     z = (features - mean) / scale
     weights = z.T @ torch.linalg.solve(z @ z.T + ridge * z.shape[1] * torch.eye(len(z), dtype=z.dtype), answers)
     return lambda images: ((probe_features(images, backbone) - mean) / scale) @ weights > 0
+
+
+def copy_rate(nearest_samples: Tensor, nearest_real: Tensor, percentile: float = 5) -> float:
+    """Share of samples nearer to a training image than all but ``percentile`` % of real images are, in [0, 1].
+
+    nearest_samples (N,), nearest_real (M,): distance of each sample, and of each *held-out* real image, to the training
+    image nearest to it. Fresh real images score percentile/100: that much is no copying.
+    """
+    threshold = torch.quantile(nearest_real, percentile / 100)
+    return float((nearest_samples < threshold).float().mean())

@@ -134,14 +134,14 @@ def schedules(named: dict[str, Tensor]) -> Figure:
     return figure
 
 
-def curves(x: Tensor, named: dict[str, Tensor], xlabel: str, ylabel: str) -> Figure:
-    """Mean over seeds as a line, lowest to highest as a band: named[name] is (seeds, len(x))."""
+def curves(x: Tensor, named: dict[str, Tensor], xlabel: str, ylabel: str, log: bool = False) -> Figure:
+    """Mean over seeds as a line, lowest to highest as a band: named[name] is (seeds, len(x)). log: logarithmic y axis."""
     figure = new_figure(6.5, 3)
     axis = figure.subplots()
     for style, colour, (name, values) in zip(["-", "-.", "--", ":"], COLOURS, named.items()):
         axis.plot(x, values.mean(0), style, color=colour, label=name)
         axis.fill_between(x, values.min(0).values, values.max(0).values, color=colour, alpha=0.2, linewidth=0)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False)
     return figure

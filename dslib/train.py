@@ -36,8 +36,8 @@ class TrainConfig:
     learning_rate: float = 5e-4           # the paper's 1e-4 goes with 3000 to 5000 steps
     lr_warmup_steps: int = 0
     lr_decay_steps: int = 0               # linear fall to zero over the last so many steps
-    lambda_img: float = 0.1               # λ2, pairwise similarity of x̃_0
-    lambda_hf: float = 0.1                # λ3, pairwise similarity of hf(x̃_0)
+    lambda_img: float = 0.03              # λ2, pairwise similarity of x̃_0
+    lambda_hf: float = 0.03               # λ3, pairwise similarity of hf(x̃_0)
     lambda_hfmse: float = 0.5             # λ4, high-frequency reconstruction
     lambda_vlb: float = 0.001             # λ1, only for a model that predicts its variance
     pairwise_variant: str = "paper"       # paper | authors (KL(sou‖ada), mean, three images: ledger rows 1-3)
@@ -51,6 +51,7 @@ class TrainConfig:
     random_flip: bool = False
     snr_gamma: float | None = None        # min-SNR-γ, pre-training only
     lambda_coarse: float = 0.0            # weight of the coarse scales of the error, pre-training only
+    high_noise_weight: float = 1.0        # how much more steps near T count, pre-training only
     mixed_precision: str = "no"           # no | fp16 | bf16
     seed: int = 0
     output_dir: str | None = None         # where checkpoints go
@@ -65,7 +66,8 @@ class TrainConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UserError(f"--{name} is {getattr(self, name)!r}: use one of {', '.join(allowed)}")
-        for name in ("max_train_steps", "train_batch_size", "learning_rate", "max_grad_norm", "checkpoints_total_limit", "snr_gamma"):
+        for name in ("max_train_steps", "train_batch_size", "learning_rate", "max_grad_norm", "checkpoints_total_limit", "snr_gamma",
+                     "high_noise_weight"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"--{name} is {value}: it must be a positive number")
@@ -132,6 +134,16 @@ def snr_weight(alphas_cumprod: Tensor, t: Tensor, gamma: float) -> Tensor:
     a = alphas_cumprod[t]
     snr = a / (1 - a)
     return snr.clamp(max=gamma) / snr
+
+
+def noise_weight(alphas_cumprod: Tensor, t: Tensor, most: float) -> Tensor:
+    """0.1/SNR between 1 and ``most``, one weight an image (N,): 1 up to t = 480 of the linear schedule, ``most`` near T.
+
+    There the loss is smallest, because the picture *is* noise, and its gradient is drowned by the other steps'; yet an
+    error there is magnified most in x̃_0, and decides a sample's colours.
+    """
+    a = alphas_cumprod[t]
+    return (0.1 * (1 - a) / a).clamp(1.0, max(most, 1.0))
 
 
 def coarse_error(error: Tensor) -> Tensor:
@@ -288,7 +300,9 @@ def pretrain(images: Tensor, config: TrainConfig, model: UNet2DModel, schedule: 
         x_t = ddpm.q_sample(x_0, t, eps, schedule)
         error = net(x_t, t).sample - eps
         simple = error.square().mean(dim=(1, 2, 3))
-        weight = snr_weight(schedule.to(t.device), t, config.snr_gamma) if config.snr_gamma else 1.0
+        weight = noise_weight(schedule.to(t.device), t, config.high_noise_weight)
+        if config.snr_gamma:
+            weight = weight * snr_weight(schedule.to(t.device), t, config.snr_gamma)
         if not config.lambda_coarse:
             return (weight * simple).mean(), {"simple": simple.mean()}
         coarse = coarse_error(error)

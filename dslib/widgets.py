@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from . import ddpm, losses, plots
+from . import ddpm, losses, metrics, plots
 
 
 def explore(redraw, **controls):
@@ -94,9 +94,9 @@ def weights_figure(norms: dict[str, dict[str, float]], weights: dict[str, float]
 def explore_weights(norms: dict[str, dict[str, float]], **start: float) -> None:
     """Sliders over the weights. norms: range of t → term → unweighted gradient norm; start: first value of a slider."""
     import ipywidgets as widgets
-    values = {"img": 0.1, "hf": 0.1, "hfmse": 0.5} | start
+    values = {"img": 0.03, "hf": 0.03, "hfmse": 0.5} | start
     explore(lambda **weights: weights_figure(norms, weights),
-            **{name: widgets.FloatSlider(value, min=0, max=4, step=0.05, description=f"λ {name}", continuous_update=False)
+            **{name: widgets.FloatSlider(value, min=0, max=4, step=0.01, description=f"λ {name}", continuous_update=False)
                for name, value in values.items()})
 
 
@@ -137,3 +137,36 @@ def explore_bands(images: dict[str, Tensor], levels: int = 3,
             picture=widgets.Dropdown(options=list(images), description="picture"),
             wavelet=widgets.Dropdown(options=list(wavelets), description="wavelet"),
             level=widgets.IntSlider(1, 1, levels, description="level", continuous_update=False))
+
+
+def memorisation_figure(samples: Tensor, images: Tensor, distances: Tensor, title: str, columns: int = 10):
+    """Samples (N,3,R,R) above the training image (K,3,R,R) nearest to each by distances (N,K): (figure, alt)."""
+    near = distances[:columns].min(dim=1)
+    figure = plots.rows({"sample": samples, "nearest of the training images": images[near.indices]}, columns,
+                        labels=[f"{value:.2f}" for value in near.values.tolist()])
+    figure.suptitle(title, fontsize=9)
+    return figure, f"{title}: samples above the training image nearest to each; mean distance {float(near.values.mean()):.3f}."
+
+
+def explore_memorisation(runs: dict[str, dict[int, Tensor]], images: Tensor, columns: int = 10) -> None:
+    """Slider over the training step, menus of run and distance. runs[name][step]: samples (N,3,R,R) drawn beforehand.
+
+    images: the training images (K,3,R,R). All distances are measured once, here, so that a move only draws.
+    """
+    import ipywidgets as widgets
+    distances = {}
+    for name, saved in runs.items():
+        for step, samples in saved.items():
+            pixels = torch.cdist(samples[:columns].flatten(1), images.flatten(1)) / images[0].numel() ** 0.5
+            distances[name, step] = {"LPIPS": metrics.lpips_matrix(samples[:columns], images), "pixels": pixels}
+
+    def redraw(step: int, run: str, distance: str):
+        if step not in runs[run]:
+            raise ValueError(f"{run} has samples of the steps {', '.join(map(str, runs[run]))}")
+        title = f"{run} after {step} steps, nearest by {distance}"
+        return memorisation_figure(runs[run][step], images, distances[run, step][distance], title, columns)
+
+    steps = sorted({step for saved in runs.values() for step in saved})
+    explore(redraw, step=widgets.SelectionSlider(options=steps, value=steps[-1], description="step", continuous_update=False),
+            run=widgets.Dropdown(options=list(runs), description="run"),
+            distance=widgets.Dropdown(options=["LPIPS", "pixels"], description="nearest by"))

@@ -174,9 +174,10 @@ def test_pooled_features_are_means_over_space(images):
     features = metrics.pooled_features(images)
     net = metrics.load_backbone("st-alex")
     with torch.no_grad():
-        last = net.net.forward(net.scaling_layer(images))[-1]
-    assert features.shape == (8, 256) and features.dtype == torch.float64
-    torch.testing.assert_close(features, last.double().mean((2, 3)), atol=1e-5, rtol=1e-4)
+        layers = net.net.forward(net.scaling_layer(images))
+    assert features.shape == (8, 64 + 192 + 384 + 256 + 256) and features.dtype == torch.float64
+    torch.testing.assert_close(features[:, -256:], layers[-1].double().mean((2, 3)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(features[:, :64], layers[0].double().mean((2, 3)), atol=1e-5, rtol=1e-4)
     assert metrics.probe_features(images).shape == (8, 64 * 64)
 
 

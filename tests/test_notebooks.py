@@ -69,3 +69,20 @@ def test_the_setup_cell_is_the_same_everywhere():
 def test_no_cell_is_long(pair):
     source, _ = pair
     assert all(len(c.source.splitlines()) <= 25 for c in source.cells if c.cell_type == "code")
+
+
+def test_expected_values_are_recorded_and_met_by_the_committed_outputs(pair):
+    """What a chapter should show is stated in data/expected, and what it shows is within that."""
+    _, notebook = pair
+    chapter = next(p.stem for p in SOURCES if jupytext.read(p).cells[0].source == notebook.cells[0].source)[:2]
+    stated = json.loads((FOLDER.parent / "data" / "expected" / f"{chapter}.json").read_text())
+    assert stated["seconds"]["cpu"] <= 360 and stated["values"]
+    cell = next(c for c in notebook.cells if "checks.check_expected(" in c.source)
+    printed = "".join(o.get("text", "") for o in cell.outputs)
+    assert [line.split()[1].rstrip(":") for line in printed.splitlines()] == list(stated["values"])
+    assert all(line.startswith("✓") for line in printed.splitlines()), printed
+
+
+def test_no_sentence_is_left_to_be_checked(pair):
+    source, _ = pair
+    assert not [c.source for c in source.cells if "(?)" in c.source or "READ_" in c.source]

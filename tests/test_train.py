@@ -408,6 +408,7 @@ NAN, INF = math.nan, math.inf
     ("lr_warmup_steps", -1), ("lr_decay_steps", -1),
     ("adam_beta1", 1.5), ("adam_beta2", -0.1), ("adam_weight_decay", -1.0), ("max_grad_norm", NAN), ("max_grad_norm", 0.0),
     ("ema_max_decay", 1.5), ("ema_max_decay", NAN), ("snr_gamma", -1.0), ("snr_gamma", NAN),
+    ("high_noise_weight", 0.0), ("lambda_coarse", -0.5),
     ("checkpointing_steps", -1), ("checkpoints_total_limit", 0), ("checkpoints_total_limit", -1),
 ])
 def test_impossible_settings_are_refused_by_name(name, value):
@@ -527,3 +528,18 @@ def test_pretrain_reports_the_coarse_term_and_adds_it(ten_images, config):
     both = next(train.pretrain(ten_images, replace(settings, lambda_coarse=0.5), copy.deepcopy(unet), schedule))
     assert set(plain.terms) == {"simple"} and set(both.terms) == {"simple", "coarse"}
     torch.testing.assert_close(both.loss, plain.loss + 0.5 * both.terms["coarse"])
+
+
+def test_noise_weight_rises_with_noise_and_stops():
+    schedule = torch.tensor([0.9, 0.5, 1 / 21, 1e-4])                     # SNR 9, 1, 1/20, 1e-4
+    torch.testing.assert_close(train.noise_weight(schedule, torch.arange(4), 10.0), torch.tensor([1.0, 1.0, 2.0, 10.0]))
+    assert (train.noise_weight(schedule, torch.arange(4), 1.0) == 1).all()
+
+
+def test_pretrain_weighs_the_steps_near_T(ten_images, config):
+    schedule, unet = ddpm.alphas_cumprod(ddpm.linear_betas()), make_source().unet
+    settings = replace(config, method="scratch", snr_gamma=None)
+    plain, weighted = (next(train.pretrain(ten_images, replace(settings, high_noise_weight=w), copy.deepcopy(unet), schedule))
+                       for w in (1.0, 10.0))
+    assert weighted.terms["simple"].item() == pytest.approx(plain.terms["simple"].item())
+    assert weighted.loss > 2 * plain.loss

@@ -1,0 +1,785 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 5. Where the edges live: Haar bands
+#
+# **Claim.** By the end you will have shown that the three Haar bands of detail say something about faces that the
+# pixels do not: which faces are *alike in detail* agrees only loosely, with a correlation of about one half, with
+# which are alike in their pixels; and detail knows the mouth where the pixels know the background. The evidence is
+# the correlation between similarities of held-out faces, and how often each finds the pairs that share a mouth. The
+# controls: the coarse band LL, which repeats the pixels, and noise, which knows nothing. On the way, the sum
+# LH + HL + HH that DomainStudio uses turns out to be one pixel of each block against a mean.
+#
+# | | |
+# |---|---|
+# | Read / run | 45 min / 1 min on two CPU cores |
+# | Device | a laptop CPU is enough |
+# | Needs | chapters 00, 01 and 04 (cosine similarity, pairwise KL) |
+# | Paper | DomainStudio §1: hf(x), L_hf, L_hfmse |
+# | `dslib` files | `haar.py`, `losses.py` |
+# | You will keep | `dwt2` and `idwt2`, and an eye for which band a loss looks at |
+#
+# **You will**
+# - split pictures into bands and put them together again, and compare with PyWavelets band by band;
+# - measure how much detail each domain has, and when it appears while a picture is drawn;
+# - find out what the sum of the bands is, and what it is blind to;
+# - test whether detail says anything that pixels do not, against controls;
+# - see why the loss on detail needs a weight over $t$.
+
+# %% tags=["setup", "nbval-ignore-output"]
+# Setup: the same cell in every chapter.
+try:
+    from dslib import env
+except ImportError as error:
+    raise SystemExit("This kernel has no dslib. In the course folder run 'make install' and choose the kernel in .venv; "
+                     "in Colab run '%pip install -q -e .' in a copy of the course first.") from error
+rt = env.start(seed=0)
+
+# %% tags=["parameters"]
+num_images = rt.pick(smoke=10, cpu=200)        # held-out images a domain
+split = rt.pick(smoke="ten", cpu="test")       # of the target domains; CI takes the ten, which need no drawing
+num_chains = rt.pick(smoke=3, cpu=16)          # pictures drawn by the source model, a seed
+inference_steps = rt.pick(smoke=2, cpu=20)
+seeds = rt.pick(smoke=[0], cpu=[0, 1, 2])
+
+# %% [markdown]
+# ## Where we are going
+#
+# Five faces and five sketches. Below each: the picture that its LL band alone gives back, and the picture that the
+# other three bands give back, with grey for zero.
+
+# %%
+import torch
+
+from dslib import data, haar, models, plots
+
+faces = data.load_domain(data.SOURCE, "test", num_images)
+domains = {data.SOURCE: faces.images}
+domains |= {name: data.load_domain(name, split, num_images).images for name in data.TARGETS}
+
+
+def coarse_only(x):
+    """What LL alone gives back: (N,3,R,R) → (N,3,R,R)."""
+    ll, *detail = haar.dwt2(x)
+    return haar.idwt2(ll, *[torch.zeros_like(band) for band in detail])
+
+
+def detail_only(x):
+    """What LH, HL and HH alone give back: (N,3,R,R) → (N,3,R,R), around zero."""
+    ll, *detail = haar.dwt2(x)
+    return haar.idwt2(torch.zeros_like(ll), *detail)
+
+
+few = torch.cat([domains[data.SOURCE][:5], domains["sketches"][:5]])
+plots.show(plots.rows({"picture": few, "from LL": coarse_only(few), "from the rest": detail_only(few)}),
+           alt="Five faces and five sketches; below, the same in blocks of 2×2 pixels, and their outlines on grey.")
+
+# %% [markdown]
+# The top row is the sum of the other two, pixel by pixel. The middle row knows who it is; the bottom row knows where
+# the lines are. Two of DomainStudio's losses look at the bottom row only.
+
+# %% tags=["nbval-check-output"]
+bool((coarse_only(few) + detail_only(few) - few).abs().max() < 1e-5)
+
+# %% [markdown]
+# ## The mental model
+#
+# Cut the picture into blocks of 2×2 pixels. Four numbers go in, four come out:
+#
+# $$\begin{pmatrix}a & b\\ c & d\end{pmatrix} \quad\longrightarrow\quad
+# \begin{aligned} LL &= (a+b+c+d)/2 & LH &= (-a+b-c+d)/2\\ HL &= (-a-b+c+d)/2 & HH &= (a-b-c+d)/2 \end{aligned}$$
+#
+# Behind this are two filters, $L=(1,1)/\sqrt2$, which adds two neighbours, and $H=(-1,1)/\sqrt2$, which takes the
+# earlier from the later. The first letter says what is done along the height, the second along the width.
+#
+# | symbol | answers to | shape | code |
+# |---|---|---|---|
+# | $x$ | the picture, in [-1, 1] | (N,3,R,R) | `x` |
+# | $LL$ | brightness: twice the mean of the block | (N,3,R/2,R/2), in [-2, 2] | `ll` |
+# | $LH$ | brighter on the right: *vertical* edges | (N,3,R/2,R/2) | `lh` |
+# | $HL$ | brighter below: *horizontal* edges | (N,3,R/2,R/2) | `hl` |
+# | $HH$ | one diagonal against the other | (N,3,R/2,R/2) | `hh` |
+# | $\mathrm{hf}(x)$ | $LH+HL+HH$, what the losses use | (N,3,R/2,R/2) | `high_frequency(x)` |
+#
+# ## The naive version
+#
+# Four filters, one block after the other.
+
+# %%
+L, H = torch.tensor([1.0, 1.0]) / 2 ** 0.5, torch.tensor([-1.0, 1.0]) / 2 ** 0.5
+filters = {"LL": torch.outer(L, L), "LH": torch.outer(L, H), "HL": torch.outer(H, L), "HH": torch.outer(H, H)}
+
+
+def naive_bands(image):
+    """One picture (C,H,W) → name → band (C,H/2,W/2)."""
+    channels, height, width = image.shape
+    bands = {name: torch.zeros(channels, height // 2, width // 2) for name in filters}
+    for i in range(0, height, 2):
+        for j in range(0, width, 2):
+            block = image[:, i:i + 2, j:j + 2]                                      # (C, 2, 2)
+            for name, kernel in filters.items():
+                bands[name][:, i // 2, j // 2] = (block * kernel).sum(dim=(1, 2))   # (C,)
+    return bands
+
+
+naive = naive_bands(faces.images[0])
+{name: tuple(band.shape) for name, band in naive.items()}
+
+# %% [markdown]
+# Which edge goes where? A test card with one square tells. The second card is the first, moved by one pixel to the
+# right and one down.
+
+# %%
+card = torch.full((3, 32, 32), -1.0)
+card[:, 5:22, 5:22] = 1
+moved = card.roll((1, 1), (1, 2))
+cards = {"a square": card, "moved": moved}
+plots.show(plots.bands({name: (x, *naive_bands(x).values()) for name, x in cards.items()}),
+           alt="A white square: LH shows its left edge, HL its top edge; after a move by one pixel, right and bottom.")
+
+# %% [markdown]
+# Red is positive, blue negative, white zero. In the upper row, LH has the left edge, HL the top one, and HH their
+# corner, the only block that changes along both directions. The right and the bottom edge are in *no* band: they fall
+# between two blocks, and no block sees them. After a move by one pixel it is the other way round. So the Haar bands
+# of a picture and of the same picture moved by one pixel are different things. That is the price of a transform with
+# as many numbers out as in. Slanting outlines cross many blocks, and some of those always see them.
+#
+# ## Exercise: one Haar step
+#
+# *Difficulty ●○○ · importance ●●● · 10 minutes*
+#
+# Write `haar_step(x)` without a loop and without a convolution: four slices `x[..., 0::2, 0::2]` and so on are $a$,
+# $b$, $c$ and $d$ of all blocks at once.
+
+# %%
+def haar_step(x):
+    """Your code here: (…,H,W) → (ll, lh, hl, hh), each (…,H/2,W/2)."""
+    return None
+
+# %%
+from dslib import checks
+
+_ = checks.check_haar(haar_step)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# $b$ is the right-hand neighbour of $a$, so `b = x[..., 0::2, 1::2]`: the *last* index counts along the width.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("haar")` in a new cell.
+# </details>
+#
+# ## Now import it
+#
+# `haar.dwt2` is the library's version. It agrees with the loop, and with PyWavelets, whose names and signs are not
+# ours. So compare band by band:
+
+# %% tags=["nbval-check-output"]
+import pywt
+
+ll, lh, hl, hh = haar.dwt2(faces.images)
+cA, (cH, cV, cD) = pywt.dwt2(faces.images.numpy(), "haar")
+for words, ours, theirs in (("ll =  cA", ll, cA), ("hl = -cH", hl, -cH), ("lh = -cV", lh, -cV), ("hh =  cD", hh, cD)):
+    print(words, bool((ours - torch.from_numpy(theirs)).abs().max() < 1e-5))
+print("loop    ", all((naive[name] - band[0]).abs().max() < 1e-5 for name, band in zip(naive, (ll, lh, hl, hh))))
+
+# %% [markdown]
+# PyWavelets says *horizontal* detail where we say HL, and its $H$ is $(1,-1)/\sqrt2$. Neither is more right. It
+# matters as soon as somebody adds the bands up; we come to that.
+#
+# ## The same as a convolution
+#
+# The usual way to write this is a convolution with four 2×2 filters and stride 2. The slices do the same:
+
+# %% tags=["nbval-check-output"]
+import torch.nn.functional as F
+
+kernels = torch.stack(list(filters.values()))[:, None].repeat(3, 1, 1, 1)        # (12, 1, 2, 2): four filters a colour
+
+
+def by_convolution(x):
+    """(N,3,H,W) → (N,3,4,H/2,W/2), the bands in the order LL, LH, HL, HH."""
+    return F.conv2d(x, kernels, stride=2, groups=3).unflatten(1, (3, 4))
+
+
+bool((by_convolution(faces.images) - torch.stack(haar.dwt2(faces.images), dim=2)).abs().max() < 1e-5)
+
+# %% [markdown]
+# The authors' code builds four new convolution layers at every call (ledger row 8). What does it cost for a batch of
+# ten?
+
+# %% tags=["nbval-ignore-output"]
+import time
+
+
+def rebuilt_every_time(x):
+    """Four layers made anew, as the authors' code has them: (N,3,H,W) → four bands."""
+    layers = [torch.nn.Conv2d(3, 3, 2, stride=2, groups=3, bias=False).requires_grad_(False) for _ in filters]
+    for layer, kernel in zip(layers, filters.values()):
+        layer.weight.copy_(kernel.expand(3, 1, 2, 2))
+    return [layer(x) for layer in layers]
+
+
+def milliseconds(fn, x, repeats=30):
+    """Median time of a call."""
+    took = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        fn(x)
+        took.append(1000 * (time.perf_counter() - began))
+    return sorted(took)[repeats // 2]
+
+
+batch = faces.images[:10]
+sliced = milliseconds(haar.dwt2, batch)
+for fn in (haar.dwt2, by_convolution, rebuilt_every_time):
+    print(f"{fn.__name__:<20} {milliseconds(fn, batch) / sliced:5.1f} times the slices")
+
+# %% [markdown]
+# One convolution whose kernels are kept costs about as much as the slices; making the layers anew costs several times
+# as much (?). What speaks for the slices is that there is nothing to build, to move to a device or to train by
+# mistake.
+#
+# ## Exercise: put it together again
+#
+# *Difficulty ●●○ · importance ●●○ · 15 minutes*
+#
+# Write `inverse_haar(ll, lh, hl, hh)`. The four filters are perpendicular to each other and have length one, so the
+# matrix from $(a,b,c,d)$ to the bands is orthonormal: its inverse is its transpose.
+
+# %%
+def inverse_haar(ll, lh, hl, hh):
+    """Your code here: four bands (…,H/2,W/2) → (…,H,W)."""
+    return None
+
+# %%
+_ = checks.check_inverse_haar(inverse_haar)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Read the formulas by columns: $a$ occurs with + in LL and HH and with − in LH and HL, so
+# $a=(LL-LH-HL+HH)/2$. Make an empty tensor of twice the size and fill `x[..., 0::2, 0::2] = …`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("inverse_haar")`
+# </details>
+#
+# Two consequences. Nothing is lost, and the squares add up, so a band's *energy*, its summed squares, is a share of the
+# picture's:
+
+# %% tags=["nbval-check-output"]
+bands = haar.dwt2(faces.images)
+whole, split_up = faces.images.square().sum(), sum(band.square().sum() for band in bands)
+print("rebuilt:    ", bool((haar.idwt2(*bands) - faces.images).abs().max() < 1e-5))
+print("energy kept:", bool(abs(split_up / whole - 1) < 1e-4))
+
+# %% [markdown]
+# ## Several levels
+#
+# LL is a picture, so it can be split again: level 2 holds edges twice as wide, level 3 four times. PyWavelets'
+# `wavedec2` does the same.
+
+# %% tags=["nbval-check-output"]
+def levels(x, how_many=3):
+    """(N,3,R,R) → [(lh, hl, hh) of level 1, of level 2, …] and the LL that is left, (N,3,R/2^k,R/2^k)."""
+    details = []
+    for _ in range(how_many):
+        x, *detail = haar.dwt2(x)
+        details.append(detail)
+    return details, x
+
+
+details, rest = levels(faces.images)
+theirs = pywt.wavedec2(faces.images.numpy(), "haar", level=3)                    # coarsest first
+print("left:", tuple(rest.shape[1:]), bool((rest - torch.from_numpy(theirs[0])).abs().max() < 1e-4))
+for k, detail in enumerate(details, start=1):
+    hh, diagonal = detail[2], torch.from_numpy(theirs[-k][2])
+    print(f"level {k}:", tuple(hh.shape[1:]), bool((hh - diagonal).abs().max() < 1e-4))
+
+# %% [markdown]
+# ## Who has how much detail?
+#
+# First as shares: each picture's mean colour is taken away, and the energy that is left, its variance, is divided among
+# three levels of detail and the 8×8 picture that remains.
+
+# %%
+def shares(x):
+    """Where the variance of pictures (N,3,R,R) lies: name of the part → share, adding up to one."""
+    details, rest = levels(x - x.mean(dim=(2, 3), keepdim=True))
+    parts = {f"level {k}": detail for k, detail in enumerate(details, start=1)} | {"8×8 rest": [rest]}
+    energy = {name: sum(float(band.square().sum()) for band in part) for name, part in parts.items()}
+    return {name: value / sum(energy.values()) for name, value in energy.items()}
+
+
+by_domain = {name: shares(images) for name, images in domains.items()}
+for name, share in by_domain.items():
+    print(f"{name:<12}" + "".join(f"  {part} {value:6.1%}" for part, value in share.items()))
+plots.show(plots.shares(by_domain, "share of the variance"),
+           alt="Stacked bars for six domains: most of the variance is in the 8×8 rest, the smallest part in level 1.")
+
+# %% [markdown]
+# In every domain, most of a picture is coarse: a picture of 8×8 blocks already holds more than half of the variance.
+# The finest level has the smallest share, or is level with the next one. But the domains differ: the portraits, the
+# adventurers and the sketches, drawn with black lines, keep about twice as large a share in level 1 as the source's
+# faces, the sunglasses and the robots, drawn with areas of colour.
+#
+# ## The signature figure
+#
+# Above: a face and a sketch with their bands. Below: the mean square of the three bands of level 1 by domain, with
+# whiskers of one standard error over the pictures. This time nothing is divided by the variance.
+
+# %%
+def band_squares(x):
+    """Mean square of lh, hl and hh of each picture: (N,3,R,R) → (N,3)."""
+    return torch.stack([band.square().mean(dim=(1, 2, 3)) for band in haar.dwt2(x)[1:]], dim=1)
+
+
+chosen = {"face": faces.images[1], "sketch": domains["sketches"][1]}
+energies = {name: band_squares(images) for name, images in domains.items()}
+plots.show(plots.bands({name: (x, *haar.dwt2(x)) for name, x in chosen.items()}, energies),
+           alt="A face and a sketch with LL, LH, HL, HH; bars of the bands' mean squares, highest for sketches.")
+
+# %%
+total = {name: float(values.sum(dim=1).mean()) for name, values in energies.items()}
+for name, value in total.items():
+    print(f"{name:<12} LH+HL+HH, mean squares added: {value:.3f}, {value / total[data.SOURCE]:.1f} times the source's")
+
+# %% [markdown]
+# In the bands, red is brighter on the right (LH) or below (HL), blue is darker there. Every outline has two sides,
+# one red and one blue. HH is the faintest everywhere: it takes slanting lines and corners to fill it.
+#
+# By this count the *sketches* lead, with several times the detail of the source's faces. A model adapted to them must
+# learn to draw more detail than its source ever did. That is what L_hfmse is for: L_simple asks for it too, but with
+# one voice among all frequencies. Sunglasses ask for little more than the source has.
+#
+# ## When do edges appear?
+#
+# The source model draws. At every step of the chain it has a guess $\tilde x_0$ of the finished picture. How far is
+# the guess from the picture that comes out, part by part? We divide by the parts' variance over the pictures, so that
+# **1 means no better than the average picture**.
+
+# %%
+from dslib import sample
+
+source = models.load_source().to("cpu")      # this chapter is light enough for any machine
+names = ["8×8 rest", "level 3", "level 2", "level 1"]
+
+
+def parts(x):
+    """Pictures (N,3,R,R) → the four parts, coarse to fine, each (N,…) flat."""
+    details, rest = levels(x)
+    return [rest.flatten(1)] + [torch.cat([band.flatten(1) for band in detail], dim=1) for detail in reversed(details)]
+
+
+def chain_errors(seed):
+    """Links of a chain, and each part's error against the finished picture: (4, links)."""
+    noise = sample.start_noise(num_chains, source.unet.config.sample_size, seed)
+    links = list(sample.chain(source.unet, source.scheduler, noise, inference_steps))
+    finished = parts(links[-1].x_0)
+    spread = [(part - part.mean(0)).square().mean() for part in finished]
+    errors = [[float((part - f).square().mean() / s) for part, f, s in zip(parts(link.x_0), finished, spread)]
+              for link in links]
+    return links, torch.tensor(errors).T
+
+# %%
+runs = [chain_errors(seed) for seed in seeds]
+walked = torch.tensor([link.t for link in runs[0][0]])
+errors = torch.stack([found for _, found in runs])                               # (seeds, 4, links)
+figure = plots.curves(walked, {name: errors[:, k] for k, name in enumerate(names)}, "step t", "error / variance")
+figure.axes[0].set(yscale="log", ylim=(0.005, None))
+figure.axes[0].invert_xaxis()
+figure.axes[0].axhline(0.5, color="black", linewidth=0.8)
+plots.show(figure, alt="Error of four parts of the guess, coarse to fine, against t, log scale, falling to the right.")
+
+# %%
+for k, name in enumerate(names):
+    below = walked[errors[:, k].mean(0) < 0.5]
+    print(f"{name}: half known from t = {int(below[0]) if len(below) else 'none'} on")
+links = runs[0][0]
+shown = [links[round(i)] for i in torch.linspace(0, len(links) - 1, min(10, len(links))).tolist()]
+guesses = torch.cat([link.x_0[:1] for link in shown])
+plots.show(plots.rows({"guess": guesses, "its detail": detail_only(guesses)}, labels=[f"t={link.t}" for link in shown]),
+           alt="One chain: the guess of the clean picture from t=999 to the end, above the detail of each guess.")
+
+# %% [markdown]
+# The chain runs from left to right; the shading spans the seeds, the black line is at one half. The coarse rest is
+# settled first and the finest level last (?): a diffusion model draws from coarse to fine, although nobody told it
+# to. White noise has the same energy in every band, faces have not, so at a given $t$ the fine bands are the ones
+# buried deepest. The error is zero at the last step by construction. At the left, the fine parts are far *above* 1
+# (?): the first guesses are not without detail, they are full of false detail, the magnified mistakes of chapter 01,
+# and a flat picture would have been a better guess.
+#
+# For the losses this means: at large $t$ the detail in $\tilde x_0$ says nothing about the picture. What L_hf and
+# L_hfmse can teach, they teach at small and middling $t$ (?).
+#
+# ## The surprise in the sum
+#
+# DomainStudio adds the three bands up. Add the formulas up, too:
+#
+# $$LH + HL + HH = \tfrac12(-a-b-c+3d) = 2d - LL.$$
+#
+# The "sum of all high frequencies" is **one pixel of every block against the block's mean** (ledger row 5). A flat
+# region gives zero, as it should:
+
+# %% tags=["nbval-check-output"]
+ll = haar.dwt2(faces.images)[0]
+d = faces.images[..., 1::2, 1::2]
+flat = torch.full((1, 3, 8, 8), 0.7)
+print("hf = 2d - LL:", bool((haar.high_frequency(faces.images) - (2 * d - ll)).abs().max() < 1e-5))
+print("flat gives 0:", bool(haar.high_frequency(flat).abs().max() < 1e-6))
+
+# %% [markdown]
+# But a flat region is not the only thing it ignores. Take diagonal stripes, and the same stripes in a mirror:
+
+# %%
+i, j = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+stripes = torch.cos(2 * torch.pi / 16 * (i - j)).expand(1, 3, 32, 32)
+pair = {"stripes": stripes, "mirrored": stripes.flip(-1)}
+plots.show(plots.bands({name: (x[0], *(band[0] for band in haar.dwt2(x))) for name, x in pair.items()}),
+           alt="Diagonal stripes: LH and HL have opposite signs in the first row, the same sign in the second.")
+for name, x in pair.items():
+    three, summed = haar.dwt2(x)[1:], haar.high_frequency(x)
+    energy = sum(float(band.square().mean()) for band in three)
+    print(f"{name:<9} energy of the three bands {energy:.4f}, of their sum {float(summed.square().mean()):.4f}")
+
+# %% [markdown]
+# Both pictures have the same energy in the three bands. In the first, LH and HL are each other's negatives and
+# cancel: the sum sees next to nothing of it. In the second they agree, and the sum counts them twice over. Lines that
+# run down to the right are nearly invisible to the sum, lines that run down to the left are not.
+#
+# Which direction it is, and which pixel, hangs on signs that nobody thinks about. A mirrored picture, or PyWavelets'
+# signs, picks another corner of the block:
+
+# %%
+def with_signs(x, *signs):
+    """A sum of lh, hl, hh with other signs: (N,3,R,R) → (N,3,R/2,R/2)."""
+    return sum(sign * band for sign, band in zip(signs, haar.dwt2(x)[1:]))
+
+
+def power(y):
+    """Mean square of each picture: (N,…) → (N,)."""
+    return y.square().flatten(1).mean(dim=1)
+
+
+x, hf = faces.images, haar.high_frequency(faces.images)
+others = {"mirrored": haar.high_frequency(x.flip(-1)).flip(-1), "upside down": haar.high_frequency(x.flip(-2)).flip(-2),
+          "PyWavelets' signs": with_signs(x, -1, -1, 1)}
+for name, other in others.items():
+    change = power(other) / power(hf) - 1
+    alike = F.cosine_similarity(hf.flatten(1), other.flatten(1)).mean()
+    print(f"{name:<18} a face's energy changes {change.abs().mean():.0%} on average, at most {change.abs().max():.0%}; "
+          f"cosine with ours {alike:+.2f}")
+a = x[..., 0::2, 0::2]
+print("PyWavelets' sum is 2a - LL:", bool((others["PyWavelets' signs"] - (2 * a - ll)).abs().max() < 1e-5))
+
+# %% [markdown]
+# The mirrored faces were transformed and mirrored back, so a measure of detail that treats left and right alike would
+# give the same picture, and a cosine of one. It gives a cosine near zero. Under PyWavelets' signs, "the sum of the
+# high frequencies" of a face points the *other way*. As pictures, the conventions disagree.
+#
+# **Stacked bands** are the alternative: keep the three side by side, `torch.cat`, (N,9,R/2,R/2). A flip or another sign
+# convention multiplies whole bands by −1, and cosines between faces do not notice. Do the *losses* notice?
+
+# %%
+from dslib import losses
+
+
+def stacked(x):
+    """LH, HL and HH side by side: (N,3,R,R) → (N,9,R/2,R/2)."""
+    return torch.cat(haar.dwt2(x)[1:], dim=1)
+
+
+def against(view, change):
+    """Similarities of faces seen by ``view``, before and after a change: largest difference, and correlation."""
+    both = torch.stack([losses.drop_diagonal(losses.cosine_matrix(view(x))).flatten()
+                        for x in (faces.images, change(faces.images))])
+    return float((both[0] - both[1]).abs().max()), float(torch.corrcoef(both)[0, 1])
+
+
+changes = {"mirrored": lambda x: x.flip(-1), "moved by a pixel": lambda x: x.roll(1, -1)}
+for name, change in changes.items():
+    for view in (haar.high_frequency, stacked):
+        largest, correlation = against(view, change)
+        print(f"{name:<17} {view.__name__:<15} largest change of a similarity {largest:.3f}, "
+              f"correlation before/after {correlation:.3f}")
+
+# %% [markdown]
+# Mirroring changes nothing for the stack, as it must be. For the sum, single similarities move, but the pattern
+# hardly does: the correlation stays near one. L_hf compares faces with *each other*, and the sum's odd choice of a
+# pixel is the same for all of them. So in L_hf the surprise is a curiosity. It would be a mistake to compare a sum in
+# one convention with a sum in another, and in L_hfmse, where detail is compared pixel by pixel, the sum is nearly
+# blind in one direction. A move by one pixel changes both: that is the block grid again, which stacking does not
+# cure.
+#
+# ## Does detail say anything that pixels do not?
+#
+# If L_hf only repeated L_img, nobody would need it. So: which faces are alike in their pixels, and which in their
+# detail? We compare similarities of all pairs of held-out faces. Beside the Haar bands: other wavelets, the
+# frequencies above a quarter of a cycle a pixel (what LL drops, by Fourier's reckoning), and the Laplacian. Controls:
+# LL, and noise.
+
+# %%
+def fourier_high_pass(x):
+    """Frequencies of at least a quarter cycle a pixel, in either direction: (N,3,R,R) → (N,3,R,R)."""
+    high = torch.fft.fftfreq(x.shape[-1]).abs() >= 0.25
+    return torch.fft.ifft2(torch.fft.fft2(x) * (high[:, None] | high[None, :])).real
+
+
+def laplacian(x):
+    """Four times a pixel minus its four neighbours: (N,3,R,R) → (N,3,R,R)."""
+    kernel = torch.tensor([[0.0, -1.0, 0.0], [-1.0, 4.0, -1.0], [0.0, -1.0, 0.0]]).expand(3, 1, 3, 3)
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
+
+
+def wavelet(x, name):
+    """The three detail bands of a PyWavelets wavelet, side by side: (N,3,R,R) → (N,9,R/2,R/2)."""
+    return torch.cat([torch.from_numpy(band) for band in pywt.dwt2(x.numpy(), name, mode="periodization")[1]], dim=1)
+
+
+x = faces.images
+views = {"pixels": x, "LL": haar.dwt2(x)[0], "hf, the sum": haar.high_frequency(x), "hf, stacked": stacked(x),
+         "db2": wavelet(x, "db2"), "bior1.3": wavelet(x, "bior1.3"), "Fourier": fourier_high_pass(x),
+         "Laplacian": laplacian(x), "noise": torch.randn(x.shape, generator=torch.Generator().manual_seed(rt.seed))}
+similar = {name: losses.drop_diagonal(losses.cosine_matrix(view)).flatten() for name, view in views.items()}
+
+# %% [markdown]
+# The faces carry labels, so we can also ask what a similarity *knows*: how often is a pair of faces with the same
+# mouth (or the same background colour) more similar than a pair with different ones? Chance is 0.5.
+
+# %%
+def picks_out(similarity, factor):
+    """How often a pair that shares a factor is more similar than one that does not. 0.5 is chance, 1 is always."""
+    same = torch.tensor([[one[factor] == other[factor] for other in faces.labels] for one in faces.labels])
+    same = losses.drop_diagonal(same).flatten()
+    rank, n = similarity.argsort().argsort().double(), int(same.sum())
+    return float((rank[same].mean() - (n - 1) / 2) / (len(same) - n))
+
+
+agree = torch.corrcoef(torch.stack(list(similar.values())))                      # (views, views)
+column = {name: list(views).index(name) for name in ("pixels", "hf, the sum")}
+print("             correlation with        picks out the same")
+print("             pixels  hf, the sum     mouth  background")
+for k, (name, values) in enumerate(similar.items()):
+    print(f"{name:<12} {agree[k, column['pixels']]:6.2f} {agree[k, column['hf, the sum']]:8.2f}"
+          f" {picks_out(values, 'mouth'):14.2f} {picks_out(values, 'backgroundColor'):9.2f}")
+
+# %% [markdown]
+# How to read the table:
+#
+# - **LL repeats the pixels**: a correlation of 1.00. A pairwise loss on LL would be L_img over again.
+# - **hf does not**: its correlation with the pixels is about one half. It knows more about the mouth, of which the
+#   pixels know nothing at all (chance), and less about the background, which the pixels know best. Two faces before
+#   the same wall are more alike in pixels; two faces with the same mouth, in detail. Both only by tendency.
+# - **The sum and the stack agree** almost perfectly. Haar is not special either: every other way to take detail out
+#   agrees better with hf than the pixels do, and knows the mouth as well or nearly so. bior1.3 even has Haar's own
+#   $H$. Haar is the cheapest of them.
+# - **Noise** knows nothing and agrees with nobody, as it must.
+#
+# ## What the loss sees
+#
+# The same question, asked of the loss itself. Ten faces, noised to $t = 200$; the source model's guesses are the
+# reference, and we spoil them in different ways. The last row, every face replaced by its neighbour, says what a
+# large value is.
+
+# %%
+from dslib import ddpm
+
+a_bar = source.scheduler.alphas_cumprod
+
+
+def guess(x_0, t, seed=0):
+    """x̃_0 of the source model for images (N,3,R,R) noised to one step t: (N,3,R,R)."""
+    steps = torch.full((len(x_0),), int(t))
+    eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1000 * seed + int(t)))
+    x_t = ddpm.q_sample(x_0, steps, eps, a_bar)
+    with torch.no_grad():
+        return ddpm.predict_x0(x_t, steps, source.unet(x_t, steps).sample, a_bar)
+
+
+believed = guess(faces.images[:10], 200)
+ll, *detail = haar.dwt2(believed)
+noise = torch.randn(believed.shape, generator=torch.Generator().manual_seed(rt.seed))
+cast = torch.rand(10, 3, 1, 1, generator=torch.Generator().manual_seed(rt.seed)) - 0.5
+spoiled = {f"noise of {strength}": believed + strength * noise for strength in (0.05, 0.2, 0.5)}
+spoiled |= {"blurred, 3×3": F.avg_pool2d(believed, 3, 1, 1, count_include_pad=False),
+            "a colour cast each": believed + cast,
+            "the neighbour's detail": haar.idwt2(ll, *[band.roll(1, 0) for band in detail]),
+            "the neighbour": believed.roll(1, 0)}
+
+# %%
+reference = {"L_img": believed, "on LL": ll, "L_hf": haar.high_frequency(believed)}
+print(f"{'':<24}" + "".join(f"{name:>10}" for name in reference))
+for name, x in spoiled.items():
+    kl = [losses.pairwise_kl(x, believed), losses.pairwise_kl(haar.dwt2(x)[0], ll), losses.hf_pairwise_kl(x, believed)]
+    print(f"{name:<24}" + "".join(f"{abs(float(value)):10.4f}" for value in kl))
+
+# %% [markdown]
+# The two kinds of damage come apart. **A colour cast** is a large change for L_img and for LL, and exactly none for
+# L_hf: adding a constant changes no edge. **Another face's detail** on the right face is next to nothing for L_img,
+# exactly nothing for LL, and for L_hf the very same as exchanging the faces. Noise raises L_hf long before L_img (?):
+# spread evenly over all bands, it is small beside LL and large beside LH, HL and HH. LL reacts as the pixels do; only
+# noise it feels less, because blocks average it out (?).
+#
+# **Blurring** is worth a second look: it takes detail away, yet L_hf hardly notices (?). It shrinks everybody's edges
+# alike, and a cosine does not see a shrinking. L_hf keeps *whose* detail it is; how sharp it is, is left to the next
+# loss.
+#
+# ## The weight of L_hfmse
+#
+# The third loss on detail has no pairs. It compares the guess's detail with the true picture's:
+#
+# $$\mathcal L_{hfmse} = \mathrm{mean}\,\big(\mathrm{hf}(\tilde x_0) - \mathrm{hf}(x_0)\big)^2
+# \qquad\text{ours:}\quad \mathrm{mean}\;\bar\alpha_t\big(\mathrm{hf}(\tilde x_0) - \mathrm{hf}(x_0)\big)^2$$
+#
+# An error of the noise prediction becomes an error of $\tilde x_0$ multiplied by $(1-\bar\alpha_t)/\bar\alpha_t$, in
+# squares (chapter 01). The published loss has no weight over $t$. With the weight $\bar\alpha_t$, what is left is
+# $(1-\bar\alpha_t)\,|\mathrm{hf}(\varepsilon-\varepsilon_\theta)|^2$: the error of the noise itself, not magnified.
+#
+# ## Exercise: weigh each image
+#
+# *Difficulty ●●○ · importance ●●● · 10 minutes*
+#
+# Write `weighted_hf_mse(adapted, target, alphas_cumprod_t)`. The last argument is $\bar\alpha_t$ looked up already,
+# one number an image, for every image has its own $t$.
+
+# %%
+def weighted_hf_mse(adapted, target, alphas_cumprod_t):
+    """Your code here: (N,3,R,R), (N,3,R,R), (N,) → scalar."""
+    return None
+
+# %%
+_ = checks.check_weighted_hf_mse(weighted_hf_mse)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `haar.high_frequency` gives hf. Weigh the squares, image by image, then take the mean over everything.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("weighted_hf_mse")`
+# </details>
+#
+# The library's version is `losses.hf_mse(adapted, target, weight)`. Here it is for the source model's own guesses of
+# its own domain, step by step (ledger row 9). The control is a guess without any detail, a flat picture.
+
+# %%
+steps = torch.linspace(0, 999, rt.pick(smoke=4, cpu=21)).long()
+some = faces.images[:num_chains]
+
+
+def hf_errors(seed):
+    """L_hfmse at every step, unweighted and weighted: (2, len(steps))."""
+    found = []
+    for t in steps:
+        guessed, weight = guess(some, t, seed), a_bar[t].expand(len(some))
+        found.append([float(losses.hf_mse(guessed, some)), float(losses.hf_mse(guessed, some, weight))])
+    return torch.tensor(found).T
+
+
+measured = torch.stack([hf_errors(seed) for seed in seeds])                      # (seeds, 2, len(steps))
+without = float(haar.high_frequency(some).square().mean())
+compared = {"as published": measured[:, 0], "weighted by alpha-bar": measured[:, 1],
+            "a flat guess": torch.full_like(measured[:, 0], without)}
+figure = plots.curves(steps, compared, "step t", "error of the guess's detail")
+figure.axes[0].set_yscale("log")
+plots.show(figure, alt="Error of the guess's detail against t, log scale: as published, weighted, of a flat guess.")
+
+# %%
+late = steps >= 900
+share = {name: float(values[:, late].sum() / values.sum()) for name, values in list(compared.items())[:2]}
+for name, value in share.items():
+    print(f"{name:<22} {value:5.1%} of the loss, summed over all steps, comes from t of 900 and more")
+worse = steps[measured[:, 0].mean(0) > without]
+print("unweighted, worse than a flat guess from t =", int(worse[0]) if len(worse) else "none")
+
+# %% [markdown]
+# As published, the loss is about the last steps before $T$ (?): there the guess's detail is worse than none at all
+# (?), and what the loss asks for is noise prediction to a precision that no edge depends on. In our pilot it made
+# pictures grainy. The weight takes the magnification out, and no stretch of $t$ drowns the rest (?). That is
+# why `hfmse_weighting="alphas_cumprod"` is the default, and `"none"` the published form; chapter 06 shows both side by
+# side.
+#
+# ## Did it come out as expected?
+
+# %%
+_ = checks.check_expected("05", rt, finest_share_source=by_domain[data.SOURCE]["level 1"],
+                          sketch_detail_ratio=total["sketches"] / total[data.SOURCE],
+                          hf_against_pixels=float(agree[column["hf, the sum"], column["pixels"]]),
+                          published_late_share=share["as published"],
+                          weighted_late_share=share["weighted by alpha-bar"])
+
+# %% [markdown]
+# ## Play
+#
+# Choose a picture, a wavelet and a level. The colours' scale is set anew for each figure, so compare patterns, and
+# take the sizes from the title.
+
+# %%
+from dslib import widgets
+
+widgets.explore_bands({name: images[0] for name, images in domains.items()})
+
+# %% [markdown]
+# ## What can go wrong
+#
+# | symptom | cause | mend |
+# |---|---|---|
+# | `UserError: the Haar transform needs even height and width` | an odd side | crop or resize by a pixel |
+# | bands equal PyWavelets' but for signs or order | another convention | compare band by band: hl = −cH, lh = −cV |
+# | the sum differs from another code's, its energy too | the same, after adding up | compare before adding, or stack |
+# | an edge is missing | it falls between two blocks | move the picture by a pixel, or `pywt.swt2`: every shift |
+# | grainy pictures after adapting | L_hfmse without a weight | `hfmse_weighting="alphas_cumprod"` |
+# | L_hf is constant and its gradient zero | two images a batch: each has one neighbour | three or more |
+#
+# ## Paper, authors' code, ours
+#
+# | point | paper | authors' code | here |
+# |---|---|---|---|
+# | hf = LH + HL + HH | the sum | the sum | the sum; PyWavelets' signs give another one; stack where in doubt (row 5) |
+# | wavelet filters | – | four convolution layers built at every call | four slices, nothing to build (row 8) |
+# | weight of L_hfmse over t | none | none | ᾱ_t by default, `hfmse_weighting="none"` for theirs (row 9) |
+# | high-frequency terms | always | only if the variance is learned, dropped silently otherwise | always (row 4) |
+#
+# ## Check yourself
+#
+# 1. A picture is made twice as bright around its mean. What happens to each band, to L_hf and to L_hfmse?
+#    <details><summary>Answer</summary>LH, HL and HH double. L_hf compares cosines, so it stays; L_hfmse does
+#    not.</details>
+# 2. Why does the sum nearly ignore lines that run down to the right, but not those that run down to the left?
+#    <details><summary>Answer</summary>Along them d equals a, and is close to the mean of b and c: one pixel against the
+#    mean of its block gives nearly zero. In the bands: LH and HL cancel.</details>
+# 3. Could L_img be replaced by a pairwise loss on LL?
+#    <details><summary>Answer</summary>Yes, nearly: their similarities have a correlation of 1.00 here, and LL has a
+#    quarter of the numbers.</details>
+# 4. The chain draws coarse to fine. Would it, if pictures had as much energy a coefficient in fine bands as in coarse?
+#    <details><summary>Answer</summary>Not for that reason: noise would bury all bands alike. (Fine detail may still be
+#    harder to predict from its surroundings.)</details>
+# 5. Open: which domain of the six would you expect to gain most from L_hfmse? Which number of this chapter says so?
+# 6. Project: adapt to `sketches` with hf stacked instead of summed, in both losses, three seeds each. Does anything
+#    change that the scores of chapter 07 can tell from the spread over seeds?
+#
+# ## In this notebook we have
+#
+# - split pictures into Haar bands by a loop, by slices, by a convolution and by PyWavelets, and put them together
+#   again;
+# - compared six domains by the energy of their bands;
+# - watched a chain draw from coarse to fine;
+# - taken the sum LH + HL + HH apart and found one pixel against a mean;
+# - measured that detail says something that pixels and LL do not, and weighed L_hfmse.
+#
+# **Next:** chapter 06 puts all the losses together: DomainStudio.
+#
+# **Read on:** [PyWavelets](https://pywavelets.readthedocs.io/) · [SWAGAN](https://arxiv.org/abs/2102.06108) and
+# [Wavelet Diffusion](https://arxiv.org/abs/2211.16152), which generate bands instead of pixels ·
+# [Diffusion is spectral autoregression](https://sander.ai/2024/09/02/spectral-autoregression.html), on coarse to fine.

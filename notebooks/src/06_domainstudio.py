@@ -1,0 +1,399 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 6. All terms together: DomainStudio
+#
+# **Claim.** By the end you will have shown what each of DomainStudio's terms is for, by taking it away. The evidence is a
+# row of
+# pictures a variant, from the same noise, and the distances to real images beside it. The controls: naive fine-tuning, the
+# source model, and weights that are wrong on purpose.
+#
+# | | |
+# |---|---|
+# | Read / run | 45 min / 5 min on two CPU cores (tier `cpu`) |
+# | Device | a laptop CPU is enough |
+# | Needs | chapters 01, 04 and 05 |
+# | Paper | DomainStudio §1, the whole objective; its weights |
+# | `dslib` files | `train.py` |
+# | You will keep | the training loop with named terms, and a way to choose the weights |
+#
+# **You will**
+# - put the objective together and watch every term;
+# - adapt to two domains, one near, one far;
+# - leave out one term at a time;
+# - balance the weights by gradient norms, and see what wrong ones do;
+# - stop, resume, save, and reload in plain diffusers.
+
+# %% tags=["setup", "nbval-ignore-output"]
+# Setup: the same cell in every chapter.
+try:
+    from dslib import env
+except ImportError as error:
+    raise SystemExit("This kernel has no dslib. In the course folder run 'make install' and choose the kernel in .venv; "
+                     "in Colab run '%pip install -q -e .' in a copy of the course first.") from error
+rt = env.start(seed=0)
+
+# %% tags=["parameters"]
+near, far = "sunglasses", "sketches"
+steps = rt.pick(smoke=1, cpu=75, colab=300)
+num_images = rt.pick(smoke=4, cpu=20, colab=100)
+inference_steps = rt.pick(smoke=2, cpu=20)
+
+# %% [markdown]
+# ## Where we are going
+#
+# The committed result of `make demo`, 300 steps: what the following cells build up to in fewer.
+
+# %%
+from dslib import data, models, plots
+
+plots.show(env.data_dir() / "results" / "demo" / "samples.png",
+           alt="Rows: the ten training images, source, naive fine-tuning, DomainStudio; a column is one noise.")
+
+# %% [markdown]
+# ## The objective
+#
+# $$\mathcal L = \mathcal L_{simple} + \lambda_1 \mathcal L_{vlb} + \lambda_2 \mathcal L_{img} + \lambda_3 \mathcal L_{hf}
+# + \lambda_4 \mathcal L_{hfmse}$$
+#
+# | term | compares | with | asks | chapter |
+# |---|---|---|---|---|
+# | $\mathcal L_{simple}$ | predicted noise | true noise | draw like the ten | 02 |
+# | $\mathcal L_{vlb}$ | predicted variance | the posterior's | only for models that predict one; ours does not | 02 |
+# | $\mathcal L_{img}$ | who resembles whom, adapted | the same, source | stay diverse | 04 |
+# | $\mathcal L_{hf}$ | the same for edges and texture | the same, source | stay diverse in detail | 05 |
+# | $\mathcal L_{hfmse}$ | high frequencies of $\tilde x_0$ | those of the training image | draw detail like the ten | 05 |
+#
+# Two terms pull towards the ten, two hold on to the source. All the rest is choosing the weights.
+#
+# ## The naive version
+#
+# One step, written out with what the chapters before have built. Note what goes to both models: the same `x_t`, the same
+# `t`.
+
+# %%
+import copy
+
+import torch
+
+from dslib import ddpm, losses, train
+
+source = models.load_source()
+a_bar = source.scheduler.alphas_cumprod.to(source.device)
+weights = {"simple": 1.0, "img": 0.03, "hf": 0.03, "hfmse": 0.5}
+
+
+def terms_of(adapted, x_0, t, eps):
+    """Every term of the objective, unweighted, for a batch (N,3,R,R)."""
+    x_t = ddpm.q_sample(x_0, t, eps, a_bar)
+    eps_ada = adapted(x_t, t).sample
+    with torch.no_grad():
+        eps_sou = source.unet(x_t, t).sample
+    x0_ada = ddpm.predict_x0(x_t, t, eps_ada, a_bar)
+    x0_sou = ddpm.predict_x0(x_t, t, eps_sou, a_bar)
+    return {"simple": (eps_ada - eps).square().mean(),
+            "img": losses.pairwise_kl(x0_ada, x0_sou),
+            "hf": losses.hf_pairwise_kl(x0_ada, x0_sou),
+            "hfmse": losses.hf_mse(x0_ada, x_0, weight=a_bar[t])}
+
+# %%
+ten = {name: data.load_domain(name, "ten").images for name in (near, far)}
+generator = torch.Generator().manual_seed(rt.seed)
+x_0 = ten[near].to(source.device)
+t = ddpm.sample_timesteps(len(x_0), len(a_bar), generator).to(source.device)
+eps = torch.randn(x_0.shape, generator=generator).to(source.device)
+at_the_start = terms_of(source.unet, x_0, t, eps)
+print({name: round(float(value), 6) for name, value in at_the_start.items()})
+
+# %% [markdown]
+# Before the first step the adapted model *is* the source, so the pairwise terms are zero, and so are their gradients:
+# zero is their minimum. They
+# begin to pull when the denoising loss has moved the model away.
+#
+# ## Exercise: the sum
+#
+# *Difficulty ●○○ · importance ●●● · 5 minutes*
+#
+# Write `total_loss(terms, weights)`: the weighted sum. Terms without a weight are left out, and the result must still
+# carry gradients.
+
+# %%
+def total_loss(terms, weights):
+    """Your code here: {name: scalar tensor}, {name: float} → scalar tensor."""
+    return None
+
+# %%
+from dslib import checks
+
+_ = checks.check_total_loss(total_loss)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `sum(weights[k] * v for k, v in terms.items() if k in weights)`. Python numbers (`.item()`, `float()`) end the gradient.
+# </details>
+#
+# ## Now import it
+#
+# The library does the same, with the model that predicts its variance and the authors' variant added:
+
+# %% tags=["nbval-check-output"]
+config = train.TrainConfig(lambda_img=0.03, lambda_hf=0.03, lambda_hfmse=0.5)
+library, _ = train.domainstudio_loss(source.unet, source.unet, x_0, t, eps, a_bar, source.scheduler.betas, config)
+by_hand = sum(weights[name] * value for name, value in at_the_start.items())
+bool((library - by_hand).abs() < 1e-5)
+
+# %% [markdown]
+# ## Train on two domains
+#
+# `sunglasses` is near: the same people with something added. `sketches` is far: line art by another artist.
+
+# %% tags=["nbval-ignore-output"]
+from tqdm.auto import tqdm
+
+
+def adapt(target, method="domainstudio", **settings):
+    """Adapt the source to a domain's ten images: (averaged U-Net, history of terms)."""
+    config = train.TrainConfig(method=method, max_train_steps=steps, seed=rt.seed, **settings)
+    history = {}
+    for record in tqdm(train.adapt(source, ten[target], config), total=steps, desc=f"{target} {method}"):
+        for name, value in record.terms.items():
+            history.setdefault(name, []).append(float(value))
+    return record.averaged(), history
+
+
+adapted, histories = {}, {}
+for target in (near, far):
+    for method in ("finetune", "domainstudio"):
+        adapted[target, method], histories[f"{target} {method}"] = adapt(target, method)
+
+# %%
+plots.show(plots.losses(histories), alt="Loss terms against the step for two domains and two methods; only domainstudio has all four.")
+
+# %% [markdown]
+# READ_LOSSES
+#
+# ## Same noise, both domains
+
+# %%
+from dslib import sample
+
+noise = sample.start_noise(num_images, source.unet.config.sample_size, seed=3)
+
+
+def draw(unet):
+    return sample.sample(unet, source.scheduler, noise, inference_steps)
+
+
+drawn = {"source": draw(source.unet)} | {f"{target}: {method}": draw(unet) for (target, method), unet in adapted.items()}
+plots.show(plots.rows({f"{near}: the ten": ten[near], f"{far}: the ten": ten[far]} | drawn),
+           alt="The ten of both domains, then source, naive and DomainStudio samples of both domains from the same noise.")
+
+# %% [markdown]
+# READ_ROWS
+#
+# ## Leave one out
+#
+# The signature figure. The same start, the same noise, the same steps, on the near domain; each row lacks one thing.
+
+# %% tags=["nbval-ignore-output"]
+variants = {"no L_img": {"lambda_img": 0.0}, "no L_hf": {"lambda_hf": 0.0}, "no L_hfmse": {"lambda_hfmse": 0.0},
+            "L_hfmse as published": {"hfmse_weighting": "none"}, "pairwise × 20": {"lambda_img": 0.6, "lambda_hf": 0.6}}
+for name, settings in variants.items():
+    adapted[near, name], _ = adapt(near, **settings)
+
+# %%
+compared = {"source": drawn["source"], "naive": drawn[f"{near}: finetune"], "all terms": drawn[f"{near}: domainstudio"]}
+compared |= {name: draw(adapted[near, name]) for name in variants}
+plots.show(plots.rows(compared), alt="One row a variant from the same noise: source, naive, all terms, each term left out, wrong weights.")
+
+# %%
+from dslib import report
+
+scores = report.score_all(compared, ten[near], near)
+print(report.text_table(scores))
+
+# %% [markdown]
+# READ_VARIANTS
+#
+# ## How hard does each term pull?
+#
+# A weight means nothing by itself: the terms have different units. What can be compared is the gradient each sends into the
+# network. Here for the naive model, which has moved away from the source, at three ranges of $t$.
+
+# %%
+def gradient_norms(unet, x_0, steps_of):
+    """‖∂L_term/∂θ‖ of every term, unweighted, averaged over three draws of noise."""
+    unet = copy.deepcopy(unet).to(source.device).requires_grad_(True)
+    norms = {}
+    for seed in range(3):
+        eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed)).to(x_0.device)
+        for name, value in terms_of(unet, x_0, steps_of, eps).items():
+            gradients = torch.autograd.grad(value, list(unet.parameters()), retain_graph=True, allow_unused=True)
+            norm = torch.stack([g.square().sum() for g in gradients if g is not None]).sum().sqrt()
+            norms[name] = norms.get(name, 0.0) + float(norm) / 3
+    return norms
+
+
+by_range = {}
+for low in (50, 350, 750):
+    steps_of = (low + 15 * torch.arange(len(x_0))).to(x_0.device)
+    by_range[f"t = {low} to {low + 135}"] = gradient_norms(adapted[near, "finetune"], x_0, steps_of)
+for name, norms in by_range.items():
+    print(f"{name:<16}", "   ".join(f"{term} {norm:.3g}" for term, norm in norms.items()))
+
+# %% [markdown]
+# READ_NORMS
+#
+# ## Exercise: balance
+#
+# *Difficulty ●●○ · importance ●●○ · 10 minutes*
+#
+# Write `balanced_weights(norms, share)`: the weight of each term that makes its gradient `share` times as long as that of
+# `simple`, whose
+# weight is 1. A term without gradient gets 0.
+
+# %%
+def balanced_weights(norms, share=0.5):
+    """Your code here: {name: gradient norm}, share → {name: weight}."""
+    return None
+
+# %%
+_ = checks.check_balanced_weights(balanced_weights)
+for name, norms in by_range.items():
+    print(f"{name:<16}", {term: float(f"{w:.3g}") for term, w in checks.balanced_weights(norms, 0.5).items()})
+
+# %% [markdown]
+# One weight for all $t$ is a compromise: the balance asks for very different ones at different $t$. Three ways to choose:
+#
+# | way | λ2, λ3 | λ4 | note |
+# |---|---|---|---|
+# | the paper's ranges | 0.1 to 1 | 0.01 to 0.08 | λ4 for the *unweighted* form |
+# | the authors' code, converted (chapter 04) | 4/6 ≈ 0.67 | 1 | three images, mean |
+# | the course | 0.03 | 0.5 | λ4 for the ᾱ_t-weighted form; chosen on one seed of `sunglasses` |
+#
+# ## Authors' variant
+#
+# Reversed KL, mean, three images, their weights: one option away (ledger rows 1 to 3). Row 4, their high-frequency terms
+# are dropped silently
+# when the model does not predict its variance, can be imitated by setting two weights to zero. Here is what their code would
+# have minimised on this model, beside ours, on the same batch:
+
+# %%
+authors = train.TrainConfig(pairwise_variant="authors", lambda_img=4.0, lambda_hf=4.0, lambda_hfmse=1.0, hfmse_weighting="none")
+moved = adapted[near, "finetune"]
+for name, settings in {"ours": train.TrainConfig(), "authors', variance learned": authors}.items():
+    with torch.no_grad():
+        total, terms = train.domainstudio_loss(moved, source.unet, x_0, t, eps, a_bar, source.scheduler.betas, settings)
+    weighted = {k: float(v) * (1.0 if k == "simple" else getattr(settings, f"lambda_{k}")) for k, v in terms.items()}
+    print(f"{name:<28} total {float(total):.4f}   weighted:", {k: round(v, 5) for k, v in weighted.items()})
+print(f"{'authors, variance not learned':<28} total {weighted['simple'] + weighted['img']:.4f}   (row 4: no high-frequency terms)")
+
+# %% [markdown]
+# READ_AUTHORS
+#
+# ## Stop, resume, save, reload
+#
+# A run is a generator, so stopping is leaving the loop. With `checkpointing_steps` it leaves checkpoints, and a resumed
+# run ends with exactly the weights
+# of an uninterrupted one, because the random numbers of a step depend on the seed and the step alone.
+
+# %%
+import tempfile
+from pathlib import Path
+
+folder = Path(tempfile.mkdtemp())
+settings = {"method": "domainstudio", "max_train_steps": 4, "seed": rt.seed}
+*_, whole = train.adapt(source, ten[near], train.TrainConfig(**settings))
+interrupted = train.adapt(source, ten[near], train.TrainConfig(**settings, output_dir=str(folder), checkpointing_steps=2))
+for record in interrupted:
+    if record.step == 2:
+        break                                          # as if the power had gone
+interrupted.close()
+resumed_settings = train.TrainConfig(**settings, output_dir=str(folder), resume_from_checkpoint="latest")
+*_, resumed = train.adapt(source, ten[near], resumed_settings)
+print("checkpoints:", [p.name for p in train.checkpoints(folder)])
+
+# %% tags=["nbval-check-output"]
+all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters()))
+
+# %% [markdown]
+# A finished model is an ordinary diffusers folder:
+
+# %%
+from diffusers import DDPMPipeline
+
+models.save_pipeline(adapted[near, "domainstudio"], source.scheduler, folder / "mine")
+pipe = DDPMPipeline.from_pretrained(folder / "mine")
+pipe.set_progress_bar_config(disable=True)
+image = pipe(batch_size=1, num_inference_steps=inference_steps, generator=torch.Generator().manual_seed(0)).images[0]
+print(sorted(p.relative_to(folder / "mine").as_posix() for p in (folder / "mine").rglob("*.*")), image.size)
+
+# %%
+by_name = {s.name: s for s in scores}
+_ = checks.check_expected("06", rt, naive_intra=by_name["naive"].intra_lpips, all_terms_intra=by_name["all terms"].intra_lpips,
+                          all_terms_hit=by_name["all terms"].domain_hit, strong_hit=by_name["pairwise × 20"].domain_hit)
+
+# %% [markdown]
+# ## Play
+#
+# Move the weights and see how the pull is divided among the terms, at the three ranges of $t$ measured above. Try the
+# authors' weights, then the
+# balanced ones.
+
+# %%
+from dslib import widgets
+
+widgets.explore_weights(by_range)
+
+# %% [markdown]
+# ## What can go wrong
+#
+# | symptom | cause | mend |
+# |---|---|---|
+# | source's pictures, no sunglasses | pairwise terms too strong for the number of steps | smaller `lambda_img`, `lambda_hf`; more steps |
+# | the ten again and again | too many steps, or pairwise terms too weak | fewer steps, larger weights |
+# | grain | `hfmse_weighting="none"`: steps near T dominate | the default |
+# | pairwise terms stay at zero | a batch of two, or `source` trained in place | three or more images; adapt a copy (`train.adapt` does) |
+# | `UserError: … goes further` | an older checkpoint than the newest | another `output_dir` |
+#
+# ## Paper, authors' code, ours
+#
+# | point | paper | authors' code | here |
+# |---|---|---|---|
+# | KL direction, scale, images (rows 1–3) | ada‖sou, sum, the batch | sou‖ada, mean, three | paper; `--pairwise_variant authors` |
+# | high-frequency terms (row 4) | always | only with a learned variance | always |
+# | weight of L_hfmse over t (row 9) | none | none | ᾱ_t; `--hfmse_weighting none` |
+#
+# ## Check yourself
+#
+# 1. Why do the pairwise terms rise at first and then fall or level off?
+#    <details><summary>Answer</summary>They are zero at the start. The denoising loss moves the model away from the source
+#    until both pulls are
+#    in balance.</details>
+# 2. Why is a variant with a higher Intra-LPIPS not simply better?
+#    <details><summary>Answer</summary>The source scores high without being in the domain. Read it beside the domain hit,
+#    and beside the real
+#    images.</details>
+# 3. You have 1000 target images instead of ten. Which terms would you keep?
+#    <details><summary>Answer</summary>Probably none of the pairwise ones: a thousand images show their own diversity, and
+#    the source's is then only a
+#    hindrance. Try it with `data.load_domain(near, "train", 1000)`.</details>
+# 4. Open: one weight for all t is a compromise. What would you make λ depend on?
+# 5. Project: choose the weights during training, from the gradient norms of every tenth step.
+#
+# ## In this notebook we have
+#
+# - put the objective together and watched every term;
+# - adapted to a near and a far domain;
+# - left out one term at a time, and made the weights wrong on purpose;
+# - measured how hard each term pulls;
+# - stopped, resumed, saved and reloaded.
+#
+# **Next:** chapter 07 asks how to measure all this without fooling oneself.
