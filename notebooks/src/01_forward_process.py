@@ -241,7 +241,12 @@ for t in (10, 100, 300, 500, 700, 900, 999):
 # %% [markdown]
 # In the squared error that is a factor of about 25 000 at $t = 999$. A loss on $\tilde x_0$ that treats all $t$ alike, as the
 # published high-frequency loss does, is a loss about the last few steps (ledger row 9, chapter 06).
-#
+
+# %%
+middle = trained[:, len(steps) // 2]
+_ = checks.check_expected("01", rt, error_at_0=float(trained[:, 0].mean()), error_in_the_middle=float(middle.mean()), mean_face=constant)
+
+# %% [markdown]
 # ## Play
 #
 # Move $t$ and the schedule. The guess is recomputed by the source model, which was trained with the *linear* schedule: under

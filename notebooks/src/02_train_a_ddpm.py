@@ -10,13 +10,14 @@
 # # 2. Guess the noise, walk back: train a DDPM
 #
 # **Claim.** By the end you will have shown that *training* a diffusion model and *drawing* with it are separate
-# choices: from one set of weights, DDIM and DPM-Solver draw better faces in a few steps than DDPM does, and more
-# steps close most of the gap. (?) The evidence is the Fréchet ratio against the number of steps. The controls: other
-# real images, which score 1 by definition, and the plain noise that every chain starts from.
+# choices: from one set of weights, five steps of DPM-Solver draw better faces than five of DDIM, and those better
+# ones than five of DDPM; with twenty steps DDPM has caught up. The evidence is the Fréchet ratio against the
+# number of steps. The controls: other real images, which score 1 by definition, and the plain noise that every chain
+# starts from.
 #
 # | | |
 # |---|---|
-# | Read / run | 45 min / 3 min on two CPU cores (?) |
+# | Read / run | 45 min / 3 min on two CPU cores |
 # | Device | a laptop CPU is enough |
 # | Needs | chapters 00 and 01; you have trained some network before |
 # | Paper | DDPM eq. 14; DDIM eq. 12; improved DDPM eqs. 15, 16; DomainStudio §1, L_simple and L_vlb |
@@ -76,8 +77,9 @@ plots.show(plots.rows({"x_t": left, "guess of x_0": guesses}, columns=len(headin
            alt="Top: noise that turns into a face in twenty steps. Bottom: the model's guess of the face at each step.")
 
 # %% [markdown]
-# The bottom row starts as a blur, gets its colours and its outline first and its details last. (?) The top row
-# follows it: at each step a little of the noise is exchanged for a little of the guess.
+# Near $T$ the bottom row shows magnified mistakes, as chapter 01 has taught us to expect. Then a face comes through,
+# outline and colours first, details last. The top row follows it: at each step a little of the noise is exchanged
+# for a little of the guess, and the early mistakes are taken back, because each step asks the network anew.
 #
 # ## The mental model
 #
@@ -197,7 +199,7 @@ for _ in range(rt.pick(smoke=2, cpu=30)):
 print(f"loss of the first step {seen[0]:.3f}, of the last {seen[-1]:.3f}")
 
 # %% [markdown]
-# The loss starts near 1: a network that knows nothing answers about zero, and the noise has variance 1. (?) It falls
+# The loss starts near 1: a network that knows nothing answers about zero, and the noise has variance 1. It falls
 # at once, because at large $t$ the picture *is* the noise and handing it back is nearly right. The rest of the
 # training is about the rest.
 #
@@ -224,7 +226,7 @@ for groups in (16, 8, 2, 1):
 #
 # Does it matter? The mean of a 64×64 picture is one of 4096 numbers a channel. For white noise its variance is
 # 1/4096, so whoever always guesses "the noise has mean zero" pays 1/4096 there: nothing beside an $L_\text{simple}$
-# of about 0.01. (?) But near $t = T$ the only thing left of a picture is its coarsest part, its colour, and the
+# of about 0.01. But near $t = T$ the only thing left of a picture is its coarsest part, its colour, and the
 # squared error there is multiplied by 25 000.
 #
 # So we measure just that, on the shipped model. The control is always guessing zero. The best linear guess is a
@@ -264,14 +266,17 @@ for t, (wrong, zero) in zip(steps.tolist(), found.mean(0).tolist()):
           f"as an error of the picture's colour {wrong * float((1 - a_bar[t]) / a_bar[t]):.3f}")
 
 # %% [markdown]
-# Up to about $t = 600$ nobody does well: the mean of $x_t$ is mostly the picture's own colour, and how much of it is
-# noise cannot be told. (?) Towards $T$ the picture is gone, the mean of $x_t$ *is* the mean of the noise, and a
-# network that sees it can follow the linear guess down. The shipped model does: it lies well below 1 there. (?) A
-# model on the flat line would be blind to colour. The first version of the shipped model, with eight groups, was: it
-# sat on that line at every $t$ after 6000 steps, and its colours drifted.
+# Small $t$, at the left: the mean of $x_t$ is mostly the picture's own colour, and how much of it is noise can hardly
+# be told. In the middle the model does better than the linear guess, because it sees more than the mean: a face
+# whose colours it recognises tells what the mean ought to be. Towards $T$ the picture is gone, the mean of $x_t$
+# *is* the mean of the noise, and a network which sees it can follow the linear guess down. The shipped model does so
+# most of the way: it lies far below 1, though not quite as low as the formula. A model on the flat line would be
+# blind to colour. The first version of the shipped model, with eight groups, was: it sat on that line at every $t$
+# after 6000 steps, and its colours drifted.
 #
-# Two things mended it (?). Larger groups let the mean through. And since the plain loss hardly sees one number in
-# 4096, pretraining adds `train.coarse_error`: the error averaged over blocks of 2×2, 4×4 … 64×64 before it is
+# Larger groups let the mean through. That alone was slow. Since the plain loss hardly sees one number in 4096, and
+# steps near $T$ have the smallest loss of all, pretraining counts them up to ten times (`high_noise_weight`) and adds
+# `train.coarse_error`: the error averaged over blocks of 2×2, 4×4 … 64×64 before it is
 # squared, each with a weight that grows with the block (after Hoogeboom et al. 2023). Two errors that
 # $L_\text{simple}$ cannot tell apart:
 
@@ -387,9 +392,9 @@ plots.show(plots.rows(minute),
            alt="Ten real faces; samples of the last weights, of their average, of the average without warm-up.")
 
 # %% [markdown]
-# After a minute there are no faces yet, but there is something: patches of colour, something light in the middle. (?)
-# The EMA row is calmer than the last step's. (?) Without warm-up, the average is still half random network, and draws
-# nothing. (?)
+# After a minute there are no faces yet, only patches of colour where there was noise. The average and the last step draw
+# nearly the same, because the average is young: its window grows with training. Without warm-up, the average is still half
+# random network, and draws nothing at all.
 #
 # ## Load, or train
 #
@@ -484,7 +489,8 @@ plots.show(plots.rows(shown, columns=len(headings), labels=headings),
 # %% [markdown]
 # The first column is the same in all three guesses: the network saw the same noise. Then DDPM goes its own way, to
 # another person, because it rolls dice at every step. DDIM and DPM-Solver end near each other: both approximate the
-# same path, one of them with straight pieces. (?) The upper rows look alike: at equal $t$ there is equally much
+# same path, one of them with straight pieces, though not every colour agrees. The upper rows look alike: at equal $t$
+# there is equally much
 # noise, but in DDPM's it is new each time.
 #
 # ## What does a step buy?
@@ -524,11 +530,12 @@ print(f"controls: plain noise {distance(noise.clamp(-1, 1)) / unit:.0f}; "
       f"real images {real_ratio.min():.2f} to {real_ratio.max():.2f}; {num_images} images each")
 
 # %% [markdown]
-# Read the left end first. With the fewest steps all are bad, and DDPM stays the worst for longest. (?) It treats the
-# guess as if it were the picture, and adds only as much fresh noise as would then be right; over a large jump that is
-# too little, since the guess is still a blur. DPM-Solver and DDIM need about ten steps to come near their best. (?)
-# From there on the curves are flat or even rise: then the network is the limit, not the sampler, and a chain with
-# more steps repeats the network's small mistakes more often. (?)
+# Read it from the left. Two steps are too few, whoever takes them. At five, DPM-Solver is well
+# ahead and DDPM last. DDPM treats the guess as if it were the picture, and adds only as much fresh noise as would
+# then be right; over a large jump that is too little, since the guess is still a blur. With more steps the jumps
+# shrink and DDPM gains most; from ten on it is ahead of DDIM. Now its fresh noise is an advantage: it washes out
+# earlier mistakes, which DDIM carries along to the end. None of them reaches 1: what is left is the network's part,
+# not the sampler's.
 #
 # The axis is logarithmic. The ratio depends on how many images are compared, since small sets of real faces differ by
 # chance; the model card's, which used more, is another number. Compare inside this figure only. And look at the
@@ -541,8 +548,9 @@ plots.show(plots.rows(pictures, columns=min(10, num_images)),
            alt="Samples of the three samplers from the same noise, with few steps above and with many below.")
 
 # %% [markdown]
-# Look down a column. The course uses DDIM with 20 steps from here on: deterministic, so that the same noise through
-# two models shows what adaptation changed, and good enough. (?)
+# Look down a column: DDIM and DPM-Solver draw the same person, better with more steps, and DDPM somebody else each
+# time. The course uses DDIM with 20 steps from here on. Not because it scores best, but because it is
+# deterministic and simple: the same noise through two models then shows what adaptation changed.
 #
 # ## Learned variance
 #
@@ -594,8 +602,8 @@ for t in (1, 2, 5, 20, 100, 500):
           f"larger {bits[-1]:.5f}, best {bits.min():.5f} at v = {places[bits.argmin()]:+.1f}")
 
 # %% [markdown]
-# Two lessons. The choice matters only at the smallest $t$: beyond, both ends are the same number, and so is the loss.
-# (?) And that is with all 1000 steps. A chain of 20 steps takes jumps of 50, for which the two ends lie far apart;
+# Two lessons. The choice matters most at the smallest $t$: far beyond, both ends are the same number, and so is the loss.
+# And that is with all 1000 steps. A chain of 20 steps takes jumps of 50, for which the two ends lie far apart;
 # there a learned variance lets DDPM draw well in far fewer steps (Nichol & Dhariwal 2021). DDIM and DPM-Solver add no
 # noise and have no use for it.
 #
@@ -662,7 +670,7 @@ widgets.explore_chain(chains)
 # ## In this notebook we have
 #
 # - written the loss, one block, the average and one step of a sampler, and checked each against the library;
-# - seen how group normalisation can hide the mean of a picture, and measured that the shipped model sees it; (?)
+# - seen how group normalisation can hide the mean of a picture, and measured that the shipped model sees it;
 # - trained a network for a minute and compared its raw and its averaged weights;
 # - drawn with three samplers from one network and measured quality against steps, beside real images and noise;
 # - seen which half of the output learns from which loss.

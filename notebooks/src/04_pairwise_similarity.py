@@ -83,12 +83,10 @@ plots.show(plots.heatmaps({"source model": losses.cosine_matrix(believed).cpu()}
            alt="Ten by ten matrix of cosine similarities between the guesses, diagonal greyed.")
 
 # %% [markdown]
-# Find the brightest entry and look up its two pictures: same background, same build. Cosine similarity of raw pixels is
-# crude: it
-# mostly sees large areas of colour. It is also cheap, needs no other network, and is what the paper uses. The numbers spread
-# from near −1 to near 1 only because the course's faces have backgrounds of many colours; on white, all of them crowd
-# together and the loss has
-# little to hold on to.
+# Find the brightest entry and look up its two pictures: both on a pale ground. Cosine similarity of raw pixels is
+# crude: it mostly sees large areas of colour. It is also cheap, needs no other network, and is what the paper uses. The
+# numbers spread over more than half of [−1, 1] only because the course's faces have backgrounds of many colours; on
+# white, all of them crowd together and the loss has little to hold on to.
 #
 # ## The mental model
 #
@@ -263,10 +261,11 @@ undo = F.cosine_similarity(gradients["ada||sou"].flatten(1), (average - believed
 print(f"cosine of the gradient with what the collapse added: {undo.mean():.3f}")
 
 # %% [markdown]
-# The first row is what the collapse added to each face. A gradient that points the same way asks, after the minus sign of
-# gradient descent, to take
-# it off again. It does so in broad areas, background and head, never in strands of hair: fine detail hardly moves
-# a cosine. That gap is what chapter 05's high-frequency loss is for.
+# The first row, *missing*, is the average minus the face: what the collapse added (red) and took away (blue). A
+# gradient that points the same way asks, after the minus sign of gradient descent, to undo it. The cosine says that it
+# does, in part. The two directions of the KL ask for the same thing, and both ask it in broad areas, background and
+# head, and of some faces far more than of others: those that had the most unusual neighbours. Strands of hair hardly move a
+# cosine. That gap is what chapter 05's high-frequency loss is for.
 #
 # ## When the loss is blind
 #
@@ -314,10 +313,9 @@ plots.show(plots.curves(along, {"source against its jittered copy": torch.tensor
 
 # %% [markdown]
 # At small $t$ both models simply see the face: the guesses agree and the loss has nothing to say. With growing $t$ the
-# guesses are more and
-# more the model's own invention, and the loss speaks about that invention. Near $t = T$ it also speaks about magnified
-# errors
-# (chapter 01), so part of the height at the right is noise.
+# guesses are more and more the model's own invention, and the loss speaks about that invention: most of all between 600
+# and 850. Near $t = T$ it falls silent again. There both guesses hold the *same* magnified remainder of the shared
+# noise $x_t$ (chapter 01), so they resemble each other whatever the models believe.
 #
 # ## Train with it, without it, and with shuffled pairs
 #
@@ -361,9 +359,9 @@ for name, (weight, order) in runs.items():
 plots.show(plots.losses(history), alt="L_simple and L_img against the step for naive, pairwise and shuffled training.")
 
 # %% [markdown]
-# The naive run also *reports* $\mathcal L_{img}$; its weight is zero, so nothing pushes it down. Compare its curve with
-# the second run's. The third
-# run is asked for a pattern that fits nobody.
+# The naive run also *reports* $\mathcal L_{img}$; its weight is zero, so nothing pushes it down, and after 120 steps it is
+# several times the second run's. The third run is asked for a pattern that fits nobody: its loss stays where it began,
+# and its denoising loss pays for the attempt.
 #
 # ## The signature figure
 #
@@ -390,7 +388,11 @@ for name, values in moved.items():
     print(f"{name:<15} change of the cosines  {at}")
 
 # %% [markdown]
-# READ_SIGNATURE
+# By eye the first three matrices are alike, so trust the numbers. Without the loss the cosines move away from the
+# source's, the more the noisier the picture. With it they stay closer at $t = 600$ and much closer at 800; at 400, where
+# all models still see the face, there is nothing to hold. The spread is over three noises, not over training runs. With
+# *shuffled* pairs they move most of all: everybody is asked to resemble the wrong neighbours, and the only way to nearly
+# comply is to make all pictures alike.
 #
 # Does it matter to the pictures? The same noise through all four:
 
@@ -412,7 +414,13 @@ for name, matrix in apart.items():
     print(f"{name:<15} mean LPIPS between samples {kept.mean():.3f}   correlation of the distances with the source's {same_as_source:.2f}")
 
 # %% [markdown]
-# READ_PICTURES
+# The shuffled row shows the compromise: ten times nearly the same person. It is the *right* pairs that keep the others
+# apart. Naive fine-tuning loses some of the spread between samples (mean LPIPS), the pairwise run less of it. But the
+# last column is
+# a negative result: *who* is near to whom among finished samples follows the source no better with the loss than without
+# it. The loss acts on the guesses of single steps and on pixels; twenty steps later, in LPIPS, on ten samples of one
+# training
+# seed, its pattern can no longer be seen. What remains is the spread.
 
 # %%
 _ = checks.check_expected("04", rt, naive_change=float(moved["naive"][:, 1, 0].mean()),

@@ -244,8 +244,8 @@ for fn in (haar.dwt2, by_convolution, rebuilt_every_time):
     print(f"{fn.__name__:<20} {milliseconds(fn, batch) / sliced:5.1f} times the slices")
 
 # %% [markdown]
-# One convolution whose kernels are kept costs about as much as the slices; making the layers anew costs several times
-# as much (?). What speaks for the slices is that there is nothing to build, to move to a device or to train by
+# One convolution whose kernels are kept costs no more than the slices, here even less; making the layers anew costs
+# several times as much. What speaks for the slices is that there is nothing to build, to move to a device or to train by
 # mistake.
 #
 # ## Exercise: put it together again
@@ -413,14 +413,14 @@ plots.show(plots.rows({"guess": guesses, "its detail": detail_only(guesses)}, la
 
 # %% [markdown]
 # The chain runs from left to right; the shading spans the seeds, the black line is at one half. The coarse rest is
-# settled first and the finest level last (?): a diffusion model draws from coarse to fine, although nobody told it
+# settled first and the finest level last: a diffusion model draws from coarse to fine, although nobody told it
 # to. White noise has the same energy in every band, faces have not, so at a given $t$ the fine bands are the ones
-# buried deepest. The error is zero at the last step by construction. At the left, the fine parts are far *above* 1
-# (?): the first guesses are not without detail, they are full of false detail, the magnified mistakes of chapter 01,
+# buried deepest. The error is zero at the last step by construction. At the left, the fine parts are far *above* 1:
+# the first guesses are not without detail, they are full of false detail, the magnified mistakes of chapter 01,
 # and a flat picture would have been a better guess.
 #
 # For the losses this means: at large $t$ the detail in $\tilde x_0$ says nothing about the picture. What L_hf and
-# L_hfmse can teach, they teach at small and middling $t$ (?).
+# L_hfmse can teach, they teach at small and middling $t$.
 #
 # ## The surprise in the sum
 #
@@ -626,11 +626,11 @@ for name, x in spoiled.items():
 # %% [markdown]
 # The two kinds of damage come apart. **A colour cast** is a large change for L_img and for LL, and exactly none for
 # L_hf: adding a constant changes no edge. **Another face's detail** on the right face is next to nothing for L_img,
-# exactly nothing for LL, and for L_hf the very same as exchanging the faces. Noise raises L_hf long before L_img (?):
+# exactly nothing for LL, and for L_hf the very same as exchanging the faces. Noise raises L_hf long before L_img:
 # spread evenly over all bands, it is small beside LL and large beside LH, HL and HH. LL reacts as the pixels do; only
-# noise it feels less, because blocks average it out (?).
+# noise it feels less, because blocks average it out.
 #
-# **Blurring** is worth a second look: it takes detail away, yet L_hf hardly notices (?). It shrinks everybody's edges
+# **Blurring** is worth a second look: it takes detail away, yet L_hf hardly notices. It shrinks everybody's edges
 # alike, and a cosine does not see a shrinking. L_hf keeps *whose* detail it is; how sharp it is, is left to the next
 # loss.
 #
@@ -704,9 +704,9 @@ worse = steps[measured[:, 0].mean(0) > without]
 print("unweighted, worse than a flat guess from t =", int(worse[0]) if len(worse) else "none")
 
 # %% [markdown]
-# As published, the loss is about the last steps before $T$ (?): there the guess's detail is worse than none at all
-# (?), and what the loss asks for is noise prediction to a precision that no edge depends on. In our pilot it made
-# pictures grainy. The weight takes the magnification out, and no stretch of $t$ drowns the rest (?). That is
+# As published, the loss is about the last steps before $T$: there the guess's detail is worse than none at all,
+# and what the loss asks for is noise prediction to a precision that no edge depends on. In our pilot it made
+# pictures grainy. The weight takes the magnification out, and no stretch of $t$ drowns the rest. That is
 # why `hfmse_weighting="alphas_cumprod"` is the default, and `"none"` the published form; chapter 06 shows both side by
 # side.
 #
