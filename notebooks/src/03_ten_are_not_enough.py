@@ -11,8 +11,8 @@
 #
 # **Claim.** By the end you will have shown that the usual denoising loss on ten images *asks for copies*: its exact
 # minimum draws the ten and nothing else. Trained from scratch, a network cannot even draw faces in the time we give
-# it. (?) Fine-tuning draws faces from the first step, and then walks towards the ten: the distance to the nearest
-# training image falls below what real images of the domain have, and Intra-LPIPS falls with it. (?) The evidence is
+# it. Fine-tuning draws faces from the first step, and then walks towards the ten: the distance to the nearest
+# training image falls below what real images of the domain have, and Intra-LPIPS falls with it. The evidence is
 # both numbers against the training step, over three seeds. The controls: real held-out images, a second batch of the
 # source's samples, and a machine that does nothing but copy.
 #
@@ -64,7 +64,7 @@ plots.show(env.data_dir() / "results" / "demo" / "samples.png",
 
 # %% [markdown]
 # A part of what you see is *adaptation* (everybody wears sunglasses) and a part is *memory* (the headscarf, the
-# turban). (?) The loss does not know the difference. This chapter measures it.
+# turban). The loss does not know the difference. This chapter measures it.
 #
 # ## The mental model: the loss asks for copies
 #
@@ -156,9 +156,9 @@ plots.show(plots.rows({"source": saved["finetune"][0], f"finetune, {last}": save
 
 # %% [markdown]
 # Read it by columns: one noise, three models. **Scratch** has seen ten faces and nothing else, and after these few
-# steps it draws colours and shadows of a face at best. (?) **Finetune** starts with all that the source knows about
+# steps it draws noise: its loss is still several times that of the other. **Finetune** starts with all that the source knows about
 # faces, so it needs to learn only what is new. Most of its people still are the source's, now with sunglasses; here
-# and there one of the ten has already taken over. (?)
+# and there one of the ten has already taken over.
 #
 # ## The loss does not tell
 
@@ -193,8 +193,9 @@ for method in saved:
     print(f"{method:<9} mean distance to the nearest training image {found.mean():.3f}, smallest {found.min():.3f}")
 
 # %% [markdown]
-# The number above each sample is its LPIPS to the image below it. Pixels care most about large areas, so they tend to
-# match backgrounds; LPIPS cares about shapes, so it tends to match hair and headgear. (?) Neither is "the" distance.
+# The number above each sample is its LPIPS to the image below it. Pixels and LPIPS seldom choose the same image (next
+# cell). Pixels care most about large areas of colour; LPIPS also cares about shapes, and finds the headscarf under a
+# headscarf where pixels do not. Neither is "the" distance.
 # Every result of this course names the one it used.
 #
 # Always look at this figure before you believe a table. But *some* training image is always the nearest. When is it a
@@ -241,7 +242,7 @@ for step, drawn in saved["finetune"].items():
 
 # %% [markdown]
 # Compare with the 5 % of real images. A rate far above it is copying. A rate of 0 % is no medal either: the samples
-# may be far from the ten because they are far from the *domain*, like the source's at step 0. (?)
+# may be far from the ten because they are far from the *domain*, like the source's at step 0.
 #
 # ## Exercise: Intra-LPIPS by hand
 #
@@ -308,11 +309,11 @@ for name, s in scores.items():
 
 # %% [markdown]
 # - The **exact minimum** has distances of zero everywhere and 100 % suspicious samples. Yet it uses several of the
-#   ten, so counting "how many of the ten" would not have caught it. (?)
+#   ten, so counting "how many of the ten" would not have caught it.
 # - The **source** has a high Intra-LPIPS, and not one of its samples was adapted. Rewarded by the arrow, we would not
-#   train at all. (?)
-# - **Scratch** shows how odd the number is where pictures are bad: smears may be alike or far apart, and neither
-#   means diversity of *faces*. (?)
+#   train at all.
+# - **Scratch** shows how odd the number is where pictures are bad: one noise is like the other, so Intra-LPIPS calls it
+#   repetition, although nothing at all was learned to be repeated.
 # - **Real images** are the only row that says what is right. A generator of this domain should score what they score:
 #   below is repetition, above is something that the domain does not have (another domain, or noise).
 #
@@ -365,7 +366,7 @@ plots.show(plots.curves(steps, nearest_curves, "fine-tuning step", "LPIPS to the
 # %% [markdown]
 # Bands run from the lowest to the highest: over three seeds for the fine-tuned models, over six sets of real images
 # for the dashed line. The curve starts at the source, which is *farther* from the ten than real images of the domain
-# are. (?) At first it falls because the model is learning the domain: right so. (?) Where it meets the dashed line, the
+# are. At first it falls because the model is learning the domain: right so. Where it meets the dashed line, the
 # samples are as near to the ten as real images are. Below that line they are nearer than fresh images of the domain:
 # that is memory.
 
@@ -382,7 +383,7 @@ plots.show(plots.curves(steps, intra_curves, "fine-tuning step", "Intra-LPIPS"),
 
 # %% [markdown]
 # Intra-LPIPS tells the same story from the other side: it begins above real images, comes down to them, and goes
-# through. (?) An arrow "↑" would have called step 0 the best model of all.
+# through. An arrow "↑" would have called step 0 the best model of all.
 
 # %%
 _, copy_curves = against_steps("copies")
@@ -392,7 +393,7 @@ print(f"suspicious at step {steps[-1]}: {copy_curves['fine-tuned'][:, -1].mean()
       f"{copy_curves['real, held out'].mean():.0%}")
 
 # %% [markdown]
-# The share of suspicious samples stays near zero for long and then climbs past the real images' 5 %. (?) The mean
+# The share of suspicious samples stays near zero for the first 150 steps and then climbs past the real images' 5 %. The mean
 # distance can look healthy while some of the samples are copies already: report both.
 #
 # With ten images in a batch of ten, every image has been seen once a step: 600 times at the right end. The paper
@@ -444,7 +445,7 @@ for name, images in compared.items():
 # %% [markdown]
 # For the exact minimum it is 100 %, of course. For the fine-tuned model, compare with the source's row: from the same
 # noise, did the colours move towards the ten's? Backgrounds are decided at the first, noisiest steps of the chain.
-# After 150 training steps they still are mostly the source's. (?) Memory begins with shapes, and colours follow. (?)
+# After 150 training steps they still are mostly the source's. Memory begins with shapes.
 # Colours between those of the palette are counted as the nearest one, so small differences mean nothing here.
 
 # %%
