@@ -193,8 +193,8 @@ for method in saved:
     print(f"{method:<9} mean distance to the nearest training image {found.mean():.3f}, smallest {found.min():.3f}")
 
 # %% [markdown]
-# The number above each sample is its LPIPS to the image below it. Pixels and LPIPS seldom choose the same image (next
-# cell). Pixels care most about large areas of colour; LPIPS also cares about shapes, and finds the headscarf under a
+# The number above each sample is its LPIPS to the image below it. Pixels and LPIPS seldom choose the same image (printed
+# above). Pixels care most about large areas of colour; LPIPS also cares about shapes, and finds the headscarf under a
 # headscarf where pixels do not. Neither is "the" distance.
 # Every result of this course names the one it used.
 #
