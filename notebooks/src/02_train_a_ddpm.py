@@ -10,8 +10,8 @@
 # # 2. Guess the noise, walk back: train a DDPM
 #
 # **Claim.** By the end you will have shown that *training* a diffusion model and *drawing* with it are separate
-# choices: from one set of weights, five steps of DPM-Solver draw better faces than five of DDIM, and those better
-# ones than five of DDPM; with twenty steps DDPM has caught up. The evidence is the Fréchet ratio against the
+# choices: from one set of weights, five steps of DPM-Solver draw better faces than five of DDIM or DDPM, and with
+# twenty steps DDPM has caught up. The evidence is the Fréchet ratio against the
 # number of steps. The controls: other real images, which score 1 by definition, and the plain noise that every chain
 # starts from.
 #
@@ -531,9 +531,9 @@ print(f"controls: plain noise {distance(noise.clamp(-1, 1)) / unit:.0f}; "
 
 # %% [markdown]
 # Read it from the left. Two steps are too few, whoever takes them. At five, DPM-Solver is well
-# ahead and DDPM last. DDPM treats the guess as if it were the picture, and adds only as much fresh noise as would
+# ahead of both others. DDPM treats the guess as if it were the picture, and adds only as much fresh noise as would
 # then be right; over a large jump that is too little, since the guess is still a blur. With more steps the jumps
-# shrink and DDPM gains most; from ten on it is ahead of DDIM. Now its fresh noise is an advantage: it washes out
+# shrink and DDPM gains most; at twenty it is ahead of DDIM. Now its fresh noise is an advantage: it washes out
 # earlier mistakes, which DDIM carries along to the end. None of them reaches 1: what is left is the network's part,
 # not the sampler's.
 #
