@@ -1,10 +1,14 @@
 """Build notebooks/NN_name.ipynb from notebooks/src/NN_name.py, run it, and strip what only makes noise in a diff.
 
-``build_notebooks.py [--text] [NAME …]``: all by default; --text takes over changed text and keeps the outputs.
+``build_notebooks.py [--text | --expected] [NAME …]``: all by default. --text takes over changed text and keeps the
+outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and records in data/expected what it found.
 """
 
+import json
 import os
+import re
 import sys
+import time
 from pathlib import Path
 
 import jupytext
@@ -15,13 +19,35 @@ HERE = Path(__file__).resolve().parent.parent / "notebooks"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
-def build(source: Path) -> Path:
-    """Convert, execute from a clean kernel, tidy, write. Outputs are those of the tier in DSLIB_TIER (default cpu)."""
+def executed(source: Path):
+    """The notebook of a source, run from a clean kernel in the tier of DSLIB_TIER (default cpu)."""
     notebook = jupytext.read(source)
     NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}).execute()
+    return notebook
+
+
+def build(source: Path) -> Path:
+    """Convert, execute, tidy, write."""
+    notebook = executed(source)
     tidy(notebook)
     target = HERE / f"{source.stem}.ipynb"
     nbformat.write(notebook, target)
+    return target
+
+
+def expect(source: Path) -> Path:
+    """Record what ``check_expected`` printed, and how long the chapter took. A tolerance is kept; a new one is
+    15 %, at least 0.0001, and for a share of few images (``_hit``) one in four."""
+    began, tier = time.time(), os.environ["DSLIB_TIER"]
+    cell = next(c for c in executed(source).cells if "checks.check_expected(" in c.source)
+    target = HERE.parent / "data" / "expected" / f"{source.stem[:2]}.json"
+    known = json.loads(target.read_text()) if target.exists() else {"seconds": {}, "values": {}}
+    known["seconds"][tier] = round(time.time() - began)
+    for name, value in re.findall(r"^\S (\w+): (\S+?),? ", "".join(o.get("text", "") for o in cell.outputs), re.M):
+        value, tiers = float(value), known["values"].setdefault(name, {})
+        usual = 0.26 if name.endswith("_hit") else max(1e-4, float(f"{0.15 * abs(value):.2g}"))
+        tiers[tier] = [value, tiers.get(tier, [0, usual])[1]]
+    target.write_text(json.dumps(known, indent=1) + "\n")
     return target
 
 
@@ -54,8 +80,8 @@ def tidy(notebook) -> None:
 if __name__ == "__main__":
     os.environ.setdefault("DSLIB_TIER", "cpu")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    only_text = "--text" in sys.argv
-    names = [a for a in sys.argv[1:] if a != "--text"] or [p.stem for p in sorted((HERE / "src").glob("*.py"))]
+    work = retext if "--text" in sys.argv else expect if "--expected" in sys.argv else build
+    names = [a for a in sys.argv[1:] if not a.startswith("--")] or [p.stem for p in sorted((HERE / "src").glob("*.py"))]
     for name in names:
-        path = (retext if only_text else build)(HERE / "src" / f"{name}.py")
+        path = work(HERE / "src" / f"{name}.py")
         print(f"{path.relative_to(HERE.parent)}: {path.stat().st_size / 1e3:.0f} kB")

@@ -1,6 +1,7 @@
 """Studies that chapters show, too slow to run live: load their committed result, or run them (chapter 03).
 
-``python -m dslib.study memorisation`` runs one in the background and writes the file that its chapter reads.
+``python -m dslib.study memorisation`` runs one in the background and writes the file that its chapter reads;
+``python -m dslib.study source`` grades the source model with every sampler, for the model card.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from .env import UserError, data_dir, first_line
 
 STEPS = (0, 75, 150, 300, 450, 600)
 SEEDS = (0, 1, 2)
+SAMPLERS = (("ddim", 20), ("ddim", 50), ("dpmsolver", 20), ("ddpm", 50))
 HELD_OUT = 192      # real images of the domain: six sets as large as the samples
 
 
@@ -122,7 +124,30 @@ def run_memorisation(args) -> list[dict]:
     return rows
 
 
-STUDIES = {"memorisation": (run_memorisation, "03_memorisation.json")}
+def source_quality(source, real: Tensor, samplers: Iterable[tuple[str, int]] = SAMPLERS) -> list[dict]:
+    """Fréchet ratio of a pipeline's samples and how widely their mean colours spread, a row a (sampler, steps).
+
+    real: held-out images of its own domain (2N,3,R,R) in [-1,1]; N samples are drawn, from the same start noise each time.
+    """
+    config, n = source.unet.config, len(real) // 2
+    noise = sample.start_noise(n, config.sample_size, 0, config.in_channels)
+    rows = []
+    for kind, steps in samplers:
+        drawn = sample.sample(source.unet, source.scheduler, noise, steps, kind, progress=f"{kind}, {steps} steps")
+        rows.append({"scheduler": kind, "steps": steps, "images": n, "frechet_ratio": metrics.frechet_ratio(drawn, real),
+                     "colour_variance": float(drawn.mean((2, 3)).var(0).mean()),
+                     "real_colour_variance": float(real.mean((2, 3)).var(0).mean())})
+        print(json.dumps(rows[-1]), file=sys.stderr)
+    return rows
+
+
+def run_source(args) -> list[dict]:
+    """How good the source model is with each sampler: the model card's numbers."""
+    source = models.load_source(args.source)
+    return source_quality(source, data.load_domain(data.SOURCE, "test", 800, source.unet.config.sample_size).images)
+
+
+STUDIES = {"memorisation": (run_memorisation, "03_memorisation.json"), "source": (run_source, "02_source.json")}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -130,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     from .cli import check_output_file
     parser = argparse.ArgumentParser(prog="python -m dslib.study", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("study", choices=STUDIES)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="default: %(default)s")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of memorisation; default: %(default)s")
     parser.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
     parser.add_argument("--output", help="default: the chapter's own file in the results folder of the course's data")
     parser.add_argument("--overwrite", action="store_true", help="replace --output if it exists")

@@ -179,3 +179,12 @@ def test_main_knows_its_studies(capsys):
     with pytest.raises(SystemExit) as stop:
         study.main(["astrology"])
     assert stop.value.code == 2 and "memorisation" in capsys.readouterr().err
+
+
+def test_source_quality_has_a_row_a_sampler_and_knows_real_from_noise():
+    from conftest import make_images, make_source
+    real = make_images(12, 32)
+    rows = study.source_quality(make_source(32), real, (("ddim", 2), ("ddpm", 3)))
+    assert [(row["scheduler"], row["steps"], row["images"]) for row in rows] == [("ddim", 2, 6), ("ddpm", 3, 6)]
+    assert all(row["frechet_ratio"] > 1 for row in rows)                  # an untrained network draws nothing like them
+    assert rows[0]["real_colour_variance"] == rows[1]["real_colour_variance"] > 0

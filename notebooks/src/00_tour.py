@@ -91,7 +91,7 @@ plots.show(plots.rows({"source domain": faces.images, f"{target}: the ten": ten.
 # away. Chapter 01 derives what the following lines say; here they only fix the names.
 #
 # $$x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon \qquad\qquad
-# \tilde x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\,\varepsilon_\theta(x_t, t)}{\sqrt{\bar\alpha_t}}$$
+# \tilde x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\,\varepsilon_\theta(x_t, t)}{\sqrt{\bar\alpha_t}} \tag{0.1}$$
 #
 # | symbol | meaning | shape |
 # |---|---|---|
@@ -289,6 +289,13 @@ _ = checks.check_expected("00", rt, real_intra=real.intra_lpips, naive_intra=by_
 # | samples repeat each other | that is naive fine-tuning after many steps | fewer steps, or DomainStudio |
 # | grainy samples | `hfmse_weighting="none"` (as published): steps near T dominate | the default, ᾱ_t-weighting (chapter 06) |
 # | `UserError: … the pairwise losses of domainstudio compare at least 2 images` | a batch of one | three or more images a batch |
+#
+# ## Equations, code, tests
+#
+# | equation | in `dslib` | held by, in `tests/` |
+# |---|---|---|
+# | (0.1) | `ddpm.q_sample` | `test_ddpm.py::test_q_sample_is_add_noise` |
+# | (0.1) | `ddpm.predict_x0` | `test_ddpm.py::test_predict_x0_inverts_q_sample` |
 #
 # ## Paper, authors' code, ours
 #

@@ -79,7 +79,7 @@ plots.show(plots.rows({"x_t": x_t, "guess of x_0": guessed}, labels=[f"t={t}" fo
 # Every step mixes in a little noise: $x_t = \sqrt{1-\beta_t}\,x_{t-1} + \sqrt{\beta_t}\,\varepsilon$. The scaling keeps the
 # variance at one. A thousand Gaussian steps are one Gaussian step:
 #
-# $$x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon, \qquad \bar\alpha_t = \prod_{s\le t}(1-\beta_s).$$
+# $$x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon, \qquad \bar\alpha_t = \prod_{s\le t}(1-\beta_s). \tag{1.1}$$
 #
 # | symbol | meaning | shape | code |
 # |---|---|---|---|
@@ -266,6 +266,13 @@ widgets.explore_forward(source.unet, faces[:6], schedules)
 # | one noise level for a whole batch | `alphas_cumprod[t]` broadcast along the wrong axis | `.view(-1, 1, 1, 1)` |
 # | speckle and violent colours near T | that is the factor above; nothing is broken | look at smaller t, or clamp *for display only* |
 # | a guess that is grey everywhere | betas passed instead of ᾱ | `torch.cumprod(1 - betas, 0)` |
+#
+# ## Equations, code, tests
+#
+# | equation | in `dslib` | held by, in `tests/` |
+# |---|---|---|
+# | (1.1) | `ddpm.q_sample` | `test_ddpm.py::test_q_sample_is_add_noise` |
+# | (1.1) | `ddpm.alphas_cumprod` | `test_ddpm.py::test_schedule_is_diffusers` |
 #
 # ## Paper, authors' code, ours
 #

@@ -86,7 +86,7 @@ plots.show(plots.rows({"x_t": left, "guess of x_0": guesses}, columns=len(headin
 # Chapter 01 made $x_t$ from $x_0$ and $\varepsilon$. Training shows the network $x_t$ and $t$ and asks for
 # $\varepsilon$ back:
 #
-# $$L_\text{simple} = \mathbb{E}_{x_0,\,t,\,\varepsilon}\;\big\|\varepsilon - \varepsilon_\theta(x_t, t)\big\|^2$$
+# $$L_\text{simple} = \mathbb{E}_{x_0,\,t,\,\varepsilon}\;\big\|\varepsilon - \varepsilon_\theta(x_t, t)\big\|^2 \tag{2.1}$$
 #
 # | symbol | meaning | shape | code |
 # |---|---|---|---|
@@ -298,7 +298,7 @@ for name, error in {"speckle": speckle, "one wrong tint": flat}.items():
 # pictures for nothing:
 #
 # $$\bar\theta \leftarrow d\,\bar\theta + (1-d)\,\theta, \qquad
-# d = \min\big(d_\text{max},\; 1-(1+\text{step})^{-\text{power}}\big).$$
+# d = \min\big(d_\text{max},\; 1-(1+\text{step})^{-\text{power}}\big). \tag{2.2}$$
 #
 # With $d = 0.998$ from the start, the random weights of step 0 would still make up half of the average after 350
 # steps. The *warm-up* in the formula on the right prevents that: at step 0, $d = 0$, and the average is simply the
@@ -416,7 +416,7 @@ print(f"shipped model: Fréchet ratio {card['frechet_ratio']:.1f} on {card['num_
 # $\varepsilon_\theta$, guess the clean picture $\tilde x_0$ (chapter 01). Then they go to an earlier step $t' < t$,
 # and $t'$ may be far away.
 #
-# $$\textbf{DDIM:}\quad x_{t'} = \sqrt{\bar\alpha_{t'}}\;\tilde x_0 + \sqrt{1-\bar\alpha_{t'}}\;\varepsilon_\theta$$
+# $$\textbf{DDIM:}\quad x_{t'} = \sqrt{\bar\alpha_{t'}}\;\tilde x_0 + \sqrt{1-\bar\alpha_{t'}}\;\varepsilon_\theta \tag{2.3}$$
 #
 # Noise the guess again, to the lower level, with the *predicted* noise. Nothing random happens. The second term is
 # called the direction pointing to $x_t$.
@@ -637,6 +637,16 @@ widgets.explore_chain(chains)
 # | grey or saturated pictures | $\tilde x_0$ not clipped, or a chain from below T | `clip_sample`, trailing steps |
 # | a good chain, and noise as its last picture | ᾱ of `t_prev = -1` looked up: the last entry | ᾱ = 1 at the end |
 # | the loss stops at 1 | the model is shown noise that is not the one it is compared with | one `eps` for both |
+#
+# ## Equations, code, tests
+#
+# | equation | in `dslib` | held by, in `tests/` |
+# |---|---|---|
+# | (2.1) | `checks.simple_loss` | `test_checks_02.py::test_simple_loss_mistakes_are_named` |
+# | (2.1) | `train.pretrain` | `test_train.py::test_training_learns` |
+# | (2.2) | `checks.ema_update` | `test_checks_02.py::test_ema_update_is_diffusers` |
+# | (2.3) | `checks.ddim_step` | `test_checks_02.py::test_ddim_step_is_diffusers` |
+# | (2.3) | `sample.chain` | `test_sample.py::test_chain_is_a_plain_loop_over_the_scheduler` |
 #
 # ## Paper, authors' code, ours
 #

@@ -73,7 +73,7 @@ plots.show(env.data_dir() / "results" / "demo" / "samples.png",
 # explains $x_t$:
 #
 # $$\tilde x_0^\star(x_t, t) = \sum_k w_k\, x^k, \qquad
-# w = \mathrm{softmax}_k\!\left(-\frac{\lVert x_t - \sqrt{\bar\alpha_t}\,x^k\rVert^2}{2\,(1-\bar\alpha_t)}\right)$$
+# w = \mathrm{softmax}_k\!\left(-\frac{\lVert x_t - \sqrt{\bar\alpha_t}\,x^k\rVert^2}{2\,(1-\bar\alpha_t)}\right) \tag{3.1}$$
 #
 # | symbol | meaning | shape | code |
 # |---|---|---|---|
@@ -253,7 +253,7 @@ for step, drawn in saved["finetune"].items():
 # mean over the groups:
 #
 # $$\text{Intra-LPIPS} = \frac{1}{|G|}\sum_{g \in G} \frac{1}{n_g(n_g-1)} \sum_{i \ne j \in g} d(i, j),
-# \qquad G = \{\text{groups with } n_g \ge 2\}$$
+# \qquad G = \{\text{groups with } n_g \ge 2\} \tag{3.2}$$
 #
 # Write `intra_lpips_by_hand(distances_to_targets, distances_within)` from two matrices: samples to training images
 # (N,K), and samples to samples (N,N), whose diagonal is zero.
@@ -477,6 +477,13 @@ widgets.explore_memorisation(saved, ten.images)
 # | 0 % suspicious, and bad pictures | far from the ten because far from the domain | read the domain hit beside it |
 # | the curve does not change with your settings | it is loaded | delete `data/results/03_memorisation.json` |
 # | numbers unlike a paper's | another backbone, resolution or number of samples | compare only rows of one table |
+#
+# ## Equations, code, tests
+#
+# | equation | in `dslib` | held by, in `tests/` |
+# |---|---|---|
+# | (3.1) | `Copyist`, in this notebook | `test_chapters.py::test_no_other_guess_beats_the_copyist` |
+# | (3.2) | `metrics.intra_lpips` | `test_metrics.py::test_intra_lpips_against_loops` |
 #
 # ## Paper, authors' code, ours
 #

@@ -95,7 +95,7 @@ plots.show(plots.heatmaps({"source model": losses.cosine_matrix(believed).cpu()}
 # asks that the distribution stay what it was under the source model.
 #
 # $$p_i = \mathrm{softmax}_{j\ne i}\; \cos(\tilde x_0^i, \tilde x_0^j), \qquad
-# \mathcal L_{img} = \sum_i \mathrm{KL}\left(p_i^{ada} \,\|\, p_i^{sou}\right)$$
+# \mathcal L_{img} = \sum_i \mathrm{KL}\left(p_i^{ada} \,\|\, p_i^{sou}\right) \tag{4.1}$$
 #
 # | symbol | meaning | shape | code |
 # |---|---|---|---|
@@ -201,7 +201,7 @@ bool((ours - loops).abs() < 1e-5), bool((ours - torchs).abs() < 1e-5)
 # completely (1), and
 # watch the loss in the paper's direction and in the direction of the authors' code.
 
-# %%
+# %% tags=["ledger-1"]
 collapse = torch.linspace(0, 0.98, 25)
 average = believed.mean(0, keepdim=True)
 pulled = [(1 - c) * believed + c * average for c in collapse]
@@ -230,7 +230,7 @@ def authors_weight(weight, n=3):
     """Your code here: a number."""
     return None
 
-# %%
+# %% tags=["ledger-2"]
 _ = checks.check_authors_weight(authors_weight)
 print(f"the authors' 4, in the paper's units: {checks.authors_weight(4, 3):.3f}")
 
@@ -448,6 +448,13 @@ widgets.explore_similarity(adapted, held_out, a_bar)
 # | memory doubles | the source runs with gradients | `torch.no_grad()` around the frozen model |
 # | loss is tiny and nothing happens | `F.kl_div`'s default mean | `reduction="sum"`, or convert the weight |
 #
+# ## Equations, code, tests
+#
+# | equation | in `dslib` | held by, in `tests/` |
+# |---|---|---|
+# | (4.1) | `losses.pairwise_log_probs` | `test_losses.py::test_log_probs_against_double_loop` |
+# | (4.1) | `losses.pairwise_kl` | `test_losses.py::test_pairwise_kl_against_double_loop` |
+#
 # ## Paper, authors' code, ours
 #
 # | point | paper | authors' code | here |
@@ -458,7 +465,7 @@ widgets.explore_similarity(adapted, held_out, a_bar)
 #
 # Row 3 in numbers, the loss of three images beside the loss of all ten:
 
-# %%
+# %% tags=["ledger-3"]
 three = losses.pairwise_kl(guesses(adapted["naive"], held_out, shown_t)[:3], guesses(source.unet, held_out, shown_t)[:3],
                            direction="sou||ada", reduction="mean")
 everyone = losses.pairwise_kl(guesses(adapted["naive"], held_out, shown_t), guesses(source.unet, held_out, shown_t))

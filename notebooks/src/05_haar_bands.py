@@ -93,7 +93,7 @@ bool((coarse_only(few) + detail_only(few) - few).abs().max() < 1e-5)
 # Cut the picture into blocks of 2×2 pixels. Four numbers go in, four come out:
 #
 # $$\begin{pmatrix}a & b\\ c & d\end{pmatrix} \quad\longrightarrow\quad
-# \begin{aligned} LL &= (a+b+c+d)/2 & LH &= (-a+b-c+d)/2\\ HL &= (-a-b+c+d)/2 & HH &= (a-b-c+d)/2 \end{aligned}$$
+# \begin{aligned} LL &= (a+b+c+d)/2 & LH &= (-a+b-c+d)/2\\ HL &= (-a-b+c+d)/2 & HH &= (a-b-c+d)/2 \end{aligned} \tag{5.1}$$
 #
 # Behind this are two filters, $L=(1,1)/\sqrt2$, which adds two neighbours, and $H=(-1,1)/\sqrt2$, which takes the
 # earlier from the later. The first letter says what is done along the height, the second along the width.
@@ -216,7 +216,7 @@ bool((by_convolution(faces.images) - torch.stack(haar.dwt2(faces.images), dim=2)
 # The authors' code builds four new convolution layers at every call (ledger row 8). What does it cost for a batch of
 # ten?
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output", "ledger-8"]
 import time
 
 
@@ -426,12 +426,12 @@ plots.show(plots.rows({"guess": guesses, "its detail": detail_only(guesses)}, la
 #
 # DomainStudio adds the three bands up. Add the formulas up, too:
 #
-# $$LH + HL + HH = \tfrac12(-a-b-c+3d) = 2d - LL.$$
+# $$LH + HL + HH = \tfrac12(-a-b-c+3d) = 2d - LL. \tag{5.2}$$
 #
 # The "sum of all high frequencies" is **one pixel of every block against the block's mean** (ledger row 5). A flat
 # region gives zero, as it should:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "ledger-5"]
 ll = haar.dwt2(faces.images)[0]
 d = faces.images[..., 1::2, 1::2]
 flat = torch.full((1, 3, 8, 8), 0.7)
@@ -639,7 +639,7 @@ for name, x in spoiled.items():
 # The third loss on detail has no pairs. It compares the guess's detail with the true picture's:
 #
 # $$\mathcal L_{hfmse} = \mathrm{mean}\,\big(\mathrm{hf}(\tilde x_0) - \mathrm{hf}(x_0)\big)^2
-# \qquad\text{ours:}\quad \mathrm{mean}\;\bar\alpha_t\big(\mathrm{hf}(\tilde x_0) - \mathrm{hf}(x_0)\big)^2$$
+# \qquad\text{ours:}\quad \mathrm{mean}\;\bar\alpha_t\big(\mathrm{hf}(\tilde x_0) - \mathrm{hf}(x_0)\big)^2 \tag{5.3}$$
 #
 # An error of the noise prediction becomes an error of $\tilde x_0$ multiplied by $(1-\bar\alpha_t)/\bar\alpha_t$, in
 # squares (chapter 01). The published loss has no weight over $t$. With the weight $\bar\alpha_t$, what is left is
@@ -695,7 +695,7 @@ figure = plots.curves(steps, compared, "step t", "error of the guess's detail")
 figure.axes[0].set_yscale("log")
 plots.show(figure, alt="Error of the guess's detail against t, log scale: as published, weighted, of a flat guess.")
 
-# %%
+# %% tags=["ledger-9"]
 late = steps >= 900
 share = {name: float(values[:, late].sum() / values.sum()) for name, values in list(compared.items())[:2]}
 for name, value in share.items():
@@ -741,6 +741,15 @@ widgets.explore_bands({name: images[0] for name, images in domains.items()})
 # | an edge is missing | it falls between two blocks | move the picture by a pixel, or `pywt.swt2`: every shift |
 # | grainy pictures after adapting | L_hfmse without a weight | `hfmse_weighting="alphas_cumprod"` |
 # | L_hf is constant and its gradient zero | two images a batch: each has one neighbour | three or more |
+#
+# ## Equations, code, tests
+#
+# | equation | in `dslib` | held by, in `tests/` |
+# |---|---|---|
+# | (5.1) | `haar.dwt2` | `test_haar.py::test_band_agrees_with_pywavelets_up_to_the_documented_sign` |
+# | (5.2) | `haar.high_frequency` | `test_haar.py::test_high_frequency_is_one_pixel_against_the_mean` |
+# | (5.3) | `losses.hf_mse` | `test_losses.py::test_hf_mse_against_loop` |
+# | (5.3) | `losses.hf_mse(…, weight)` | `test_losses.py::test_hf_mse_weight_against_loop` |
 #
 # ## Paper, authors' code, ours
 #

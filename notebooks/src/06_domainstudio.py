@@ -60,7 +60,7 @@ plots.show(env.data_dir() / "results" / "demo" / "samples.png",
 # ## The objective
 #
 # $$\mathcal L = \mathcal L_{simple} + \lambda_1 \mathcal L_{vlb} + \lambda_2 \mathcal L_{img} + \lambda_3 \mathcal L_{hf}
-# + \lambda_4 \mathcal L_{hfmse}$$
+# + \lambda_4 \mathcal L_{hfmse} \tag{6.1}$$
 #
 # | term | compares | with | asks | chapter |
 # |---|---|---|---|---|
@@ -314,7 +314,7 @@ for name, norms in by_range.items():
 # when the model does not predict its variance, can be imitated by setting two weights to zero. Here is what their code would
 # have minimised on this model, beside ours, on the same batch:
 
-# %%
+# %% tags=["ledger-4"]
 authors = train.TrainConfig(pairwise_variant="authors", lambda_img=4.0, lambda_hf=4.0, lambda_hfmse=1.0, hfmse_weighting="none")
 moved = adapted[near, "finetune"]
 for name, settings in {"ours": train.TrainConfig(), "authors', variance learned": authors}.items():
@@ -330,6 +330,66 @@ print(f"{'authors, variance not learned':<28} total {weighted['simple'] + weight
 # nearly all of their objective, several hundred times the denoising loss; and if the variance is not learned it vanishes
 # without a
 # word, with L_hf. Two runs of the same code can thus minimise quite different things.
+#
+# ## Two habits of the text-to-image code
+#
+# Rows 6 and 7 of the ledger come from the authors' text-to-image code (chapter 09), but both can be tried on this model.
+#
+# **Row 6: whose prior?** The pairwise terms need a yardstick: how much do pictures of the *source's* domain resemble each
+# other? In the paper the frozen source says so. In the code, the model in training says so itself, from its own
+# guesses of source images. Does it still say the same after training? Here is how far the yardstick of each model of this
+# chapter has moved away from the frozen source's, beside what the frozen source itself makes of another noise.
+
+# %% tags=["ledger-6"]
+prior = data.load_domain(data.SOURCE, "test", len(x_0)).images.to(source.device)
+
+
+@torch.no_grad()
+def guesses(unet, x_0, seed=0):
+    """x̃_0 of clean images (N,3,R,R) at the steps of our batch, from the noise of a seed."""
+    eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed)).to(x_0.device)
+    x_t = ddpm.q_sample(x_0, t, eps, a_bar)
+    return ddpm.predict_x0(x_t, t, unet.to(x_0.device)(x_t, t).sample, a_bar)
+
+
+print("how far is the yardstick from the frozen source's?  (mean and range of three noises)")
+for name, unet in {"the frozen source": source.unet, **{" ".join(k): v for k, v in adapted.items()}}.items():
+    moved_by = [float(losses.pairwise_kl(guesses(unet, prior, s), guesses(source.unet, prior, s))) for s in range(3)]
+    print(f"  {name:<32} {sum(moved_by) / 3:.4f}   ({min(moved_by):.4f} to {max(moved_by):.4f})")
+noise_alone = [float(losses.pairwise_kl(guesses(source.unet, prior, s + 3), guesses(source.unet, prior, s))) for s in range(3)]
+print(f"  {'frozen source, another noise':<32} {sum(noise_alone) / 3:.4f}   ({min(noise_alone):.4f} to {max(noise_alone):.4f})")
+
+# %% [markdown]
+# TEXT6
+#
+# **Row 7: one pass or two?** The code gives the whole batch one $t$ for the pairwise terms, and then sends it
+# through the model again, with a fresh $t$ for each image, for the denoising loss. We take all terms from one pass.
+
+# %% tags=["ledger-7"]
+import time
+
+
+def two_passes(unet):
+    """The same terms, the text-to-image code's way."""
+    terms = terms_of(unet, x_0, torch.full_like(t, int(t[0])), eps)         # one t for the batch: the pairwise terms
+    x_t = ddpm.q_sample(x_0, t, eps, a_bar)
+    return terms | {"simple": (unet(x_t, t).sample - eps).square().mean()}   # … and again, a fresh t an image
+
+
+unet, seen = copy.deepcopy(adapted[near, "finetune"]).to(source.device).requires_grad_(True), []
+hook = unet.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+for name, way in {"one pass": lambda unet: terms_of(unet, x_0, t, eps), "two passes": two_passes}.items():
+    seconds = []
+    for _ in range(rt.pick(smoke=1, cpu=4)):
+        seen.clear()
+        began = time.perf_counter()
+        sum(weights[k] * v for k, v in way(unet).items()).backward()
+        seconds.append(time.perf_counter() - began)
+    print(f"{name:<11} {sum(seen)} images through the adapted model, {min(seconds):.2f} s forward and backward")
+hook.remove()
+
+# %% [markdown]
+# TEXT7
 #
 # ## Stop, resume, save, reload
 #
@@ -396,12 +456,24 @@ widgets.explore_weights(by_range)
 # | pairwise terms stay at zero | a batch of two, or `source` trained in place | three or more images; adapt a copy (`train.adapt` does) |
 # | `UserError: … goes further` | an older checkpoint than the newest | another `output_dir` |
 #
+# ## Equations, code, tests
+#
+# | equation | in `dslib` | held by, in `tests/` |
+# |---|---|---|
+# | (6.1) | `train.domainstudio_loss` | `test_train.py::test_total_is_the_weighted_sum_of_the_terms` |
+# | (6.1) | `losses.pairwise_kl` | `test_losses.py::test_pairwise_kl_against_double_loop` |
+# | (6.1) | `losses.hf_pairwise_kl` | `test_losses.py::test_hf_pairwise_kl_against_double_loop` |
+# | (6.1) | `losses.hf_mse` | `test_losses.py::test_hf_mse_weight_against_loop` |
+# | (6.1) | `losses.vlb` | `test_losses.py::test_vlb_is_the_kl_of_two_gaussians` |
+#
 # ## Paper, authors' code, ours
 #
 # | point | paper | authors' code | here |
 # |---|---|---|---|
 # | KL direction, scale, images (rows 1–3) | ada‖sou, sum, the batch | sou‖ada, mean, three | paper; `--pairwise_variant authors` |
 # | high-frequency terms (row 4) | always | only with a learned variance | always |
+# | whose prior (row 6) | the frozen source's | the model's in training (text-to-image) | the frozen source's |
+# | passes a step (row 7) | – | two, the first with one shared t (text-to-image) | one, a t for each image |
 # | weight of L_hfmse over t (row 9) | none | none | ᾱ_t; `--hfmse_weighting none` |
 #
 # ## Check yourself

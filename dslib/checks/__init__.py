@@ -1,0 +1,39 @@
+"""Self-checks for the exercises: they say what is wrong, they never raise, and tests run them too.
+
+A module a chapter; ``checks.check_x(fn)`` tries the reader's function, ``checks.solution("x")`` prints the reference."""
+
+import inspect
+
+from .. import ddpm, haar, losses, metrics
+from .bands import check_haar, check_inverse_haar, check_weighted_hf_mse, weighted_hf_mse
+from .common import check_expected
+from .copying import check_copy_rate, check_intra_lpips_by_hand, intra_lpips_by_hand
+from .forward import check_nearest, check_predict_x0, check_q_sample, nearest
+from .objective import balanced_weights, check_balanced_weights, check_total_loss, total_loss
+from .similarity import authors_weight, check_authors_weight, check_pairwise_kl, check_pairwise_log_probs
+from .training import check_ddim_step, check_ema_update, check_simple_loss, ddim_step, ema_update, simple_loss
+
+SOLUTIONS = {
+    "nearest": nearest, "q_sample": ddpm.q_sample, "predict_x0": ddpm.predict_x0,
+    "simple_loss": simple_loss, "ema_update": ema_update, "ddim_step": ddim_step,
+    "intra_lpips_by_hand": intra_lpips_by_hand, "copy_rate": metrics.copy_rate,
+    "pairwise_log_probs": losses.pairwise_log_probs, "pairwise_kl": losses.pairwise_kl, "authors_weight": authors_weight,
+    "haar": haar.dwt2, "inverse_haar": haar.idwt2, "weighted_hf_mse": weighted_hf_mse,
+    "total_loss": total_loss, "balanced_weights": balanced_weights,
+}
+__all__ = ["SOLUTIONS", "solution",
+           "check_expected",
+           "check_nearest", "check_predict_x0", "check_q_sample", "nearest",
+           "check_ddim_step", "check_ema_update", "check_simple_loss", "ddim_step", "ema_update", "simple_loss",
+           "check_copy_rate", "check_intra_lpips_by_hand", "intra_lpips_by_hand",
+           "authors_weight", "check_authors_weight", "check_pairwise_kl", "check_pairwise_log_probs",
+           "check_haar", "check_inverse_haar", "check_weighted_hf_mse", "weighted_hf_mse",
+           "balanced_weights", "check_balanced_weights", "check_total_loss", "total_loss"]
+
+
+def solution(name: str) -> None:
+    """Print the reference's own source: what the checks compare with."""
+    if name not in SOLUTIONS:
+        print(f"no exercise {name!r}: known are {', '.join(SOLUTIONS)}")
+        return
+    print(inspect.getsource(SOLUTIONS[name]))

@@ -1,0 +1,112 @@
+"""What every self-check shares: call the reader's function, name the mistake, print one line."""
+
+import json
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+from .. import ddpm
+from ..env import data_dir
+
+
+def attempt(fn, *args) -> tuple[object, str | None]:
+    """Call the reader's function: (result, None), or (None, what went wrong) in one line."""
+    try:
+        result = fn(*args)
+    except Exception as error:                            # whatever the reader's code raises is a finding, not a crash
+        return None, f"it raised {type(error).__name__}: {error}"
+    return (result, None) if result is not None else (None, "it returns None: nothing written yet?")
+
+
+def attempt_twice(call) -> tuple[object, str | None]:
+    """Call a function of no arguments twice: (result, None), or (None, what went wrong), dice included."""
+    with torch.random.fork_rng(devices=[]):
+        (first, problem), (second, _) = attempt(call), attempt(call)
+    if isinstance(first, Tensor) and isinstance(second, Tensor) and not torch.equal(first.nan_to_num(), second.nan_to_num()):
+        return None, "two calls with the same arguments differ: it draws noise of its own; use the eps it is given"
+    return first, problem
+
+
+def diagnose(got, want: Tensor, mistakes: dict[str, Tensor]) -> str | None:
+    """Compare an answer with the reference, then with what typical mistakes give. None if it is right."""
+    if not isinstance(got, Tensor):
+        return f"it returns a {type(got).__name__}, expected a tensor"
+    if tuple(got.shape) != tuple(want.shape):
+        return f"the shape is {tuple(got.shape)}, expected {tuple(want.shape)}"
+    if not got.is_floating_point():
+        return f"the dtype is {got.dtype}, expected a floating-point tensor"
+    if not torch.isfinite(got).all():
+        return "there are NaN or infinite values: is something divided by zero, or a root taken of a negative number?"
+    if torch.allclose(got.to(want), want, rtol=1e-4, atol=1e-5):
+        return None
+    for words, wrong in mistakes.items():
+        if torch.allclose(got.to(want), wrong, rtol=1e-4, atol=1e-5):
+            return words
+    return f"the values differ by up to {float((got.to(want) - want).abs().max()):.3g} from the reference"
+
+
+def diagnose_gradient(loss: Tensor, adapted: Tensor, source: Tensor) -> str | None:
+    """Does the loss teach the adapted model, and leave the source alone?"""
+    if not loss.requires_grad:
+        return "the value is right but no gradient flows: is something detached, or inside no_grad, that must learn?"
+    loss.backward()
+    if source.grad is not None and float(source.grad.abs().max()) > 0:
+        return "the value is right but a gradient flows into the source: detach it, the source is the fixed reference"
+    return None if adapted.grad is not None else "the value is right but the adapted images get no gradient"
+
+
+def report(name: str, fn, arguments: tuple, want: Tensor, mistakes: dict[str, Tensor]) -> bool:
+    """Run, diagnose, print one line."""
+    got, problem = attempt(fn, *(a.clone() for a in arguments))
+    return conclude(name, problem or diagnose(got, want, mistakes))
+
+
+def conclude(name: str, problem: str | None) -> bool:
+    """Print one line; True if there is no problem."""
+    print(f"✗ {name}: {problem}" if problem else f"✓ {name}: all checks passed")
+    return problem is None
+
+
+def as_number(got) -> object:
+    """A Python, NumPy or one-element tensor number as a 0-dim float tensor; anything else as it is, for ``diagnose``."""
+    try:
+        return torch.tensor(float(got)) if isinstance(got, Real) or getattr(got, "shape", None) == () else got
+    except (TypeError, ValueError, RuntimeError):
+        return got
+
+
+def stacked(results: list) -> object:
+    """Tensors of one shape as one tensor; anything else as the first of it, for ``diagnose`` to name."""
+    alike = all(isinstance(r, Tensor) and r.shape == results[0].shape for r in results)
+    return torch.stack(results) if alike else results[0]
+
+
+def noise_case() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Four small images at four steps: (x_0, t, eps, alphas_cumprod, ᾱ shaped (4,1,1,1))."""
+    generator = torch.Generator().manual_seed(1)
+    x_0, eps = torch.rand(4, 3, 4, 4, generator=generator) * 2 - 1, torch.randn(4, 3, 4, 4, generator=generator)
+    t, schedule = torch.tensor([3, 120, 480, 800]), ddpm.alphas_cumprod(ddpm.linear_betas())
+    return x_0, t, eps, schedule, schedule[t].view(-1, 1, 1, 1)
+
+
+def check_expected(chapter: str, runtime, **measured: float) -> bool:
+    """Compare what a chapter measured with ``data/expected/<chapter>.json``; prints one line a value, never raises.
+
+    The file holds ``{"seconds": {tier: s}, "values": {name: {tier: [value, tolerance]}}}``; True if nothing is off.
+    """
+    path, fine = data_dir() / "expected" / f"{chapter}.json", True
+    try:
+        known = json.loads(path.read_text("utf-8"))["values"]
+    except (OSError, ValueError, KeyError):
+        print(f"– nothing to compare with: data/expected/{path.name} is missing or damaged")
+        known, fine = {}, False
+    for name, value in measured.items():
+        if runtime.tier not in known.get(name, {}):
+            print(f"– {name}: {value:.3g} (nothing recorded for tier {runtime.tier})")
+            continue
+        want, tolerance = known[name][runtime.tier]
+        near = abs(value - want) <= tolerance                # False for NaN
+        print(f"{'✓' if near else '✗'} {name}: {value:.3g}, expected {want:.3g} ± {tolerance:.2g}")
+        fine = fine and near
+    return fine
