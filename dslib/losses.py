@@ -66,6 +66,16 @@ def hf_mse(adapted: Tensor, target: Tensor, weight: Tensor | None = None) -> Ten
     return per_image.mean() if weight is None else (weight * per_image).mean()
 
 
+def scale_gradient(x: Tensor, factor: Tensor) -> Tensor:
+    """x itself (N,…), but what flows back through image i is multiplied by factor_i (N,).
+
+    ∂x̃_0/∂ε = −√(1−ᾱ_t)/√ᾱ_t: near T a pairwise loss on x̃_0 pulls up to 157 times as hard as one on ε would. With
+    factor √ᾱ_t the loss keeps its value, and every step its say.
+    """
+    factor = factor.view(-1, *[1] * (x.dim() - 1))
+    return x.detach() + factor * (x - x.detach())
+
+
 def vlb(eps: Tensor, v: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, betas: Tensor) -> Tensor:
     """L_vlb of improved DDPM (Nichol & Dhariwal 2021, eqs. 4, 15, 16) for a learned variance; bits a dimension.
 

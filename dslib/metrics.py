@@ -49,29 +49,40 @@ def check_size(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def lpips_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 50) -> list[Tensor]:
-    """Each layer's channel-normalised features scaled by √(w/HW): LPIPS is then a squared Euclidean distance.
+def lpips_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 50, part: slice = slice(None)) -> Tensor:
+    """Every layer's channel-normalised features scaled by √(w/HW), side by side: LPIPS is a squared Euclidean distance.
 
-    images: (N,3,R,R) in [-1,1]. Returns one (N, C_l·H_l·W_l) tensor a layer (LPIPS, Zhang et al. 2018, eq. 1).
+    images: (N,3,R,R) in [-1,1]. Returns (N, Σ_l C_l·H_l·W_l) (LPIPS, Zhang et al. 2018, eq. 1), or those coordinates
+    of it that ``part`` keeps.
     """
-    net = load_backbone(backbone)
-    layers: list[list[Tensor]] = [[] for _ in range(net.L)]
-    for part in check_size(images).split(batch_size):
-        for k, f in enumerate(net.net.forward(net.scaling_layer(part))):
+    net, kept = load_backbone(backbone).to(images.device), []
+    for batch in check_size(images).split(batch_size):
+        layers = []
+        for k, f in enumerate(net.net.forward(net.scaling_layer(batch))):
             w = net.lins[k].model[-1].weight.view(1, -1, 1, 1).clamp(min=0)
-            f = F.normalize(f, dim=1, eps=1e-10) * (w / (f.shape[2] * f.shape[3])).sqrt()
-            layers[k].append(f.flatten(1))
-    return [torch.cat(parts) for parts in layers]
+            layers.append((F.normalize(f, dim=1, eps=1e-10) * (w / (f.shape[2] * f.shape[3])).sqrt()).flatten(1))
+        kept.append(torch.cat(layers, dim=1)[:, part].clone())
+    return torch.cat(kept)
+
+
+MEMORY = 2**28      # bytes that the features of one slice may take: 1000 images of 64×64 need no second slice
 
 
 def lpips_matrix(x: Tensor, y: Tensor | None = None, backbone: str = "st-alex") -> Tensor:
     """LPIPS between every image of x (N,3,R,R) and every one of y (M,3,R,R), in [-1,1]: (N,M), 0 = alike.
 
-    Without y: within x, (N,N), zero diagonal. Features are computed once an image, distances as matrix products.
+    Without y: within x, (N,N), zero diagonal. Features are computed once an image and distances as matrix products;
+    where all features do not fit into ``MEMORY``, slice by slice of their coordinates, with a pass for each.
     """
-    fx = lpips_features(x, backbone)
-    fy = fx if y is None else lpips_features(y, backbone)
-    total = sum(a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * a @ b.T for a, b in zip(fx, fy)).clamp(min=0)
+    total = torch.zeros(len(x), len(x if y is None else y), device=x.device)
+    size = lpips_features(x[:1], backbone).shape[1]
+    step = max(1, MEMORY // (4 * (len(x) + (0 if y is None else len(y)))))
+    for start in range(0, size, step):
+        part = slice(start, start + step)
+        a = lpips_features(x, backbone, part=part)
+        b = a if y is None else lpips_features(y, backbone, part=part)
+        total.addmm_(a, b.T, alpha=-2).add_(a.square().sum(1)[:, None]).add_(b.square().sum(1)[None])
+    total.clamp_(min=0)
     return total.fill_diagonal_(0) if y is None else total
 
 
@@ -83,25 +94,35 @@ class IntraLPIPS(NamedTuple):
     sizes: list[int]        # samples assigned to each target
 
 
-def intra_lpips(samples: Tensor, targets: Tensor, backbone: str = "st-alex") -> IntraLPIPS:
+def intra_lpips(samples: Tensor, targets: Tensor, backbone: str = "st-alex", most: int | None = None, seed: int = 0) -> IntraLPIPS:
     """Assign each sample to its nearest target, average LPIPS inside each cluster, then over clusters.
 
-    samples: (N,3,R,R), N ≥ 2; targets: the training images (K,3,R,R). High is diverse, but the reference is the
+    samples: (N,3,R,R), N ≥ 2; targets: the training images (K,3,R,R); most: at most so many random members of a cluster
+    (CDC's script takes 50; ``seed`` picks them), None: all. High is diverse, but the reference is the
     value of real held-out images, not "higher is better". Raises UserError if no cluster holds two samples.
     """
     if len(samples) < 2:
         raise UserError(f"Intra-LPIPS compares samples with each other: {len(samples)} given, use at least 2")
-    nearest = lpips_matrix(samples, targets, backbone).argmin(1)
-    within = lpips_matrix(samples, backbone=backbone)
+    if most is not None and most < 2:
+        raise UserError(f"most is {most}: a pair takes 2 members of a cluster")
+    n = len(samples)
+    distances = lpips_matrix(torch.cat([samples, targets]), backbone=backbone)       # one pass for both uses
+    return intra_from_distances(distances[:n, n:], distances[:n, :n], most, seed)
+
+
+def intra_from_distances(to_targets: Tensor, within: Tensor, most: int | None = None, seed: int = 0) -> IntraLPIPS:
+    """:func:`intra_lpips` from distances that are known: samples to targets (N,K), samples to samples (N,N)."""
+    nearest, generator = to_targets.argmin(1), torch.Generator().manual_seed(seed)
     per_cluster, sizes = [], []
-    for k in range(len(targets)):
+    for k in range(to_targets.shape[1]):
         member = (nearest == k).nonzero().flatten()
+        sizes.append(len(member))
+        member = member[torch.randperm(len(member), generator=generator)[:most]]
         n = len(member)
-        sizes.append(n)
         per_cluster.append(float(within[member][:, member].sum() / (n * (n - 1))) if n > 1 else float("nan"))
     values = np.array(per_cluster)[~np.isnan(per_cluster)]
     if not len(values):
-        raise UserError(f"no target has two of the {len(samples)} samples nearest to it: draw more samples")
+        raise UserError(f"no target has two of the {len(to_targets)} samples nearest to it: draw more samples")
     return IntraLPIPS(float(values.mean()), float(values.std()), per_cluster, sizes)
 
 
@@ -116,10 +137,10 @@ def pooled_features(images: Tensor, backbone: str = "st-alex", batch_size: int =
 
     All of them, because the last layer alone hardly sees colour and grain.
     """
-    net = load_backbone(backbone)
+    net = load_backbone(backbone).to(images.device)
     parts = [torch.cat([layer.mean(dim=(2, 3)) for layer in net.net.forward(net.scaling_layer(part))], dim=1)
              for part in check_size(images).split(batch_size)]
-    return torch.cat(parts).double()
+    return torch.cat(parts).cpu().double()
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -127,6 +148,39 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     statistics = [fid_features_to_statistics(f.cpu()) for f in (a, b)]
     return next(iter(fid_statistics_to_metric(*statistics, verbose=False).values()))
+
+
+def kernel_distance(a: Tensor, b: Tensor) -> float:
+    """Kernel distance (KID's formula, by torch-fidelity) of two sets of features, on as many of each as the smaller has.
+
+    Unbiased: near 0, above or below, for two sets of the same kind, however small; FD shrinks with more images instead.
+    """
+    from torch_fidelity.metric_kid import kid_features_to_metric
+    found = kid_features_to_metric(a.cpu(), b.cpu(), kid_subsets=1, kid_subset_size=min(len(a), len(b)), verbose=False)
+    return float(found["kernel_inception_distance_mean"])
+
+
+def precision_recall(samples: Tensor, real: Tensor, neighbours: int = 3) -> tuple[float, float]:
+    """Improved precision and recall (Kynkäänniemi et al. 2019, by torch-fidelity) of features (N,D), (M,D), in [0,1].
+
+    Precision: share of samples inside the ball to the k-th neighbour of some real image. Recall: the reverse.
+    Raises UserError for sets of at most k.
+    """
+    from torch_fidelity.metric_prc import prc_features_to_metric
+    if min(len(samples), len(real)) <= neighbours:
+        raise UserError(f"precision and recall look at {neighbours} neighbours: sets of {len(samples)} and {len(real)} are too small")
+    found = prc_features_to_metric(samples.cpu(), real.cpu(), prc_neighborhood=neighbours, verbose=False)
+    return float(found["precision"]), float(found["recall"])
+
+
+def half_sample_error(statistic, n: int, repeats: int = 200, seed: int = 0) -> float:
+    """Standard error of a statistic of n samples: its spread over random halves of them.
+
+    statistic(indices) → a number. A half drawn without replacement varies about its whole as much as the whole does
+    about the truth; a bootstrap would draw samples twice, and count a pair of twins as no diversity.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return float(np.std([float(statistic(torch.randperm(n, generator=generator)[:n // 2])) for _ in range(repeats)]))
 
 
 def frechet_ratio(samples: Tensor, real: Tensor, backbone: str = "st-alex") -> float:
@@ -145,10 +199,10 @@ def probe_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 
 
     Deeper layers, made to ignore position and colour, tell sunglasses from eyes less well.
     """
-    net = load_backbone(backbone)
+    net = load_backbone(backbone).to(images.device)
     parts = [F.adaptive_avg_pool2d(net.net.forward(net.scaling_layer(part))[0], 8).flatten(1)
              for part in check_size(images).split(batch_size)]
-    return torch.cat(parts).double()
+    return torch.cat(parts).cpu().double()
 
 
 @lru_cache(maxsize=8)

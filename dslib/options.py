@@ -22,6 +22,7 @@ HELP = {
     "lambda_hfmse": "weight of high-frequency reconstruction (λ4)",
     "lambda_vlb": "weight of the variational bound (λ1), for a source that predicts its variance",
     "pairwise_variant": "paper, or authors: reversed KL, mean, three images",
+    "pairwise_weighting": "sqrt_alphas_cumprod: steps near T pull no harder than the others; or none as published",
     "hfmse_weighting": "alphas_cumprod, or none as published", "adam_beta1": "AdamW", "adam_beta2": "AdamW",
     "adam_weight_decay": "AdamW", "max_grad_norm": "gradients are clipped to this norm",
     "ema_max_decay": "averaging of the weights, reached after a warm-up", "ema_power": "speed of that warm-up",

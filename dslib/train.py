@@ -41,6 +41,7 @@ class TrainConfig:
     lambda_hfmse: float = 0.5             # λ4, high-frequency reconstruction
     lambda_vlb: float = 0.001             # λ1, only for a model that predicts its variance
     pairwise_variant: str = "paper"       # paper | authors (KL(sou‖ada), mean, three images: ledger rows 1-3)
+    pairwise_weighting: str = "sqrt_alphas_cumprod"  # sqrt_alphas_cumprod (of the gradient) | none (as published)
     hfmse_weighting: str = "alphas_cumprod"  # alphas_cumprod | none (as published: ledger row 9)
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
@@ -62,6 +63,7 @@ class TrainConfig:
     def check(self) -> "TrainConfig":
         """Return self, or raise UserError naming the first impossible setting and its mend."""
         choices = {"method": METHODS, "pairwise_variant": ("paper", "authors"),
+                   "pairwise_weighting": ("sqrt_alphas_cumprod", "none"),
                    "hfmse_weighting": ("alphas_cumprod", "none"), "mixed_precision": ("no", "fp16", "bf16")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -276,11 +278,14 @@ def domainstudio_loss(net, frozen, x_0, t, eps, schedule, betas, config: TrainCo
             eps_sou, _ = split_variance(frozen(x_t, t).sample, x_0.shape[1])
         x0_ada = ddpm.predict_x0(x_t, t, eps_ada, schedule)
         x0_sou = ddpm.predict_x0(x_t, t, eps_sou.clone(), schedule)
+        compared = x0_ada
+        if config.pairwise_weighting == "sqrt_alphas_cumprod":
+            compared = losses.scale_gradient(x0_ada, schedule[t].sqrt())
         kept, options = slice(None), {}
         if config.pairwise_variant == "authors":
             kept, options = slice(3), {"direction": "sou||ada", "reduction": "mean"}
-        terms["img"] = losses.pairwise_kl(x0_ada[kept], x0_sou[kept], **options)
-        terms["hf"] = losses.hf_pairwise_kl(x0_ada[kept], x0_sou[kept], **options)
+        terms["img"] = losses.pairwise_kl(compared[kept], x0_sou[kept], **options)
+        terms["hf"] = losses.hf_pairwise_kl(compared[kept], x0_sou[kept], **options)
         weight = schedule[t] if config.hfmse_weighting == "alphas_cumprod" else None
         terms["hfmse"] = losses.hf_mse(x0_ada, x_0, weight)
     return sum((1.0 if name == "simple" else getattr(config, f"lambda_{name}")) * value

@@ -155,6 +155,28 @@ def test_no_gradient_reaches_the_source(pair, loss):
     assert adapted.grad.abs().max() > 0
 
 
+def test_scale_gradient_scales_nothing_else():
+    x = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    factor = torch.tensor([1.0, 0.5, 0.0])
+    y = losses.scale_gradient(x, factor)
+    assert torch.equal(y, x)
+    (y**3).sum().backward()
+    torch.testing.assert_close(x.grad, 3 * x.detach() ** 2 * factor.view(-1, 1, 1, 1))
+
+
+def test_with_the_root_of_alpha_bar_no_step_pulls_through_a_magnified_guess(pair):
+    """∂L/∂ε of the weighted loss is the unweighted one's times √ᾱ_t, image by image."""
+    from dslib import ddpm
+    schedule, t = ddpm.alphas_cumprod(ddpm.linear_betas()), torch.arange(len(pair[0])) * 90
+    found = []
+    for weighted in (True, False):
+        eps = pair[0].clone().requires_grad_(True)
+        x_0 = ddpm.predict_x0(pair[1], t, eps, schedule)
+        compared = losses.scale_gradient(x_0, schedule[t].sqrt()) if weighted else x_0
+        found.append(torch.autograd.grad(losses.pairwise_kl(compared, pair[1]), eps)[0])
+    torch.testing.assert_close(found[0], found[1] * schedule[t].sqrt().view(-1, 1, 1, 1))
+
+
 @pytest.mark.parametrize("loss", [losses.pairwise_kl, losses.hf_pairwise_kl])
 def test_two_images_are_blind(pair, loss):
     """With one other image p is 1 whatever the images show, so nothing is learned."""

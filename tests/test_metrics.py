@@ -1,5 +1,6 @@
 """The metrics against the packages they come from, against loops and against closed forms."""
 
+import itertools
 import math
 
 import pytest
@@ -55,6 +56,29 @@ def test_the_matrix_is_symmetric_with_a_zero_diagonal(resolution):
     assert (matrix.diagonal() == 0).all()
     assert (matrix + torch.eye(5)).min() > 1e-3
     torch.testing.assert_close(matrix, metrics.lpips_matrix(images, images), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("backbone", ["st-alex", "st-vgg"])
+def test_two_hundred_random_pairs_are_the_packages_own(backbone):
+    x = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    x[20:] = (x[:20] + 0.1 * x[20:]).clamp(-1, 1)                       # half of the pairs are near twins
+    i, j = torch.randint(40, (2, 200), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        package = metrics.load_backbone(backbone)(x[i], x[j]).flatten()
+    torch.testing.assert_close(metrics.lpips_matrix(x, backbone=backbone)[i, j], package, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("memory", [40_000, 400_000])
+def test_slices_of_the_features_add_up_to_the_same_distances(images, memory, monkeypatch):
+    whole, across = metrics.lpips_matrix(images[:3]), metrics.lpips_matrix(images[:3], images[3:5])
+    monkeypatch.setattr(metrics, "MEMORY", memory)
+    torch.testing.assert_close(metrics.lpips_matrix(images[:3]), whole, atol=1e-6, rtol=0)
+    torch.testing.assert_close(metrics.lpips_matrix(images[:3], images[3:5]), across, atol=1e-6, rtol=0)
+
+
+def test_a_part_of_the_features_is_that_part(images):
+    whole = metrics.lpips_features(images[:2])
+    torch.testing.assert_close(metrics.lpips_features(images[:2], part=slice(700, 900)), whole[:, 700:900])
 
 
 def test_features_do_not_depend_on_the_batch_size(images):
@@ -114,6 +138,25 @@ def test_intra_lpips_against_loops():
     assert result.std == pytest.approx(abs(expected[0] - expected[2]) / 2, abs=1e-5)
 
 
+def test_at_most_so_many_members_of_a_cluster():
+    to_targets = torch.tensor([[0.1, 0.9]] * 6 + [[0.9, 0.1]] * 2)
+    upper = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)).triu(1)
+    within = upper + upper.T
+    everyone, few = metrics.intra_from_distances(to_targets, within), metrics.intra_from_distances(to_targets, within, most=3)
+    assert everyone.sizes == few.sizes == [6, 2]
+    assert everyone.per_cluster[1] == few.per_cluster[1] == pytest.approx(float(within[6, 7]))
+    triples = [float(within[list(c)][:, list(c)].sum() / 6) for c in itertools.combinations(range(6), 3)]
+    assert any(few.per_cluster[0] == pytest.approx(v) for v in triples)
+    others = {round(metrics.intra_from_distances(to_targets, within, 3, seed).per_cluster[0], 6) for seed in range(8)}
+    assert len(others) > 1, "another seed picks other members"
+    assert metrics.intra_from_distances(to_targets, within, most=6).mean == pytest.approx(everyone.mean)
+
+
+def test_one_member_of_a_cluster_is_refused(images):
+    with pytest.raises(UserError, match="most is 1"):
+        metrics.intra_lpips(images, images[:2], most=1)
+
+
 def test_copies_of_one_image_have_no_diversity(images):
     result = metrics.intra_lpips(images[[0, 0, 0]], images[:2])
     assert result.mean == pytest.approx(0, abs=1e-5) and result.sizes == [3, 0]
@@ -162,6 +205,49 @@ def test_frechet_distance_of_gaussians_is_the_closed_form():
     a, b = gaussian(40_000, mean_a, std_a, 1), gaussian(40_000, mean_b, std_b, 2)
     assert metrics.frechet_distance(a, b) == pytest.approx(closed, rel=0.02)
     assert metrics.frechet_distance(a, b) == pytest.approx(metrics.frechet_distance(b, a), rel=1e-6)
+
+
+def test_kernel_distance_against_the_formula():
+    a, b = gaussian(7, torch.zeros(5), torch.ones(5), 3), gaussian(7, torch.full((5,), 0.4), torch.ones(5), 4)
+
+    def kernel(x, y):
+        return float(((x @ y) / 5 + 1) ** 3)
+
+    n = len(a)
+    within = sum(kernel(s[i], s[j]) for s in (a, b) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    across = sum(kernel(x, y) for x in a for y in b) / n**2
+    assert metrics.kernel_distance(a, b) == pytest.approx(within - 2 * across, rel=1e-6)
+
+
+def test_kernel_distance_is_unbiased_where_frechet_is_not():
+    few = [[gaussian(n, torch.zeros(4), torch.ones(4), seed) for seed in range(40)] for n in (10, 80)]
+    kernel = [sum(metrics.kernel_distance(a, b) for a, b in zip(s[::2], s[1::2])) / 20 for s in few]
+    frechet = [sum(metrics.frechet_distance(a, b) for a, b in zip(s[::2], s[1::2])) / 20 for s in few]
+    assert frechet[0] > 4 * frechet[1] > 0 and abs(kernel[0]) < 0.3 * frechet[0]
+
+
+def test_precision_and_recall_against_loops():
+    real = gaussian(20, torch.zeros(2), torch.ones(2), 5)
+    narrow = 0.2 * gaussian(15, torch.zeros(2), torch.ones(2), 6)        # inside the real cloud, but it covers little of it
+
+    def covered(points, cloud, k=3):
+        radius = [sorted(float((c - d).norm()) for d in cloud)[k] for c in cloud]
+        return sum(any(float((p - c).norm()) <= r for c, r in zip(cloud, radius)) for p in points) / len(points)
+
+    precision, recall = metrics.precision_recall(narrow, real)
+    assert (precision, recall) == pytest.approx((covered(narrow, real), covered(real, narrow)))
+    assert precision > 0.9 > 0.5 > recall
+
+
+def test_precision_and_recall_need_more_than_three():
+    with pytest.raises(UserError, match="3 neighbours"):
+        metrics.precision_recall(gaussian(3, torch.zeros(2), torch.ones(2), 0), gaussian(9, torch.zeros(2), torch.ones(2), 1))
+
+
+def test_half_sample_error_is_the_standard_error_of_a_mean():
+    values = gaussian(400, torch.zeros(1), torch.ones(1), 7).flatten()
+    error = metrics.half_sample_error(lambda i: values[i].mean(), len(values), repeats=600)
+    assert error == pytest.approx(float(values.std()) / 20, rel=0.1)
 
 
 def test_frechet_ratio_is_one_for_more_of_the_same():

@@ -43,14 +43,14 @@ def assert_same_state(a, b):
     assert moments_a and same(moments_a, moments_b)
 
 
-def one_loss(source, images, config):
+def one_loss(source, images, config, t=(5, 200, 500, 800)):
     """The objective of adapt() at one fixed noised batch: (total, terms, gradient as one vector)."""
     unet, frozen = copy.deepcopy(source.unet), copy.deepcopy(source.unet).requires_grad_(False)
     with torch.no_grad():
         for p in unet.parameters():
             p.add_(0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
     generator = torch.Generator().manual_seed(3)
-    t, eps = torch.tensor([5, 200, 500, 800]), torch.randn(4, 3, 16, 16, generator=generator)
+    t, eps = torch.tensor(t), torch.randn(4, 3, 16, 16, generator=generator)
     betas = ddpm.linear_betas()
     total, terms = train.domainstudio_loss(unet, frozen, images[:4], t, eps, ddpm.alphas_cumprod(betas), betas, config)
     total.backward()
@@ -113,6 +113,19 @@ def test_hfmse_weighting_none_and_alphas_cumprod_differ(tiny_source, ten_images)
     weighted, plain = (one_loss(tiny_source, ten_images, TrainConfig(hfmse_weighting=w))[1]["hfmse"].item()
                        for w in ("alphas_cumprod", "none"))
     assert plain > 10 * weighted > 0      # 1/ᾱ_800 is about 700
+
+
+def test_pairwise_weighting_leaves_the_values_and_scales_the_gradient(tiny_source, ten_images):
+    off = {"lambda_hfmse": 0.0, "lambda_img": 0.0, "lambda_hf": 0.0}
+    _, _, simple = one_loss(tiny_source, ten_images, TrainConfig(**off), (800,) * 4)
+    for pull in ("lambda_img", "lambda_hf"):
+        found = {kind: one_loss(tiny_source, ten_images, TrainConfig(**off | {pull: 10.0}, pairwise_weighting=kind), (800,) * 4)
+                 for kind in ("sqrt_alphas_cumprod", "none")}
+        assert found["none"][1] == found["sqrt_alphas_cumprod"][1]
+        whole, scaled = (found[kind][2] - simple for kind in ("none", "sqrt_alphas_cumprod"))
+        root = ddpm.alphas_cumprod(ddpm.linear_betas())[800].sqrt()
+        assert whole.norm() > 0.01
+        torch.testing.assert_close(scaled, root * whole, rtol=1e-2, atol=1e-2 * float(scaled.abs().max()))
 
 
 def test_authors_variant_compares_three_images(tiny_source, ten_images):
