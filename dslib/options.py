@@ -6,7 +6,7 @@ from dataclasses import fields
 EXAMPLES = {
     "adapt": "dslib adapt --target sketches --max_train_steps 300\n"
              "  dslib adapt --train_data_dir my_ten_photos --output_dir runs/mine --compare_finetune",
-    "sample": "dslib sample runs/sketches-domainstudio --num_images 16 --scheduler dpmsolver",
+    "sample": "dslib sample runs/sketches-domainstudio --num_images 16 --scheduler ddpm --num_inference_steps 50",
     "evaluate": "dslib evaluate runs/sketches-domainstudio --target sketches",
     "domains": "dslib domains --output domains.png",
     "pretrain": "dslib pretrain --output_dir runs/source --mixed_precision bf16",
@@ -62,7 +62,7 @@ def add_images(parser: argparse.ArgumentParser) -> None:
 
 def add_sampling(parser: argparse.ArgumentParser, n: int) -> None:
     parser.add_argument("--num_images", type=int, default=n, help="images to draw")
-    parser.add_argument("--scheduler", default="ddim", help="ddpm, ddim or dpmsolver")
+    parser.add_argument("--scheduler", default="dpmsolver", help="ddpm, ddim or dpmsolver")
     parser.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
 
 

@@ -31,13 +31,13 @@ METHODS = ("scratch", "finetune", "domainstudio")
 class TrainConfig:
     """Every knob of a run, under diffusers' flag names. ``check()`` says what is wrong with a setting."""
     method: str = "domainstudio"          # scratch | finetune | domainstudio
-    max_train_steps: int = 300
+    max_train_steps: int = 600            # for ten images of 64×64: naive fine-tuning copies by then
     train_batch_size: int = 10            # capped at the number of images
     learning_rate: float = 5e-4           # the paper's 1e-4 goes with 3000 to 5000 steps
     lr_warmup_steps: int = 0
     lr_decay_steps: int = 0               # linear fall to zero over the last so many steps
-    lambda_img: float = 0.03              # λ2, pairwise similarity of x̃_0
-    lambda_hf: float = 0.03               # λ3, pairwise similarity of hf(x̃_0)
+    lambda_img: float = 0.3               # λ2, pairwise similarity of x̃_0
+    lambda_hf: float = 0.3                # λ3, pairwise similarity of hf(x̃_0)
     lambda_hfmse: float = 0.5             # λ4, high-frequency reconstruction
     lambda_vlb: float = 0.001             # λ1, only for a model that predicts its variance
     pairwise_variant: str = "paper"       # paper | authors (KL(sou‖ada), mean, three images: ledger rows 1-3)
