@@ -1,40 +1,213 @@
-"""``make bench``: what a DomainStudio step costs beside a naive one, as a ratio measured in one run."""
+"""``make bench``: what a step, a metric and a sample cost, as ratios measured in one run on this machine."""
 
 import argparse
+import csv
+import io
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from . import data, env, models, train
+from . import data, ddpm, env, metrics, models, plots, report, sample, train
+
+
+def loops_pairwise_kl(adapted: Tensor, source: Tensor) -> Tensor:
+    """The pairwise loss as the authors' code computes it, here over the whole batch: a Python loop over pairs."""
+    def log_probs(x: Tensor) -> Tensor:
+        rows = []
+        for i in range(len(x)):
+            similar = [F.cosine_similarity(x[i].flatten(), x[j].flatten(), dim=0) for j in range(len(x)) if j != i]
+            rows.append(torch.stack(similar))
+        return torch.log_softmax(torch.stack(rows), dim=1)
+    p, q = log_probs(adapted), log_probs(source)
+    return (p.exp() * (p - q)).sum()
+
+
+def rebuilt_high_frequency(x: Tensor) -> Tensor:
+    """LH + HL + HH through convolution layers that are built anew at every call, as the authors' code does."""
+    low, high = torch.tensor([1.0, 1.0]) / 2**0.5, torch.tensor([-1.0, 1.0]) / 2**0.5
+    total = 0
+    for rows, columns in ((low, high), (high, low), (high, high)):
+        layer = torch.nn.Conv2d(x.shape[1], x.shape[1], 2, stride=2, groups=x.shape[1], bias=False).to(x.device)
+        layer.weight.data = torch.outer(rows, columns).to(x.device).expand(x.shape[1], 1, 2, 2).contiguous()
+        layer.weight.requires_grad_(False)
+        total = total + layer(x)
+    return total
+
+
+def loops(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.Step]:
+    """DomainStudio's step with the two losses above: the same value as ``train.adapt``, computed the slow way."""
+    import copy
+    schedule = source.scheduler.alphas_cumprod
+    model, frozen = copy.deepcopy(source.unet).requires_grad_(True), copy.deepcopy(source.unet).requires_grad_(False).eval()
+
+    def objective(net, x_0, t, eps):
+        frozen.to(x_0.device)
+        a_bar = schedule.to(x_0.device)
+        x_t = ddpm.q_sample(x_0, t, eps, a_bar)
+        eps_ada = net(x_t, t).sample
+        with torch.no_grad():
+            x0_sou = ddpm.predict_x0(x_t, t, frozen(x_t, t).sample, a_bar)
+        x0_ada = ddpm.predict_x0(x_t, t, eps_ada, a_bar)
+        hf_ada, hf_sou, hf_0 = (rebuilt_high_frequency(x) for x in (x0_ada, x0_sou, x_0))
+        terms = {"simple": (eps_ada - eps).square().mean(), "img": loops_pairwise_kl(x0_ada, x0_sou),
+                 "hf": loops_pairwise_kl(hf_ada, hf_sou), "hfmse": (hf_ada - hf_0).square().mean()}
+        return sum((1.0 if name == "simple" else getattr(config, f"lambda_{name}")) * v for name, v in terms.items()), terms
+
+    return train.fit(model, images, config, objective, schedule)
+
+
+def start(method: str, source, images: Tensor, steps: int) -> Iterator[train.Step]:
+    """A run of a method, or of ``loops``."""
+    if method == "loops":
+        return loops(source, images, train.TrainConfig(max_train_steps=steps, train_batch_size=len(images)))
+    return train.adapt(source, images, train.TrainConfig(method=method, max_train_steps=steps))
 
 
 def interleave(source, images, methods: list[str], steps: int, warm_up: int = 3) -> dict[str, list[float]]:
     """Seconds of every step; the methods take turns, so that a busy machine slows all of them alike."""
-    runs = {m: train.adapt(source, images, train.TrainConfig(method=m, max_train_steps=steps + warm_up)) for m in methods}
+    runs = {m: start(m, source, images, steps + warm_up) for m in methods}
     seconds: dict[str, list[float]] = {m: [] for m in methods}
     for i in range(steps + warm_up):
         for method, run in runs.items():
             record = next(run)
+            if record.loss.device.type == "cuda":
+                torch.cuda.synchronize()
             if i >= warm_up:
                 seconds[method].append(record.seconds)
     return seconds
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=30, help="timed steps a method")
-    args = parser.parse_args()
+def resident(field: str) -> float:
+    """Megabytes of this process by Linux's ``/proc``: ``VmRSS`` now, ``VmHWM`` at its peak."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) / 1024
+
+
+def memory_of(method: str) -> float:
+    """Megabytes that three steps add at their peak. Run it in a process of its own: a peak never goes down."""
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
-    seconds = interleave(source, images, ["finetune", "domainstudio"], args.steps)
-    naive = statistics.median(seconds["finetune"])
-    print(f"{env.device_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {platform.machine()}; "
-          f"batch {len(images)}, {images.shape[-1]}×{images.shape[-1]}, {args.steps} steps each, medians")
-    for method, values in seconds.items():
-        spread = statistics.quantiles(values, n=4)
-        print(f"{method:<14} {statistics.median(values) * 1000:7.1f} ms a step  (quartiles {spread[0] * 1000:.1f}, {spread[2] * 1000:.1f})"
-              f"  ratio to naive {statistics.median(values) / naive:.2f}")
+    if torch.cuda.is_available():
+        list(start(method, source, images, 3))
+        return torch.cuda.max_memory_allocated() / 2**20
+    before = resident("VmRSS")
+    list(start(method, source, images, 3))
+    return resident("VmHWM") - before
+
+
+def memory_rows(methods: list[str]) -> list[dict]:
+    """Peak memory of every method, each in a fresh process; none where there is neither CUDA nor /proc."""
+    if not (torch.cuda.is_available() or Path("/proc/self/status").exists()):
+        return []
+    rows = []
+    for method in methods:
+        done = subprocess.run([sys.executable, "-m", "dslib.bench", "--memory_of", method], capture_output=True, text=True, check=True)
+        rows.append({"what": "peak memory of a step", "case": method, "value": float(done.stdout.split()[-1]), "unit": "MB"})
+    return rows
+
+
+def step_rows(source, images, methods: list[str], steps: int) -> list[dict]:
+    """Median milliseconds of a step of every method."""
+    seconds = interleave(source, images, methods, steps)
+    return [{"what": "optimiser step", "case": m, "value": 1000 * statistics.median(v), "unit": "ms"} for m, v in seconds.items()]
+
+
+def lpips_rows(n: int, pairs: int = 40) -> list[dict]:
+    """Intra-LPIPS of n images: ours, and a loop of the package over pairs, extrapolated from a timed part."""
+    images, targets = data.load_domain("sunglasses", "test", n).images, data.load_domain("sunglasses", "ten").images
+    net = metrics.load_backbone("st-alex")
+    metrics.intra_lpips(images[:20], targets)
+    began = time.perf_counter()
+    found = metrics.intra_lpips(images, targets)
+    ours = time.perf_counter() - began
+    needed = n * len(targets) + sum(k * (k - 1) // 2 for k in found.sizes)
+    began = time.perf_counter()
+    with torch.no_grad():
+        for i in range(pairs):
+            net(images[i % n][None], images[(i + 1) % n][None])
+    looped = (time.perf_counter() - began) / pairs * needed
+    what = f"Intra-LPIPS of {n} images"
+    return [{"what": what, "case": "one matrix", "value": ours, "unit": "s"},
+            {"what": what, "case": f"loop over {needed} pairs, extrapolated from {pairs}", "value": looped, "unit": "s"}]
+
+
+def sampling_rows(source, n: int = 8) -> list[dict]:
+    """Seconds an image by scheduler and number of steps."""
+    noise, rows = sample.start_noise(n, source.unet.config.sample_size), []
+    for kind, steps in (("dpmsolver", 10), ("dpmsolver", 20), ("ddim", 20), ("ddpm", 50)):
+        began = time.perf_counter()
+        sample.sample(source.unet, source.scheduler, noise, steps, kind)
+        rows.append({"what": "one image", "case": f"{kind}, {steps} steps", "value": (time.perf_counter() - began) / n, "unit": "s"})
+    return rows
+
+
+def flops_row(source) -> dict:
+    """Floating-point operations of one forward pass of one image; a multiplication and an addition count as two."""
+    size, channels = source.unet.config.sample_size, source.unet.config.in_channels
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        source.unet(torch.zeros(1, channels, size, size), torch.zeros(1))
+    return {"what": "forward pass", "case": "one image", "value": counter.get_total_flops() / 1e9, "unit": "GFLOP"}
+
+
+def with_ratios(rows: list[dict]) -> list[dict]:
+    """Add ``ratio``: a row's value over that of the first row of the same kind."""
+    first: dict[str, float] = {}
+    return [row | {"ratio": row["value"] / first.setdefault(row["what"], row["value"])} for row in rows]
+
+
+def figure(rows: list[dict]):
+    """Bars of the ratios, one panel a kind that has more than one case."""
+    kinds = {row["what"]: {} for row in rows}
+    for row in rows:
+        kinds[row["what"]][row["case"]] = row["ratio"]
+    kinds = {what: cases for what, cases in kinds.items() if len(cases) > 1}
+    fig = plots.new_figure(7.5, 1.1 * len(kinds) + 0.28 * sum(map(len, kinds.values())))
+    axes = fig.subplots(len(kinds), 1, squeeze=False, height_ratios=[len(c) + 1 for c in kinds.values()])[:, 0]
+    for axis, (what, cases) in zip(axes, kinds.items()):
+        bars = axis.barh(list(cases), list(cases.values()), color="#3b7dd8")
+        axis.bar_label(bars, fmt="%.2f", padding=3, color="#808080")
+        axis.set_title(what, loc="left")
+        axis.invert_yaxis()
+        axis.set_xscale("log" if max(cases.values()) > 20 else "linear")
+        axis.margins(x=0.15)
+    axes[-1].set_xlabel("times the first bar")
+    return fig
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m dslib.bench", description=__doc__)
+    parser.add_argument("--steps", type=int, default=30, help="timed steps a method; default: %(default)s")
+    parser.add_argument("--num_images", type=int, default=1000, help="images of the Intra-LPIPS comparison; default: %(default)s")
+    parser.add_argument("--output", default="runs/bench", help="folder for bench.csv and bench.png; default: %(default)s")
+    parser.add_argument("--memory_of", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.memory_of:
+        print(memory_of(args.memory_of))
+        return
+    source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
+    methods = ["finetune", "domainstudio", "loops"]
+    rows = with_ratios(step_rows(source, images, methods, args.steps) + memory_rows(methods) + lpips_rows(args.num_images)
+                       + sampling_rows(source) + [flops_row(source)])
+    machine = f"{env.device_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {platform.machine()}"
+    print(f"{machine}; batch {len(images)}, {images.shape[-1]}×{images.shape[-1]}, {args.steps} steps each, medians")
+    for row in rows:
+        print(f"{row['what']:<28} {row['case']:<48} {row['value']:10.3f} {row['unit']:<6} {row['ratio']:8.2f}")
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [*rows[0], "machine"])
+    writer.writeheader()
+    writer.writerows(row | {"machine": machine} for row in rows)
+    report.write_atomic(Path(args.output) / "bench.csv", text.getvalue().encode())
+    report.write_atomic(Path(args.output) / "bench.png", plots.to_png(figure(rows), 120))
+    print(f"{args.output}/bench.csv, {args.output}/bench.png")
 
 
 if __name__ == "__main__":

@@ -71,6 +71,11 @@ def test_high_frequency_is_one_filter(x):
     torch.testing.assert_close(haar.high_frequency(x), expected, atol=1e-12, rtol=0)
 
 
+def test_high_frequency_is_the_sum_of_three_bands(x):
+    for part in (x, x[0], x[0, 0], x.expand(3, *x.shape)):
+        torch.testing.assert_close(haar.high_frequency(part), sum(haar.dwt2(part)[1:]), atol=1e-12, rtol=0)
+
+
 def test_high_frequency_is_one_pixel_against_the_mean(x):
     ll, *_ = haar.dwt2(x)
     torch.testing.assert_close(haar.high_frequency(x), 2 * x[..., 1::2, 1::2] - ll, atol=1e-12, rtol=0)
@@ -84,3 +89,5 @@ def test_a_flat_picture_has_no_high_frequencies():
 def test_odd_sizes_are_refused_with_the_size(shape):
     with pytest.raises(UserError, match=f"{shape[-2]}×{shape[-1]}"):
         haar.dwt2(torch.zeros(shape))
+    with pytest.raises(UserError, match=f"{shape[-2]}×{shape[-1]}"):
+        haar.high_frequency(torch.zeros(shape))
