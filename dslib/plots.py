@@ -251,3 +251,54 @@ def band_bars(axis, energies: dict[str, Tensor]) -> None:
     axis.set_ylabel("mean square", fontsize=9)
     axis.grid(axis="y", alpha=0.3)
     axis.legend(fontsize=8, frameon=False, ncols=3)
+
+
+def squash(place: float) -> float:
+    """A place by the yardstick of real images, far ones drawn near: the range of real images, [-1, 1], keeps its width."""
+    return float(np.clip(np.sign(place) * np.log1p(max(abs(place) - 1, 0)) + np.clip(place, -1, 1), -6, 6))
+
+
+def scorecard(values: dict[str, dict[str, float]], places: dict[str, dict[str, float]]) -> Figure:
+    """A table of scores, a row a set of images and a column a metric, coloured by where real images lie.
+
+    values[row][metric] is written; places[row][metric] (:func:`dslib.metrics.against_real`) colours it: white with "="
+    for as real, purple with "▼" for worse, orange with "▲" for what the usual arrow calls better than real.
+    """
+    columns = list(next(iter(values.values())))
+    sheet = np.array([[squash(places[row][c]) for c in columns] for row in values])
+    figure = new_figure(0.92 * len(columns) + 2.2, 0.34 * len(values) + 0.8)
+    axis = figure.subplots()
+    axis.imshow(np.where(np.abs(sheet) <= 1, 0, sheet), cmap="PuOr_r", vmin=-6, vmax=6, aspect="auto")
+    for i, row in enumerate(values):
+        for j, c in enumerate(columns):
+            mark = "=" if abs(sheet[i, j]) <= 1 else "▲" if sheet[i, j] > 0 else "▼"
+            axis.text(j, i, f"{values[row][c]:.3g} {mark}", ha="center", va="center", fontsize=8,
+                      color="white" if abs(sheet[i, j]) > 4 else "black")
+    axis.set_xticks(range(len(columns)), columns, fontsize=8)
+    axis.set_yticks(range(len(values)), list(values), fontsize=9)
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    return figure
+
+
+def strips(images: Tensor, values: dict[str, float], places: dict[str, float], marks: dict[str, dict[str, float]]) -> Figure:
+    """A row of images (N,3,R,R) above one strip a metric: where a set of images lies beside real ones, the grey band.
+
+    values[metric] is written, places[metric] is the diamond, marks[name][metric] are other sets' places; right is what
+    the usual arrow calls better.
+    """
+    figure = new_figure(8.4, 1.0 + 0.3 * len(values) + 0.9)
+    top, axis = figure.subplots(2, 1, height_ratios=[1.0, 0.3 * len(values) + 0.9])
+    top.imshow(tile(images, len(images)), interpolation="nearest")
+    top.axis("off")
+    axis.axvspan(-1, 1, color="#dddddd", label="real images")
+    rows = range(len(values))
+    for colour, shape, (name, found) in zip(COLOURS, "osv^<>ph", marks.items()):
+        axis.plot([squash(found[m]) for m in values], rows, shape, color=colour, markersize=5, alpha=0.8, label=f"only {name}")
+    axis.plot([squash(places[m]) for m in values], rows, "D", color="black", markersize=8, label="this mixture")
+    axis.set_yticks(rows, [f"{metric}  {value:.3g}" for metric, value in values.items()], fontsize=9)
+    axis.set(xlim=(-6.3, 6.3), ylim=(len(values) - 0.5, -0.5), xticks=[-4, 0, 4])
+    axis.set_xticklabels(["worse", "as real images", "“better” than real"], fontsize=9)
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(fontsize=7, frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure

@@ -174,8 +174,9 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
     images: (n,3,R,R), float in [-1,1] or uint8, kept on the CPU; objective(model, x_0, t, eps) returns
     (loss, terms); schedule: alphas_cumprod (T,). The random numbers of a step depend on (seed, step) alone, so
     a resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate launch`` every process
-    takes its share of the batch; the pairwise terms then compare the images of one process with each other. A run
-    that is complete already yields its checkpoint once, without terms. fp16's loss scale is not in a checkpoint.
+    takes its share of the batch, and the gradients are those of one process with the whole batch; the terms reported
+    are a process's own. A run that is complete already yields its checkpoint once, without terms. fp16's loss scale is
+    not in a checkpoint.
     """
     accelerator = new_accelerator(config.mixed_precision)
     device = accelerator.device
@@ -191,7 +192,8 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
     for step in range(first, config.max_train_steps):
         began = time.perf_counter()
         generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
-        mine = slice(accelerator.process_index, None, accelerator.num_processes)
+        each = config.train_batch_size // accelerator.num_processes
+        mine = slice(accelerator.process_index * each, (accelerator.process_index + 1) * each)
         batch = images[batch_indices(step, len(images), config.train_batch_size, config.seed)]
         x_0 = data.to_float(batch).to(device)
         if config.random_flip:
@@ -249,15 +251,21 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
         raise UserError(f"the source predicts {source.scheduler.config.prediction_type!r}: only ε-prediction is supported")
     batch = min(config.train_batch_size, len(images))
     least = 1 if config.method != "domainstudio" else 3 if config.pairwise_variant == "authors" else 2
-    each = batch // PartialState().num_processes
-    if each < least:
+    processes = PartialState().num_processes
+    if len(images) >= least and batch < processes:
+        raise UserError(f"{processes} processes share a batch of {batch}: use at most {batch} processes")
+    batch -= batch % processes
+    if batch < least:
         mend = "add images" if len(images) < least else "raise --train_batch_size"
-        raise UserError(f"{len(images)} image(s) and --train_batch_size {config.train_batch_size} make a batch of {each}: the pairwise "
+        raise UserError(f"{len(images)} image(s) and --train_batch_size {config.train_batch_size} make a batch of {batch}: the pairwise "
                         f"losses of domainstudio compare at least {least} images; {mend} or use --method finetune")
-    if batch < config.train_batch_size:
+    if batch < min(config.train_batch_size, len(images)):
+        print(f"a batch of {min(config.train_batch_size, len(images))} cannot be shared evenly by {processes} processes: using {batch}",
+              file=sys.stderr)
+    elif batch < config.train_batch_size:
         print(f"train_batch_size {config.train_batch_size} is more than the {len(images)} images: using {batch}; "
               "an image compared with itself would teach the pairwise losses nothing", file=sys.stderr)
-    if config.method == "domainstudio" and each == 2:
+    if config.method == "domainstudio" and batch == 2:
         print("a batch of two images has one pair, so each distribution has one entry and the pairwise losses are exactly "
               "zero: use at least 3", file=sys.stderr)
     return replace(config, train_batch_size=batch)
@@ -281,6 +289,7 @@ def domainstudio_loss(net, frozen, x_0, t, eps, schedule, betas, config: TrainCo
         compared = x0_ada
         if config.pairwise_weighting == "sqrt_alphas_cumprod":
             compared = losses.scale_gradient(x0_ada, schedule[t].sqrt())
+        compared, x0_sou = gathered(compared), gathered(x0_sou)
         kept, options = slice(None), {}
         if config.pairwise_variant == "authors":
             kept, options = slice(3), {"direction": "sou||ada", "reduction": "mean"}
@@ -290,6 +299,18 @@ def domainstudio_loss(net, frozen, x_0, t, eps, schedule, betas, config: TrainCo
         terms["hfmse"] = losses.hf_mse(x0_ada, x_0, weight)
     return sum((1.0 if name == "simple" else getattr(config, f"lambda_{name}")) * value
                for name, value in terms.items()), terms
+
+
+def gathered(x: Tensor) -> Tensor:
+    """The images of all processes (N·P,…), in the batch's order and with their gradients; x itself in a single process.
+
+    So the pairwise terms compare the whole batch, however many processes share it: every process has the same loss, and
+    DistributedDataParallel's mean of the gradients that ``all_gather`` sums is the gradient of that loss.
+    """
+    if PartialState().num_processes == 1:
+        return x
+    from torch.distributed.nn.functional import all_gather
+    return torch.cat(all_gather(x.contiguous()))
 
 
 def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:

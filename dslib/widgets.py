@@ -170,3 +170,45 @@ def explore_memorisation(runs: dict[str, dict[int, Tensor]], images: Tensor, col
     explore(redraw, step=widgets.SelectionSlider(options=steps, value=steps[-1], description="step", continuous_update=False),
             run=widgets.Dropdown(options=list(runs), description="run"),
             distance=widgets.Dropdown(options=["LPIPS", "pixels"], description="nearest by"))
+
+
+def mixture_counts(shares: dict[str, float], n: int) -> dict[str, int]:
+    """Whole numbers of images in the proportion of the shares, adding up to exactly n."""
+    if min(shares.values()) < 0:
+        raise ValueError("a share below zero takes away what is not there")
+    if not (total := sum(shares.values())):
+        raise ValueError("all shares are zero: a mixture needs something in it")
+    exact = {name: n * share / total for name, share in shares.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    for name in sorted(exact, key=lambda name: counts[name] - exact[name])[:n - sum(counts.values())]:
+        counts[name] += 1                                            # the largest remainders get what rounding down has left
+    return counts
+
+
+def mixture_figure(images: Tensor, pools: dict[str, Tensor], score, band: dict[str, tuple], marks: dict, shares: dict[str, float]):
+    """Images of several pools mixed, and where their scores lie beside real images: (figure, alt). See :func:`explore_mixture`."""
+    counts = mixture_counts(shares, min(len(index) for index in pools.values()))
+    index = torch.cat([pools[name][:count] for name, count in counts.items()])
+    values = score(index)
+    places = {metric: metrics.against_real(value, *band[metric]) for metric, value in values.items()}
+    shown = index[torch.linspace(0, len(index) - 1, 10).long()]
+    figure = plots.strips(images[shown], values, places, marks)
+    mixed = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    apart = [metric for metric, place in places.items() if abs(place) > 1]
+    told = f"real images never score so by {', '.join(apart)}" if apart else "no metric tells it from real images"
+    figure.suptitle(f"{mixed}: {told}" if len(told) < 75 else f"{mixed}\n{told}", fontsize=9)
+    return figure, f"A mixture of {mixed}; {told}."
+
+
+def explore_mixture(images: Tensor, pools: dict[str, Tensor], score, band: dict[str, tuple], **start: float) -> None:
+    """A slider a pool: how much of it goes into the mixture. Only indices move; nothing is measured anew.
+
+    images (P,3,R,R); pools[name]: indices of that pool's images, as many for each; score: indices (n,) → {metric:
+    value}, from features and distances that are known; band[metric]: (lowest, highest, arrow) of real images, see
+    :func:`dslib.metrics.against_real`; start: first values of the sliders, 0 to 100.
+    """
+    import ipywidgets as widgets
+    marks = {name: {metric: metrics.against_real(value, *band[metric]) for metric, value in score(index).items()}
+             for name, index in pools.items()}
+    explore(lambda **shares: mixture_figure(images, pools, score, band, marks, shares),
+            **{name: widgets.IntSlider(start.get(name, 0), 0, 100, description=name, continuous_update=False) for name in pools})

@@ -207,6 +207,14 @@ def test_frechet_distance_of_gaussians_is_the_closed_form():
     assert metrics.frechet_distance(a, b) == pytest.approx(metrics.frechet_distance(b, a), rel=1e-6)
 
 
+@pytest.mark.parametrize("n, m", [(2, 2), (7, 30), (60, 50)])
+def test_the_quick_frechet_distance_is_the_same_number(n, m):
+    mean, std = torch.linspace(-1, 1, 40), torch.linspace(0.1, 2, 40)
+    a, b = gaussian(n, mean, std, 8), gaussian(m, mean.flip(0), std, 9)
+    assert metrics.quick_frechet_distance(a, b) == pytest.approx(metrics.frechet_distance(a, b), rel=1e-4)
+    assert metrics.quick_frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+
+
 def test_kernel_distance_against_the_formula():
     a, b = gaussian(7, torch.zeros(5), torch.ones(5), 3), gaussian(7, torch.full((5,), 0.4), torch.ones(5), 4)
 
@@ -280,3 +288,14 @@ def test_the_probe_tells_a_domain_from_the_source(tmp_path, monkeypatch):
 
     assert probe(fresh("sketches")).float().mean() > 0.8
     assert probe(fresh("avataaars")).float().mean() < 0.2
+
+
+# ------------------------------------------------------------------------------------------ beside real images
+
+@pytest.mark.parametrize("value, arrow, place", [(0.3, 1, 0), (0.4, 1, 1), (0.2, 1, -1), (0.4, -1, -1), (0.6, 1, 3), (0.6, -1, -3)])
+def test_a_score_by_the_yardstick_of_real_images(value, arrow, place):
+    assert metrics.against_real(value, 0.2, 0.4, arrow) == pytest.approx(place)
+
+
+def test_real_images_that_all_score_alike():
+    assert metrics.against_real(1.0, 1.0, 1.0) == 0 and metrics.against_real(0.9, 1.0, 1.0) < -1e6

@@ -9,6 +9,7 @@ from .bands import check_haar, check_inverse_haar, check_weighted_hf_mse, weight
 from .common import check_expected
 from .copying import check_copy_rate, check_intra_lpips_by_hand, intra_lpips_by_hand
 from .forward import check_nearest, check_predict_x0, check_q_sample, nearest
+from .measuring import check_entropy_bits, check_half_sample_error, check_lpips_from_features, entropy_bits, lpips_from_features
 from .objective import balanced_weights, check_balanced_weights, check_total_loss, total_loss
 from .similarity import authors_weight, check_authors_weight, check_pairwise_kl, check_pairwise_log_probs
 from .training import check_ddim_step, check_ema_update, check_simple_loss, ddim_step, ema_update, simple_loss
@@ -20,6 +21,7 @@ SOLUTIONS = {
     "pairwise_log_probs": losses.pairwise_log_probs, "pairwise_kl": losses.pairwise_kl, "authors_weight": authors_weight,
     "haar": haar.dwt2, "inverse_haar": haar.idwt2, "weighted_hf_mse": weighted_hf_mse,
     "total_loss": total_loss, "balanced_weights": balanced_weights,
+    "lpips_from_features": lpips_from_features, "entropy_bits": entropy_bits, "half_sample_error": metrics.half_sample_error,
 }
 __all__ = ["SOLUTIONS", "solution",
            "check_expected",
@@ -28,7 +30,8 @@ __all__ = ["SOLUTIONS", "solution",
            "check_copy_rate", "check_intra_lpips_by_hand", "intra_lpips_by_hand",
            "authors_weight", "check_authors_weight", "check_pairwise_kl", "check_pairwise_log_probs",
            "check_haar", "check_inverse_haar", "check_weighted_hf_mse", "weighted_hf_mse",
-           "balanced_weights", "check_balanced_weights", "check_total_loss", "total_loss"]
+           "balanced_weights", "check_balanced_weights", "check_total_loss", "total_loss",
+           "check_entropy_bits", "check_half_sample_error", "check_lpips_from_features", "entropy_bits", "lpips_from_features"]
 
 
 def solution(name: str) -> None:

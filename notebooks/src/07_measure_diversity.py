@@ -1,0 +1,638 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 7. Measure diversity, and do not be fooled
+#
+# **Claim.** TODO
+#
+# | | |
+# |---|---|
+# | Read / run | 45 min / 3 min on two CPU cores |
+# | Device | a laptop CPU is enough; nothing is trained |
+# | Needs | chapters 00 and 03 (nearest-LPIPS, Intra-LPIPS, the copy rate) |
+# | Paper | DomainStudio §3, how the tables are measured; Intra-LPIPS is from CDC |
+# | `dslib` files | `metrics.py`, `factors.py` |
+# | You will keep | a scorecard that knows what real images score, and an error for every number on it |
+#
+# **You will**
+# - compute LPIPS pair by pair, and then all pairs at once;
+# - make eleven sets of pictures that are wrong on purpose, each in its own way;
+# - measure them with nine metrics, and see which metric each of them fools;
+# - count what can be counted: entropy in bits;
+# - find out how many samples are too few, and put an error on a number from one set of samples;
+# - change the backbone, and see why two tables cannot be mixed.
+
+# %% tags=["setup", "nbval-ignore-output"]
+# Setup: the same cell in every chapter.
+try:
+    from dslib import env
+except ImportError as error:
+    raise SystemExit("This kernel has no dslib. In the course folder run 'make install' and choose the kernel in .venv; "
+                     "in Colab run '%pip install -q -e .' in a copy of the course first.") from error
+rt = env.start(seed=0)
+
+# %% tags=["parameters"]
+target = "sunglasses"
+num_images = rt.pick(smoke=12, cpu=64)                                   # in a set: as many as the course's results have
+num_real = rt.pick(smoke=48, cpu=400)                                    # real images: the reference, and of each draw
+num_draws = rt.pick(smoke=2, cpu=5)                                      # every set is made anew so many times
+timed = rt.pick(smoke=[3], cpu=[6, 12, 24])                              # images, LPIPS of all pairs
+sizes = rt.pick(smoke=[12, 48], cpu=[8, 16, 32, 64, 128, 256, 400])      # how few are too few?
+repeats = rt.pick(smoke=10, cpu=100)                                     # halves a statistic is taken of
+for_domain, for_factors = rt.pick(smoke=(100, 200), cpu=(300, 800))      # images that the two probes are fitted on
+
+# %% [markdown]
+# ## Where we are going
+#
+# The committed result of `make demo`: a picture, and the numbers that were measured on 64 samples a row.
+
+# %%
+import json
+
+from dslib import data, plots
+
+demo = env.data_dir() / "results" / "demo"
+plots.show(demo / "samples.png", alt="Rows: the ten training images, source, naive fine-tuning, DomainStudio; a column is one noise.")
+print(f"{'':<16} Intra-LPIPS  nearest-LPIPS    FD  domain hit")
+for row in json.loads((demo / "metrics.json").read_text("utf-8"))["scores"]:
+    print(f"{row['name']:<16} {row['intra_lpips']:11.3f} {row['nearest_lpips']:14.3f} {row['fd']:5.2f} {row['domain_hit']:11.0%}")
+
+# %% [markdown]
+# The picture shows ten samples of each model. It cannot tell whether the next ten would show the same faces again,
+# how many hats there are in all, whether the backgrounds are as varied as in the domain, or how much of it is luck.
+# The numbers claim to know. But each of them answers one question and is deaf to the others: which question? And how
+# much would it change with other samples?
+#
+# To find out we need pictures of which we *know* what is wrong with them. Models do not tell. So this chapter makes
+# the samples itself.
+#
+# ## The mental model: four questions
+#
+# | question | metric | compares | usual arrow |
+# |---|---|---|---|
+# | do samples differ from each other? | Intra-LPIPS, (3.2) | samples with samples, group by group | ↑ |
+# | are they new? | nearest-LPIPS | samples with the ten | ↑ |
+# | are they like real images, as a cloud? | FD, kernel distance | all samples with all real images | ↓ |
+# | … is each inside the cloud, is all of it filled? | precision, recall | neighbourhoods | ↑ |
+# | do they show the domain? | domain hit | each with a line between two domains | ↑ |
+# | how much of the domain's variety? | bits, coverage | how often each value of a factor is read | ↑ |
+#
+# All but the last two rest on the features of an image classifier. With $f_l$ for what layer $l$ says, normalised
+# over its channels at each place, LPIPS is a sum of weighted squares, and so a squared distance of long vectors
+# $\varphi$:
+#
+# $$d(x, y) = \sum_l \frac{1}{H_l W_l} \sum_{h,w,c} w_{lc}\,\big(f_l(x) - f_l(y)\big)_{hwc}^2
+# = \lVert \varphi(x) - \varphi(y) \rVert^2, \qquad
+# \varphi_{lhwc} = \sqrt{\tfrac{w_{lc}}{H_l W_l}}\, f_{lhwc} \tag{7.1}$$
+#
+# | symbol | meaning | shape | code |
+# |---|---|---|---|
+# | $\varphi(x)$ | features of a picture, all layers side by side | (N,D) | `lpips_features` |
+# | $d(x, y)$ | LPIPS | (N,M) | `lpips_matrix` |
+# | $a, b$ | means of the activations over space | (N,1152), (M,1152) | `pooled_features` |
+# | $p_v$ | share of the samples in which value $v$ of a factor is read | (values,) | `spread` |
+# | $s$ | any statistic of a set of samples | number | `score` |
+#
+# ## The naive version
+#
+# The package compares one pair at a time. So do most scripts: two loops around it.
+
+# %%
+import torch
+
+from dslib import metrics
+
+ten = data.load_domain(target, "ten")
+held_out = data.load_domain(target, "test", num_real * (1 + num_draws))
+net = metrics.load_backbone("st-alex")
+
+
+def pair_by_pair(images):
+    """LPIPS of all pairs of (N,3,R,R), through the package's own forward pass: (N,N)."""
+    distances = torch.zeros(len(images), len(images))
+    with torch.no_grad():
+        for i in range(len(images)):
+            for j in range(i):
+                distances[i, j] = distances[j, i] = net(images[i:i + 1], images[j:j + 1]).item()
+    return distances
+
+
+six = held_out.images[:6]
+plots.show(plots.rows({"real faces": six}, columns=6), alt="Six real faces of the domain.")
+print(torch.tensor([[round(v, 2) for v in row] for row in pair_by_pair(six).tolist()]))
+
+# %% [markdown]
+# TODO-SIX
+#
+# ## Exercise: all pairs at once
+#
+# *Difficulty ●●○ · importance ●●● · 15 minutes*
+#
+# The loop sends every picture through the network again for every pair. But (7.1) says that the network is needed
+# once a picture: after that, LPIPS is a distance between rows. And a square is
+#
+# $$\lVert a - b \rVert^2 = \lVert a \rVert^2 + \lVert b \rVert^2 - 2\,a \cdot b \tag{7.2}$$
+#
+# so that all distances come from one matrix product. Write `lpips_from_features(a, b)` for features (N,D) and (M,D).
+
+# %%
+def lpips_from_features(a, b):
+    """Your code here: (N,D), (M,D) → squared distances (N,M)."""
+    return None
+
+# %%
+from dslib import checks
+
+_ = checks.check_lpips_from_features(lpips_from_features)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `a.square().sum(1)[:, None]` is a column, `b.square().sum(1)[None]` a row: their sum is a matrix. The product of all
+# rows with all rows is `a @ b.T`. `(a[:, None] - b[None])` would be right too, but it holds N·M·D numbers at once.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("lpips_from_features")` in a new cell.
+# </details>
+#
+# ## Now import it
+
+# %% tags=["nbval-check-output"]
+by_hand = checks.lpips_from_features(metrics.lpips_features(six), metrics.lpips_features(six))
+print("loop:    ", bool((pair_by_pair(six) - metrics.lpips_matrix(six)).abs().max() < 1e-5))
+print("by hand: ", bool((by_hand - metrics.lpips_matrix(six)).abs().max() < 1e-5))
+print("features:", tuple(metrics.lpips_features(six).shape))
+
+# %% [markdown]
+# The library's `lpips_matrix` takes the features in slices where they do not fit into memory. What is the product
+# worth? Both ways on the same images:
+
+# %% tags=["nbval-ignore-output"]
+import time
+
+
+def seconds(fn, images):
+    """Shortest of three calls."""
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        fn(images)
+        took.append(time.perf_counter() - began)
+    return min(took)
+
+
+for n in timed:
+    loop, product = (seconds(fn, held_out.images[:n]) for fn in (pair_by_pair, metrics.lpips_matrix))
+    print(f"{n:3d} images, {n * (n - 1) // 2:4d} pairs: the loop takes {loop / product:5.1f} times as long as the product")
+
+# %% [markdown]
+# TODO-TIME
+#
+# ## Pictures of which we know what is wrong
+#
+# Every set has the same number of images. **Real** images of the domain, held out, are what a perfect generator would
+# draw. The others each have one fault:
+#
+# | set | fault |
+# |---|---|
+# | the ten, copied | memorised: nothing but the training images |
+# | the ten, moved | memorised, with a push of up to three pixels |
+# | half copied | half of the samples memorised, half real |
+# | five faces, moved | collapsed: five *real* faces again and again |
+# | one skin colour | one factor lost, all others as they should be |
+# | one hair style | another factor lost |
+# | source | not adapted: real faces of the source domain |
+# | half source | half adapted |
+# | blurred | a mean over 3×3 pixels |
+# | noise | no pictures at all |
+# | a tenth noise | one sample in ten spoiled |
+#
+# Each set is made several times, from other images and other dice.
+
+# %%
+from collections import Counter
+
+import torch.nn.functional as F
+
+from dslib import factors
+
+people = data.load_domain(data.SOURCE, "test", num_images * num_draws).images
+reference, fresh, labels = held_out.images[:num_real], held_out.images[num_real:], held_out.labels[num_real:]
+
+
+def moved(images, generator, most=3):
+    """Each of (N,3,R,R) pushed by up to ``most`` pixels; its border is repeated."""
+    size, wide = images.shape[-1], F.pad(images, (most,) * 4, mode="replicate")
+    corners = torch.randint(2 * most + 1, (len(images), 2), generator=generator).tolist()
+    return torch.stack([image[:, y:y + size, x:x + size] for image, (y, x) in zip(wide, corners)])
+
+
+def with_one_value(factor, rank):
+    """Real images (N,3,R,R) that share a value of a factor, the most frequent one for rank 0."""
+    found = factors.values(labels, factor)
+    value = Counter(found).most_common()[rank][0]
+    index = [i for i, v in enumerate(found) if v == value]
+    return fresh[(index * num_images)[:num_images]]                       # where there are too few, some come twice
+
+# %%
+SETS = ["the ten, copied", "the ten, moved", "half copied", "five faces, moved", "one skin colour", "one hair style",
+        "source", "half source", "blurred", "noise", "a tenth noise"]
+
+
+def make_sets(draw):
+    """All images of a draw (P,3,R,R), the ten last, and for each set the indices of its images (N,)."""
+    generator = torch.Generator().manual_seed(draw)
+    real = fresh[num_real * draw:][:num_images]
+    some = {n: torch.randint(n, (num_images,), generator=generator) for n in (10, 5)}
+    kinds = {"real": real, "the ten, moved": moved(ten.images[some[10]], generator),
+             "five faces, moved": moved(real[some[5]], generator), "one skin colour": with_one_value("skinColor", draw),
+             "one hair style": with_one_value("top", draw), "source": people[num_images * draw:][:num_images],
+             "blurred": F.avg_pool2d(F.pad(real, (1,) * 4, mode="replicate"), 3, 1),
+             "noise": 2 * torch.rand(real.shape, generator=generator) - 1}
+    index = {name: num_images * k + torch.arange(num_images) for k, name in enumerate(kinds)}
+    index["the ten, copied"] = num_images * len(kinds) + some[10]
+    for name, other, count in (("half copied", "the ten, copied", num_images // 2), ("half source", "source", num_images // 2),
+                               ("a tenth noise", "noise", max(1, num_images // 10))):
+        index[name] = torch.cat([index["real"][count:], index[other][:count]])
+    return torch.cat([*kinds.values(), ten.images]), index
+
+# %%
+images, index = make_sets(0)
+evenly = torch.linspace(0, num_images - 1, 10).long()
+plots.show(plots.rows({name: images[index[name][evenly]] for name in ["real", *SETS]}),
+           alt="Ten images of each set: real, copies of the ten, collapsed, one factor lost, source, blurred, noise, mixtures.")
+
+# %% [markdown]
+# TODO-SETS
+#
+# ## Clouds of features
+#
+# FD takes both sets of pooled features for two Gaussian clouds, with means $\mu$, $\nu$ and covariances $\Sigma$,
+# $\Gamma$, and measures how far one would have to be carried to become the other:
+#
+# $$\mathrm{FD} = \lVert \mu - \nu \rVert^2 + \mathrm{tr}\big(\Sigma + \Gamma - 2\,(\Sigma\Gamma)^{1/2}\big) \tag{7.3}$$
+#
+# With InceptionV3's features this is FID. Ours are AlexNet's, so our numbers are no FIDs. The root of a
+# 1152×1152 matrix takes a while. Where there are fewer images than features, the singular values of a small matrix
+# do: with centred features $A$ (N,1152) and $B$ (M,1152),
+#
+# $$\mathrm{tr}\,(\Sigma\Gamma)^{1/2} = \frac{\lVert A B^\top \rVert_*}{\sqrt{(N-1)(M-1)}},
+# \qquad \lVert\cdot\rVert_* \text{ the sum of the singular values} \tag{7.4}$$
+#
+# The kernel distance (KID, in InceptionV3's world) leaves out each sample's comparison with itself, and that makes it
+# *unbiased*: two sets of the same kind score zero on average, however small they are.
+#
+# $$\mathrm{KD} = \operatorname*{mean}_{i \ne j} k(a_i, a_j) + \operatorname*{mean}_{i \ne j} k(b_i, b_j)
+# - 2 \operatorname*{mean}_{i, j} k(a_i, b_j), \qquad k(a, b) = \big(\tfrac{a \cdot b}{1152} + 1\big)^3 \tag{7.5}$$
+#
+# Precision and recall draw a ball around every image, as far as its third neighbour of the same set. Then they count:
+#
+# $$\text{precision} = \text{share of samples in a real image's ball}, \qquad
+# \text{recall} = \text{share of real images in a sample's ball} \tag{7.6}$$
+#
+# ## Exercise: count in bits
+#
+# *Difficulty ●○○ · importance ●●● · 10 minutes*
+#
+# The last two metrics do not compare pictures: they read them. A linear probe, fitted on drawn faces whose labels we
+# know, says which background, skin, clothes and glasses a picture shows. How widely are the answers spread? If value
+# $v$ was read in a share $p_v$ of the samples, the **entropy** is
+#
+# $$H = -\sum_v p_v \log_2 p_v \tag{7.7}$$
+#
+# in bits: 0 if all samples show the same value, 3 if eight values are equally frequent. Write `entropy_bits(counts)`.
+
+# %%
+def entropy_bits(counts):
+    """Your code here: how often each value was seen, (values,) → bits."""
+    return None
+
+# %%
+_ = checks.check_entropy_bits(entropy_bits)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Shares first. A value that nobody has adds nothing, but `0 * log2(0)` is NaN: leave it out.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("entropy_bits")` in a new cell.
+# </details>
+#
+# The library's `factors.spread` does this, and adds **coverage**: how much of the real images has a value that the
+# samples show at all. How far can the probe be trusted? It was graded on drawn faces that it had not seen:
+
+# %%
+probe = factors.factor_probe(target, n=for_factors, trust=rt.pick(smoke=0.5, cpu=0.8))
+for factor, accuracy in probe.accuracy.items():
+    print(f"{factor:<16} {len(probe.classes[factor]):2d} values, read right in {accuracy:.0%} of fresh faces")
+print("not read reliably, and left out:", ", ".join(sorted({f for one in labels for f in one} - set(probe.classes))))
+
+# %% [markdown]
+# TODO-PROBE
+#
+# ## Measure once, score often
+#
+# Networks are slow, arithmetic is not. `measure` asks the networks once for everything that the scores need, and
+# `score` picks rows. The last ten images are always the training images, so distances to them are the last columns.
+
+# %%
+from typing import NamedTuple
+
+in_domain = metrics.domain_probe(target, n=for_domain)
+
+
+class Measured(NamedTuple):
+    within: torch.Tensor | None      # LPIPS (P,P)
+    pooled: torch.Tensor             # (P,1152)
+    read: dict                       # factor → (P,) which value
+    hit: torch.Tensor                # (P,) bool: of the target domain?
+
+
+def measure(images):
+    """Images (P,3,R,R), the training images last."""
+    return Measured(metrics.lpips_matrix(images), metrics.pooled_features(images), probe.read(images), in_domain(images))
+
+
+known = Measured(None, metrics.pooled_features(reference), probe.read(reference), in_domain(reference))
+
+# %%
+def distances(m, index):
+    """LPIPS of the images with these indices (n,): to the ten (n,10), and to each other (n,n)."""
+    return m.within[index][:, -len(ten.images):], m.within[index][:, index]
+
+
+def score(m, index):
+    """Nine numbers for the images with these indices (n,)."""
+    to_ten, within = distances(m, index)
+    pooled = m.pooled[index]
+    precision, recall = metrics.precision_recall(pooled, known.pooled)
+    read = [factors.spread(m.read[f][index], known.read[f], len(values)) for f, values in probe.classes.items()]
+    return {"Intra-LPIPS": metrics.intra_from_distances(to_ten, within).mean,
+            "nearest-LPIPS": float(to_ten.min(1).values.mean()),
+            "FD": metrics.quick_frechet_distance(pooled, known.pooled),
+            "1000 KD": 1000 * metrics.kernel_distance(pooled, known.pooled),
+            "precision": precision, "recall": recall, "domain hit": float(m.hit[index].float().mean()),
+            "bits": sum(s.entropy for s in read), "coverage": sum(s.coverage for s in read) / len(read)}
+
+# %% [markdown]
+# *bits* is the entropy added over the factors that the probe reads, *coverage* the mean over them. FD, KD, precision
+# and recall compare with the reference: other real images, which are in no set.
+
+# %% tags=["nbval-check-output"]
+first = torch.arange(num_images)
+quick, full = (fd(known.pooled[first], known.pooled) for fd in (metrics.quick_frechet_distance, metrics.frechet_distance))
+bool(abs(quick / full - 1) < 1e-4)
+
+# %% [markdown]
+# Real images come first, in as many sets as there are: they tell what is right, and by how much a set of this size
+# varies by chance.
+
+# %% tags=["nbval-ignore-output"]
+from tqdm.auto import tqdm
+
+blocks, measured = [], []
+for draw in tqdm(range(num_draws), desc="measuring"):
+    blocks.append(measure(torch.cat([fresh[num_real * draw:][:num_real], ten.images])))
+    drawn, index = make_sets(draw)
+    measured.append((measure(drawn), index))
+
+# %%
+real_sets = [part for part in torch.arange(num_real).split(num_images) if len(part) == num_images]
+scores = {"real, held out": [score(block, part) for block in blocks for part in real_sets]}
+scores |= {name: [score(m, index[name]) for m, index in measured] for name in SETS}
+METRICS = list(scores["noise"][0])
+
+
+def over_draws(name, metric):
+    """One score of all draws of a set: (draws,)."""
+    return torch.tensor([found[metric] for found in scores[name]])
+
+
+for part in (METRICS[:4], METRICS[4:]):
+    print(f"{'mean ± standard deviation':<26}" + "".join(f"{metric:>17}" for metric in part))
+    for name in scores:
+        found = [over_draws(name, metric) for metric in part]
+        print(f"{name:<18} {len(found[0]):2d} sets" + "".join(f"{v.mean():10.3f} ±{v.std():5.3f}" for v in found))
+    print()
+
+# %% [markdown]
+# TODO-TABLE
+#
+# ## The signature figure: who is fooled by what
+#
+# Each score by the yardstick of the first row. White with "=": a set of real images could have scored this. Purple
+# with "▼": worse than any of them, the fault was seen. Orange with "▲": what the arrow in papers calls *better than
+# real*. A faulty set should be purple.
+
+# %%
+ARROW = {metric: -1 if metric in ("FD", "1000 KD") else 1 for metric in METRICS}
+band = {metric: (float(over_draws("real, held out", metric).min()), float(over_draws("real, held out", metric).max()), ARROW[metric])
+        for metric in METRICS}
+means = {name: {metric: float(over_draws(name, metric).mean()) for metric in METRICS} for name in scores}
+places = {name: {metric: metrics.against_real(value, *band[metric]) for metric, value in found.items()} for name, found in means.items()}
+plots.show(plots.scorecard(means, places),
+           alt="Twelve sets by nine metrics; purple where a fault is seen, white where not, orange where it looks better than real.")
+
+# %%
+for metric in METRICS:
+    alike = [name for name in SETS if abs(places[name][metric]) <= 1]
+    above = [name for name in SETS if places[name][metric] > 1]
+    print(f"{metric:<14} does not see: {'; '.join(alike) or '–'}")
+    if above:
+        print(f"{'':<14} likes better than real: {'; '.join(above)}")
+
+# %% [markdown]
+# TODO-FOOLED
+#
+# How many metrics does it take? Two ways to read a score: by the arrow (only worse is wrong), or beside real images
+# (either side is wrong).
+
+# %%
+from itertools import combinations
+
+
+def smallest(seen):
+    """The smallest sets of metrics in which every fault is seen by one; seen: set, metric → bool."""
+    for size in range(1, len(METRICS) + 1):
+        found = [" + ".join(chosen) for chosen in combinations(METRICS, size)
+                 if all(any(seen(name, metric) for metric in chosen) for name in SETS)]
+        if found:
+            return found
+    return ["none: " + "; ".join(name for name in SETS if not any(seen(name, metric) for metric in METRICS)) + " is seen by no metric"]
+
+
+print("by the arrow:       ", "\n                     ".join(smallest(lambda name, metric: places[name][metric] < -1)))
+print("beside real images: ", "\n                     ".join(smallest(lambda name, metric: abs(places[name][metric]) > 1)))
+
+# %% [markdown]
+# TODO-PAIRS
+#
+# ## How few samples are too few?
+#
+# The same scores of *real* images, against how many there are, and beside them a set in which every second image is
+# copied. Bands run from the lowest to the highest draw. Draws share no real image.
+
+# %%
+from dslib.env import UserError
+
+
+def intra(m, index):
+    """Intra-LPIPS, NaN where no two samples share a nearest training image."""
+    try:
+        return metrics.intra_from_distances(*distances(m, index)).mean
+    except UserError:
+        return float("nan")
+
+
+STATISTICS = {"Intra-LPIPS": intra,
+              "nearest-LPIPS": lambda m, index: float(distances(m, index)[0].min(1).values.mean()),
+              "FD": lambda m, index: metrics.quick_frechet_distance(m.pooled[index], known.pooled),
+              "1000 KD": lambda m, index: 1000 * metrics.kernel_distance(m.pooled[index], known.pooled)}
+
+
+def against_n(statistic):
+    """Real images and half copied ones, (draws, sizes) each."""
+    copies = num_real + torch.randint(len(ten.images), (num_real,), generator=torch.Generator().manual_seed(rt.seed))
+    real = [[statistic(m, torch.arange(n)) for n in sizes] for m in blocks]
+    half = [[statistic(m, torch.cat([torch.arange(n - n // 2), copies[:n // 2]])) for n in sizes] for m in blocks]
+    return {"real": torch.tensor(real), "half copied": torch.tensor(half)}
+
+# %%
+by_size = {name: against_n(statistic) for name, statistic in STATISTICS.items()}
+for name in ("Intra-LPIPS", "FD", "1000 KD"):
+    figure = plots.curves(sizes, by_size[name], "images", name, log=name == "FD")
+    figure.axes[0].set_xscale("log", base=2)
+    plots.show(figure, alt=f"{name} against the number of images, real and half copied, bands over draws.")
+
+# %%
+print(f"{'images':<14}" + "".join(f"{n:>8d}" for n in sizes))
+for name, found in by_size.items():
+    real, half = found["real"], found["half copied"]
+    apart = [bool(h.max() < r.min() or h.min() > r.max()) for r, h in zip(real.T, half.T)]
+    print(f"{name:<14}" + "".join(f"{v:8.3f}" for v in real.mean(0)) + "   mean of real")
+    print(f"{'':<14}" + "".join(f"{v:8.3f}" for v in real.std(0)) + "   standard deviation over the draws")
+    print(f"{'':<14}" + "".join(f"{'yes' if a else 'no':>8}" for a in apart) + "   all half copied draws beyond all real ones?")
+
+# %% [markdown]
+# TODO-N
+#
+# ## Exercise: an error from one set of samples
+#
+# *Difficulty ●●○ · importance ●●● · 15 minutes*
+#
+# We could make as many draws as we liked. Usually there is one set of samples and one number. How much would it change
+# with other samples? Take the number of a random *half* of them, many times, and look how it varies:
+#
+# $$\mathrm{SE}(s) \approx \operatorname*{std}_{h}\; s(\text{half } h), \qquad h \text{ drawn without replacement} \tag{7.8}$$
+#
+# No factor is needed. A half varies more than the whole, by √2 for a mean; but halves of the same set share images,
+# and vary less among themselves than fresh ones would, by the same √2. (The bootstrap, which draws *with*
+# replacement, is no good here: a sample drawn twice would look like a collapsed model.)
+#
+# Write `half_sample_error(statistic, n, repeats)`: `statistic(indices)` gives the number for some indices below n.
+
+# %%
+def half_sample_error(statistic, n, repeats=100):
+    """Your code here: function of indices, number of samples, number of halves → standard error."""
+    return None
+
+# %%
+_ = checks.check_half_sample_error(half_sample_error)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `torch.randperm(n)[:n // 2]` is a half. Collect the statistic of many, and take the standard deviation.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("half_sample_error")` in a new cell.
+# </details>
+#
+# Does it work? For real images we know the answer: the spread over sets that share nothing. Beside it, the error
+# guessed from the first set of each draw alone.
+
+# %%
+from functools import partial
+
+
+def sets_of(n):
+    """Indices of real images, n at a time, that share nothing."""
+    return [part for part in torch.arange(num_real).split(n) if len(part) == n]
+
+
+for n in (num_images // 2, num_images, 2 * num_images):
+    for name, statistic in STATISTICS.items():
+        found = torch.tensor([statistic(m, part) for m in blocks for part in sets_of(n)])
+        guessed = torch.tensor([metrics.half_sample_error(partial(statistic, m), n, repeats) for m in blocks])
+        print(f"{n:4d} images, {name:<13} true {found.std():.4f} over {len(found):2d} sets; "
+              f"guessed {guessed.mean():.4f} ({guessed.min():.4f} to {guessed.max():.4f})")
+
+# %% [markdown]
+# TODO-HALF
+#
+# ## Another backbone, another size: another number
+#
+# The same images, seen by another network or enlarged. CDC's script uses VGG at 256×256.
+
+# %%
+few = {name: measured[0][1][name][:num_images // 2] for name in ("real", "the ten, moved", "source", "blurred", "noise")}
+seen_by = {}
+for backbone, size in (("st-alex", 64), ("st-alex", 128), ("st-vgg", 64)):
+    print(f"{backbone} at {size}×{size}")
+    for name, index in few.items():
+        chosen = F.interpolate(torch.cat([images[index], ten.images]), size=size, mode="bilinear")
+        within = metrics.lpips_matrix(chosen, backbone=backbone)
+        n = len(index)
+        found = metrics.intra_from_distances(within[:n, n:], within[:n, :n]).mean
+        seen_by.setdefault((backbone, size), {})[name] = found
+        print(f"  {name:<18} Intra-LPIPS {found:.3f}, nearest-LPIPS {float(within[:n, n:].min(1).values.mean()):.3f}")
+
+# %% [markdown]
+# TODO-BACKBONE
+#
+# And at most 50 random members of a group, as in CDC's script?
+
+# %%
+to_ten, within = distances(blocks[0], torch.arange(num_real))
+for most in (None, 50, 10):
+    found = [metrics.intra_from_distances(to_ten, within, most, seed) for seed in range(5)]
+    values = torch.tensor([f.mean for f in found])
+    print(f"{'all' if most is None else f'at most {most}':<11} members: Intra-LPIPS {values.mean():.4f}, "
+          f"{values.min():.4f} to {values.max():.4f} over five seeds; groups of {min(found[0].sizes)} to {max(found[0].sizes)}")
+
+# %% [markdown]
+# TODO-MOST
+#
+# ## Did it come out as expected?
+
+# %%
+_ = checks.check_expected("07", rt, real_intra=means["real, held out"]["Intra-LPIPS"], real_fd=means["real, held out"]["FD"],
+                          blurred_fd=means["blurred"]["FD"], one_skin_bits=means["one skin colour"]["bits"],
+                          tenth_noise_intra=means["a tenth noise"]["Intra-LPIPS"])
+
+# %% [markdown]
+# ## Play
+#
+# Mix your own model. The sliders set how much of each kind goes in; the strips show where each score lies beside real
+# images (grey). Nothing is measured anew: only indices move. Can you find a mixture that is clearly bad, and that
+# Intra-LPIPS and nearest-LPIPS both call real? One that only a single metric tells?
+
+# %%
+from dslib import widgets
+
+m, index = measured[0]
+kinds = {name: index[name] for name in ("real", "the ten, copied", "source", "blurred", "noise")}
+widgets.explore_mixture(images, kinds, lambda chosen: score(m, chosen), band, **{"real": 60, "source": 20, "the ten, copied": 20})
+
+# %% [markdown]
+# TODO-REST
