@@ -21,7 +21,7 @@ from . import data, ddpm, env, metrics, models, plots, report, sample, train
 
 
 def loops_pairwise_kl(adapted: Tensor, source: Tensor) -> Tensor:
-    """The pairwise loss as the authors' code computes it, here over the whole batch: a Python loop over pairs."""
+    """The pairwise loss written without matrices, as the authors' code is: a Python loop over the pairs of the batch."""
     def log_probs(x: Tensor) -> Tensor:
         rows = []
         for i in range(len(x)):
@@ -33,19 +33,19 @@ def loops_pairwise_kl(adapted: Tensor, source: Tensor) -> Tensor:
 
 
 def rebuilt_high_frequency(x: Tensor) -> Tensor:
-    """LH + HL + HH through convolution layers that are built anew at every call, as the authors' code does."""
+    """LH + HL + HH through four convolution layers that are built anew at every call (ledger row 8)."""
     low, high = torch.tensor([1.0, 1.0]) / 2**0.5, torch.tensor([-1.0, 1.0]) / 2**0.5
-    total = 0
-    for rows, columns in ((low, high), (high, low), (high, high)):
+    bands = []
+    for rows, columns in ((low, low), (low, high), (high, low), (high, high)):
         layer = torch.nn.Conv2d(x.shape[1], x.shape[1], 2, stride=2, groups=x.shape[1], bias=False).to(x.device)
         layer.weight.data = torch.outer(rows, columns).to(x.device).expand(x.shape[1], 1, 2, 2).contiguous()
         layer.weight.requires_grad_(False)
-        total = total + layer(x)
-    return total
+        bands.append(layer(x))
+    return sum(bands[1:])
 
 
 def loops(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.Step]:
-    """DomainStudio's step with the two losses above: the same value as ``train.adapt``, computed the slow way."""
+    """DomainStudio's step as published, with the two losses above; the config needs both weightings ``none``."""
     import copy
     schedule = source.scheduler.alphas_cumprod
     model, frozen = copy.deepcopy(source.unet).requires_grad_(True), copy.deepcopy(source.unet).requires_grad_(False).eval()
@@ -69,7 +69,8 @@ def loops(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.S
 def start(method: str, source, images: Tensor, steps: int) -> Iterator[train.Step]:
     """A run of a method, or of ``loops``."""
     if method == "loops":
-        return loops(source, images, train.TrainConfig(max_train_steps=steps, train_batch_size=len(images)))
+        return loops(source, images, train.TrainConfig(max_train_steps=steps, train_batch_size=len(images), pairwise_weighting="none",
+                                                       hfmse_weighting="none"))
     return train.adapt(source, images, train.TrainConfig(method=method, max_train_steps=steps))
 
 

@@ -27,8 +27,9 @@ def common_values(found: list[str]) -> list[str]:
 
 
 def as_index(found: list[str], classes: list[str]) -> Tensor:
-    """Values as integers (N,), places in ``classes``."""
-    return torch.tensor([classes.index(v) if v in classes else len(classes) - 1 for v in found])
+    """Values as integers (N,), places in ``classes``; one that is not there is "other", or, without that, beyond the last."""
+    other = classes.index("other") if "other" in classes else len(classes)
+    return torch.tensor([classes.index(v) if v in classes else other for v in found])
 
 
 class FactorProbe(NamedTuple):

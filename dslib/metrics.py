@@ -223,7 +223,7 @@ def domain_probe(domain: str, resolution: int = 64, backbone: str = "st-alex", n
     """A linear classifier "target domain or source?", fitted by ridge regression on n drawn images of each.
 
     Returns a function: images (N,3,R,R) → (N,) bool, True for the target domain. Fitted on the ``probe`` split,
-    which no other code touches.
+    which only probes see.
     """
     from .data import SOURCE, load_domain
     sets = [load_domain(name, "probe", n, resolution).images for name in (domain, SOURCE)]

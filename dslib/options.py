@@ -9,7 +9,7 @@ EXAMPLES = {
     "sample": "dslib sample runs/sketches-domainstudio --num_images 16 --scheduler ddpm --num_inference_steps 50",
     "evaluate": "dslib evaluate runs/sketches-domainstudio --target sketches",
     "domains": "dslib domains --output domains.png",
-    "pretrain": "dslib pretrain --output_dir runs/source --mixed_precision bf16",
+    "pretrain": "dslib pretrain --output_dir runs/source",
     "table": "dslib table runs/results/*/metrics.json --output table.csv",
     "env": "dslib env",
 }

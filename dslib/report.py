@@ -147,7 +147,7 @@ PLACES = ("seed", "output_dir", "resume_from_checkpoint", "checkpointing_steps",
 
 
 def collate(paths: list[Path]) -> list[dict]:
-    """Many runs' metrics.json → one tidy row a (target, images): mean and standard deviation over the seeds.
+    """Many runs' metrics.json → one tidy row a (target, images, steps): mean and standard deviation over the seeds.
 
     Only runs that differ in nothing but the seed share a row.
     """
@@ -157,32 +157,35 @@ def collate(paths: list[Path]) -> list[dict]:
             run = json.loads(Path(path).read_text("utf-8"))
             where = (run["backbone"], run["resolution"], run["num_images"], run["scheduler"], run["num_inference_steps"])
             settings = json.dumps({k: v for k, v in run["config"].items() if k not in PLACES}, sort_keys=True)
-            keys = [(run["target"], row["name"], *where, settings) for row in run["scores"]]
+            steps = run["config"].get("max_train_steps")
+            keys = [(run["target"], row["name"], steps, *where, settings) for row in run["scores"]]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path} is no metrics.json of dslib adapt") from None
         for key, row in zip(keys, run["scores"]):
             if groups.setdefault(key, {}).setdefault(run["seed"], row) is not row:
                 raise UserError(f"{path}: seed {run['seed']} of {run['target']} is there already: give each run once")
     table = []
-    for (target, name, backbone, resolution, n, *_), seeds in groups.items():
+    for (target, name, steps, backbone, resolution, n, scheduler, inference_steps, _), seeds in groups.items():
         found = list(seeds.values())
-        entry = {"target": target, "images": name, "seeds": len(found)}
+        entry = {"target": target, "images": name, "steps": steps, "seeds": len(found)}
         for column in ("intra_lpips", "nearest_lpips", "fd", "domain_hit"):
             values = [row[column] for row in found if row[column] is not None]
             entry[column] = round(statistics.mean(values), 4) if values else None
-            entry[f"{column}_std"] = round(statistics.stdev(values), 4) if len(values) > 1 else None
-        table.append(entry | {"backbone": backbone, "resolution": resolution, "num_images": n})
+            differ = len(set(values)) > 1                    # real images are the same for every seed: no spread to report
+            entry[f"{column}_std"] = round(statistics.stdev(values), 4) if differ else None
+        table.append(entry | {"backbone": backbone, "resolution": resolution, "num_images": n, "scheduler": scheduler,
+                              "num_inference_steps": inference_steps})
     return table
 
 
 def collated_text(table: list[dict]) -> str:
     """The collated table as Markdown: mean ± standard deviation over seeds."""
     columns = {"intra_lpips": "Intra-LPIPS", "nearest_lpips": "nearest-LPIPS", "fd": "FD", "domain_hit": "domain hit"}
-    lines = ["| domain | images | seeds | " + " | ".join(columns.values()) + " |", "|" + "---|" * (3 + len(columns))]
+    lines = ["| domain | images | steps | seeds | " + " | ".join(columns.values()) + " |", "|" + "---|" * (4 + len(columns))]
     for row in table:
         cells = []
         for column in columns:
             value, spread, digits = row[column], row[f"{column}_std"], {"domain_hit": 2, "fd": 4}.get(column, 3)
             cells.append("–" if value is None else f"{value:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}"))
-        lines.append(f"| {row['target']} | {row['images']} | {row['seeds']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {row['target']} | {row['images']} | {row['steps'] or '–'} | {row['seeds']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

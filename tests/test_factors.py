@@ -20,6 +20,7 @@ def test_rare_values_share_a_class():
     assert classes == ["a", "b", "other"]
     assert factors.as_index(["b", "d", "a", "unseen"], classes).tolist() == [1, 2, 0, 2]
     assert factors.common_values(["a", "b"]) == ["a", "b"]
+    assert factors.as_index(["b", "unseen"], ["a", "b"]).tolist() == [1, 2], "no answer of a probe is right about it"
 
 
 def test_spread_is_what_counting_gives():

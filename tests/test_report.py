@@ -26,7 +26,8 @@ def test_collate_takes_mean_and_sample_deviation_over_seeds(runs):
     assert row["intra_lpips"] == pytest.approx(0.3)
     assert row["intra_lpips_std"] == pytest.approx(0.1414, abs=1e-4)
     assert row["fd"] == pytest.approx(0.5)
-    assert row["fd_std"] is None
+    assert row["fd_std"] is None and row["nearest_lpips_std"] is None, "one value, or the same for every seed: no spread"
+    assert row["steps"] is None and row["scheduler"] == "ddim"
 
 
 def test_different_backbones_never_share_a_row(runs):
@@ -37,9 +38,11 @@ def test_different_backbones_never_share_a_row(runs):
 
 def test_other_settings_never_share_a_row(runs):
     facts = json.loads(runs[0].read_text())
-    facts["config"]["lambda_img"] = 0.1
+    facts["config"] |= {"lambda_img": 0.1, "max_train_steps": 7}
     runs[0].write_text(json.dumps(facts))
-    assert [row["seeds"] for row in report.collate(runs)] == [1, 1]
+    table = report.collate(runs)
+    assert [row["seeds"] for row in table] == [1, 1] and {row["steps"] for row in table} == {7, None}
+    assert "| sketches | finetune | 7 | 1 |" in report.collated_text(table)
 
 
 def test_the_same_run_twice_is_not_two_seeds(runs):

@@ -182,6 +182,10 @@ _ = checks.check_predict_x0(predict_x0)
 #
 # Subtract the noise's share, $\sqrt{1-\bar\alpha_t}\,\varepsilon$, then undo the scaling of the picture.
 # </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("predict_x0")` in a new cell.
+# </details>
 #
 # ## How good is the guess?
 #
@@ -224,7 +228,7 @@ print(f"half of the mean face's error is passed near t = {int(above[0]) if len(a
 # At the left, the model sees the face and the guess is right. Up to about $t = 500$ it still knows *which* face it is, from pictures
 # in which we see nothing but noise. Then the error rises. A perfect model would level off at the mean face (dashed): seeing only noise, the
 # best it can say is "a face". Ours crosses that line, because near $T$ its small errors of the noise are magnified beyond it (next
-# cell); longer training, in full precision, would push the crossing to the right. Samplers survive this by clipping the guess to [-1, 1].
+# cell). Samplers survive this by clipping the guess to [-1, 1].
 #
 # The losses of chapters 04 to 06 compare these guesses between models, so keep the regime in mind: a loss at $t$ near $T$
 # compares blurs at best, and magnified mistakes at worst.
@@ -286,13 +290,14 @@ widgets.explore_forward(source.unet, faces[:6], schedules)
 # 1. Why can one network serve all t?
 #    <details><summary>Answer</summary>t is an input: an embedding of it modulates every block.</details>
 # 2. Two models give the same ε to within 1 %. Are their guesses of x_0 the same to within 1 %?
-#    <details><summary>Answer</summary>At small t yes; near T the difference is multiplied by up to 150.</details>
+#    <details><summary>Answer</summary>At small t yes; near T the difference is multiplied by up to 157.</details>
 # 3. What would the curve of the source model look like for pictures of robots?
-#    <details><summary>Answer</summary>Higher in the middle: it believes in faces. Try it: change the domain in the first
-#    code cell.</details>
+#    <details><summary>Answer</summary>Higher in the middle: it believes in faces. Try it: load another domain where the faces
+#    are loaded.</details>
 # 4. Open: the best guess of x_0 under squared error is the mean of all faces that could have led to x_t. Which of the
 #    pictures above shows that most clearly?
-# 5. Project: replace the linear schedule by the cosine one in `dslib pretrain` and compare the Fréchet ratio at equal steps.
+# 5. Project: train with the cosine schedule instead of the linear one (`models.new_scheduler` makes it) and compare the
+#    Fréchet ratio at equal steps.
 #
 # ## In this notebook we have
 #

@@ -17,7 +17,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 45 min / 3 min on two CPU cores |
+# | Read / run | 45 min / 4 min on two CPU cores |
 # | Device | a laptop CPU is enough |
 # | Needs | chapters 00 and 01; you have trained some network before |
 # | Paper | DDPM eq. 14; DDIM eq. 12; improved DDPM eqs. 15, 16; DomainStudio §1, L_simple and L_vlb |
@@ -271,8 +271,8 @@ for t, (wrong, zero) in zip(steps.tolist(), found.mean(0).tolist()):
 # whose colours it recognises tells what the mean ought to be. Towards $T$ the picture is gone, the mean of $x_t$
 # *is* the mean of the noise, and a network which sees it can follow the linear guess down. The shipped model does so
 # most of the way: it lies far below 1, though not quite as low as the formula. A model on the flat line would be
-# blind to colour. The first version of the shipped model, with eight groups, was: it sat on that line at every $t$
-# after 6000 steps, and its colours drifted.
+# blind to colour. The first version of the shipped model, with eight groups, was, and its colours drifted: the model card
+# (`data/source/README.md`) tells the story.
 #
 # Larger groups let the mean through. That alone was slow. Since the plain loss hardly sees one number in 4096, and
 # steps near $T$ have the smallest loss of all, pretraining counts them up to ten times (`high_noise_weight`) and adds
@@ -549,8 +549,9 @@ plots.show(plots.rows(pictures, columns=min(10, num_images)),
 
 # %% [markdown]
 # Look down a column: DDIM and DPM-Solver draw the same person, better with more steps, and DDPM somebody else each
-# time. The course uses DDIM with 20 steps from here on. Not because it scores best, but because it is
-# deterministic and simple: the same noise through two models then shows what adaptation changed.
+# time. To see what adaptation changed, the same noise must go through two models, so a sampler without fresh noise is
+# needed: the chapters that look *into* the chain use DDIM, the simplest; comparisons of finished pictures use DPM-Solver, which
+# scores better in as many steps.
 #
 # ## Learned variance
 #

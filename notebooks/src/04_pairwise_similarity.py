@@ -26,7 +26,7 @@
 # | You will keep | `pairwise_kl`, the loss that gives the method its name in the first paper (DDPM-PA) |
 #
 # **You will**
-# - look at similarity matrices as pictures, for three models and any $t$;
+# - look at similarity matrices as pictures, for four models and any $t$;
 # - write the softmax without the diagonal, and the KL divergence, first by loops;
 # - see the loss's gradient as a picture, in both directions of the KL;
 # - find four situations in which the loss is blind;
@@ -183,6 +183,10 @@ _ = checks.check_pairwise_kl(pairwise_kl)
 # round for most readers, and
 # takes the *mean* over all entries unless told otherwise. The authors' code was caught by both (ledger rows 1 and 2).
 # </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("pairwise_kl")` in a new cell.
+# </details>
 #
 # ## Now import it
 #
@@ -261,7 +265,7 @@ undo = F.cosine_similarity(gradients["ada||sou"].flatten(1), (average - believed
 print(f"cosine of the gradient with what the collapse added: {undo.mean():.3f}")
 
 # %% [markdown]
-# The first row, *missing*, is the average minus the face: what the collapse added (red) and took away (blue). A
+# The first row, *missing*, is the average minus the face: red where the collapse added light, blue where it took some away. A
 # gradient that points the same way asks, after the minus sign of gradient descent, to undo it. The cosine says that it
 # does, in part. The two directions of the KL ask for the same thing, and both ask it in broad areas, background and
 # head, and of some faces far more than of others: those that had the most unusual neighbours. Strands of hair hardly move a
@@ -292,7 +296,8 @@ print(f"{'a batch of two, pure noise':<30} L_img = {pair:.6f}")
 # - **A batch of two** has one pair, hence a distribution with one entry, which is always 1. The loss is then exactly zero
 # whatever the model does.
 #   The authors compare three images; `dslib` compares the whole batch.
-# - **Identical images** carry no relations either: all entries equal, all distributions uniform.
+# - **One pair swapped** is seen: image 1 now resembles the others as image 2 did.
+# - **Identical images** (not in the list) carry no relations either: all entries equal, all distributions uniform.
 #
 # And it depends on $t$. The same comparison between the source and a model whose weights were jittered a little, along $t$:
 
@@ -415,7 +420,8 @@ for name, matrix in apart.items():
 
 # %% [markdown]
 # The shuffled row shows the compromise: ten times nearly the same person. It is the *right* pairs that keep the others
-# apart. Naive fine-tuning loses some of the spread between samples (mean LPIPS), the pairwise run less of it. But the
+# apart. Naive fine-tuning loses some of the spread between samples (mean LPIPS), the pairwise run less of it (a part of that may be
+# slower adaptation: compare how many wear sunglasses). But the
 # last column is
 # a negative result: *who* is near to whom among finished samples follows the source no better with the loss than without
 # it. The loss acts on the guesses of single steps and on pixels; twenty steps later, in LPIPS, on ten samples of one
@@ -462,6 +468,7 @@ widgets.explore_similarity(adapted, held_out, a_bar)
 # | direction (row 1) | KL(ada ‖ sou) | KL(sou ‖ ada) | paper; `direction="sou||ada"` for theirs |
 # | scale (row 2) | sum over i | mean over N(N−1) entries | sum; `reduction="mean"` for theirs |
 # | images compared (row 3) | the batch | a random three, fails below three | the batch; `--pairwise_variant authors` for theirs |
+# | weight over t | none | none | `dslib adapt` scales the gradient by √ᾱ_t (chapter 06); here: none |
 #
 # Row 3 in numbers, the loss of three images beside the loss of all ten:
 
