@@ -41,14 +41,14 @@ rt = env.start(seed=0)
 
 # %% tags=["parameters"]
 near, far = "sunglasses", "sketches"
-steps = rt.pick(smoke=1, cpu=75, colab=300)
+steps = rt.pick(smoke=1, cpu=60, colab=300)
 num_images = rt.pick(smoke=4, cpu=20, colab=100)
 inference_steps = rt.pick(smoke=2, cpu=20)
 
 # %% [markdown]
 # ## Where we are going
 #
-# The committed result of `make demo`, 300 steps: what the following cells build up to in fewer.
+# A committed result, 600 steps (`dslib adapt --target sunglasses --compare_finetune`): what the following cells build up to in fewer.
 
 # %%
 from dslib import data, models, plots
