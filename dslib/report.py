@@ -1,6 +1,7 @@
 """Score samples against the ten images and real held-out ones; write a page a person would look at (chapter 07)."""
 
 import base64
+import csv
 import html
 import json
 import os
@@ -176,6 +177,26 @@ def collate(paths: list[Path]) -> list[dict]:
         table.append(entry | {"backbone": backbone, "resolution": resolution, "num_images": n, "scheduler": scheduler,
                               "num_inference_steps": inference_steps})
     return table
+
+
+def load_table(path: str | Path) -> list[dict]:
+    """A CSV that ``dslib table`` wrote: numbers as numbers, what is missing as None."""
+    def value(text: str) -> object:
+        for kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                pass
+        return text or None
+
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [{key: value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; 'make results' makes the committed one") from None
+    if not rows or not {"target", "images", "seeds"} <= set(rows[0]):
+        raise UserError(f"{path} is no table of dslib table")
+    return rows
 
 
 def collated_text(table: list[dict]) -> str:

@@ -59,6 +59,20 @@ def test_table_command_writes_csv_and_refuses_a_missing_file(runs, tmp_path, cap
     assert "none.json" in capsys.readouterr().err
 
 
+def test_a_table_comes_back_as_it_was_written(runs, tmp_path):
+    path = tmp_path / "table.csv"
+    assert cli.main(["table", *map(str, runs), "--output", str(path)]) == 0
+    assert report.load_table(path) == report.collate(runs)
+
+
+def test_what_is_no_table_is_named(tmp_path):
+    with pytest.raises(UserError, match="make results"):
+        report.load_table(tmp_path / "none.csv")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="other.csv is no table"):
+        report.load_table(tmp_path / "other.csv")
+
+
 def test_a_missing_score_is_a_dash_not_a_number():
     row = report.Score("mine", None, None, 0.25, None, None)
     assert [report.cell(row, c) for c in report.COLUMNS] == ["mine", "–", "0.250", "–", "–"]
