@@ -92,9 +92,9 @@ def weights_figure(norms: dict[str, dict[str, float]], weights: dict[str, float]
 
 
 def explore_weights(norms: dict[str, dict[str, float]], **start: float) -> None:
-    """Sliders over the weights. norms: range of t → term → unweighted gradient norm; start: first value of a slider."""
+    """Sliders over the weights. norms: range of t → term → gradient norm without its λ; start: first value of a slider."""
     import ipywidgets as widgets
-    values = {"img": 0.03, "hf": 0.03, "hfmse": 0.5} | start
+    values = {"img": 0.3, "hf": 0.3, "hfmse": 0.5} | start
     explore(lambda **weights: weights_figure(norms, weights),
             **{name: widgets.FloatSlider(value, min=0, max=4, step=0.01, description=f"λ {name}", continuous_update=False)
                for name, value in values.items()})

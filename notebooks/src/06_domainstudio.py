@@ -255,7 +255,12 @@ print(report.text_table(scores))
 # ## How hard does each term pull?
 #
 # A weight means nothing by itself: the terms have different units. What can be compared is the gradient each sends into the
-# network. Here for the naive model, which has moved away from the source, at three ranges of $t$.
+# network. Here for the naive model, which has moved away from the source, at three ranges of $t$, without and with the weighting
+# over $t$. All terms but the first reach the network through $\tilde x_0$, and
+#
+# $$\frac{\partial \tilde x_0}{\partial \varepsilon_\theta} = -\frac{\sqrt{1-\bar\alpha_t}}{\sqrt{\bar\alpha_t}}: \tag{6.2}$$
+#
+# the factor of chapter 01 again, up to 157 near $T$. `scale_gradient` takes the denominator out.
 
 # %%
 def gradient_norms(unet, x_0, steps_of, published):
@@ -474,6 +479,7 @@ widgets.explore_weights(by_range)
 # | (6.1) | `losses.hf_pairwise_kl` | `test_losses.py::test_hf_pairwise_kl_against_double_loop` |
 # | (6.1) | `losses.hf_mse` | `test_losses.py::test_hf_mse_weight_against_loop` |
 # | (6.1) | `losses.vlb` | `test_losses.py::test_vlb_is_the_kl_of_two_gaussians` |
+# | (6.2) | `losses.scale_gradient` | `test_losses.py::test_with_the_root_of_alpha_bar_no_step_pulls_through_a_magnified_guess` |
 #
 # ## Paper, authors' code, ours
 #
