@@ -213,7 +213,7 @@ def probe_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 
     Deeper layers, made to ignore position and colour, tell sunglasses from eyes less well.
     """
     net = load_backbone(backbone).to(images.device)
-    parts = [F.adaptive_avg_pool2d(net.net.forward(net.scaling_layer(part))[0], 8).flatten(1)
+    parts = [F.adaptive_avg_pool2d(net.net.slice1(net.scaling_layer(part)), 8).flatten(1)
              for part in check_size(images).split(batch_size)]
     return torch.cat(parts).cpu().double()
 

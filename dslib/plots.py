@@ -272,7 +272,7 @@ def scorecard(values: dict[str, dict[str, float]], places: dict[str, dict[str, f
     for i, row in enumerate(values):
         for j, c in enumerate(columns):
             mark = "=" if abs(sheet[i, j]) <= 1 else "▲" if sheet[i, j] > 0 else "▼"
-            axis.text(j, i, f"{values[row][c]:.3g} {mark}", ha="center", va="center", fontsize=8,
+            axis.text(j, i, f"{values[row][c]:.3f}"[:5] + f" {mark}", ha="center", va="center", fontsize=8,
                       color="white" if abs(sheet[i, j]) > 4 else "black")
     axis.set_xticks(range(len(columns)), columns, fontsize=8)
     axis.set_yticks(range(len(values)), list(values), fontsize=9)
@@ -296,7 +296,7 @@ def strips(images: Tensor, values: dict[str, float], places: dict[str, float], m
     for colour, shape, (name, found) in zip(COLOURS, "osv^<>ph", marks.items()):
         axis.plot([squash(found[m]) for m in values], rows, shape, color=colour, markersize=5, alpha=0.8, label=f"only {name}")
     axis.plot([squash(places[m]) for m in values], rows, "D", color="black", markersize=8, label="this mixture")
-    axis.set_yticks(rows, [f"{metric}  {value:.3g}" for metric, value in values.items()], fontsize=9)
+    axis.set_yticks(rows, [f"{metric}  " + f"{value:.3f}"[:5] for metric, value in values.items()], fontsize=9)
     axis.set(xlim=(-6.3, 6.3), ylim=(len(values) - 0.5, -0.5), xticks=[-4, 0, 4])
     axis.set_xticklabels(["worse", "as real images", "“better” than real"], fontsize=9)
     axis.grid(axis="y", alpha=0.3)

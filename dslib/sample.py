@@ -22,6 +22,8 @@ class Link(NamedTuple):
 
 def start_noise(n: int, resolution: int = 64, seed: int = 0, channels: int = 3) -> Tensor:
     """x_T ~ N(0,1), (n,C,R,R), always drawn on the CPU and image by image: n=8 gives the first 8 of n=64."""
+    if n < 1:
+        raise UserError(f"start noise for {n} images: ask for at least 1")
     return torch.stack([torch.randn(channels, resolution, resolution, generator=torch.Generator().manual_seed(seed * 1_000_003 + i))
                         for i in range(n)])
 

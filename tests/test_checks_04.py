@@ -35,6 +35,11 @@ def gradient_into_source(adapted, source):
     return (a.exp() * (a - s)).sum()
 
 
+def half_detached(adapted, source):
+    a, s = losses.pairwise_log_probs(adapted), losses.pairwise_log_probs(source.detach())
+    return (a.exp().detach() * (a - s)).sum()
+
+
 @pytest.mark.parametrize("wrong, hint", [
     (lambda a, s: losses.pairwise_kl(a, s, direction="sou||ada"), "swapped"),
     (lambda a, s: losses.pairwise_kl(a, s, reduction="mean"), "F.kl_div"),
@@ -46,6 +51,8 @@ def gradient_into_source(adapted, source):
     (lambda a, s: losses.pairwise_kl(a, s)[None], "shape"),
     (lambda a, s: float(losses.pairwise_kl(a, s)), "expected a tensor"),
     (lambda a, s: None, "nothing written yet"),
+    (half_detached, "its gradient is not"),
+    (lambda a, s: F.kl_div(losses.pairwise_log_probs(s), losses.pairwise_log_probs(a), reduction="sum"), "log_target"),
 ])
 def test_kl_mistakes_are_named(wrong, hint, capsys):
     assert not checks.check_pairwise_kl(wrong)
@@ -54,7 +61,9 @@ def test_kl_mistakes_are_named(wrong, hint, capsys):
 
 @pytest.mark.parametrize("wrong, hint", [
     (lambda w, n: w * n * (n - 1), "multiplied"), (lambda w, n: w / n**2, "n²"), (lambda w, n: w / n, "n alone"),
-    (lambda w, n: w / (n - 1), "n−1 alone"), (lambda w, n: "many", "expected a tensor"), (lambda w, n: None, "nothing written yet"),
+    (lambda w, n: w / (n - 1), "n−1 alone"), (lambda w, n: 2 / 3, "use the argument n"),
+    (lambda w, n: 2 * w / (n * (n - 1)), "two entries"),
+    (lambda w, n: "many", "expected a number"), (lambda w, n: None, "nothing written yet"),
 ])
 def test_weight_mistakes_are_named(wrong, hint, capsys):
     assert not checks.check_authors_weight(wrong)

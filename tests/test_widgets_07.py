@@ -43,7 +43,7 @@ def test_the_figure_measures_what_was_mixed():
     assert [index.tolist() for index in asked] == [[0, 1, 4, 6]]
     assert "2 real, 1 copies, 1 noise" in alt and "real images never score so by distance" in alt
     labels = [text.get_text() for text in figure.axes[1].get_yticklabels()]
-    assert labels == ["spread  2.75", "distance  6"]
+    assert labels == ["spread  2.754", "distance  6.000"]
     other, words = widgets.mixture_figure(IMAGES, POOLS, score, BAND, marks, {"real": 100, "copies": 0, "noise": 0})
     assert "4 real; no metric tells it from real images" in words
     assert plots.to_png(figure) != plots.to_png(other)
@@ -80,5 +80,5 @@ def test_the_scorecard_marks_what_real_images_never_score():
     values = {"real": {"spread": 2.0, "distance": 1}, "copies": {"spread": 0.25, "distance": 0}, "noise": {"spread": 9.5, "distance": 77}}
     places = {row: {m: metrics.against_real(v, *BAND[m]) for m, v in found.items()} for row, found in values.items()}
     axis = plots.scorecard(values, places).axes[0]
-    assert [text.get_text() for text in axis.texts] == ["2 =", "1 =", "0.25 ▼", "0 =", "9.5 ▲", "77 ▼"]
+    assert [text.get_text() for text in axis.texts] == ["2.000 =", "1.000 =", "0.250 ▼", "0.000 =", "9.500 ▲", "77.00 ▼"]
     assert [text.get_text() for text in axis.get_yticklabels()] == ["real", "copies", "noise"]

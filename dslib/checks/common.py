@@ -37,7 +37,8 @@ def diagnose(got, want: Tensor, mistakes: dict[str, Tensor]) -> str | None:
     if not got.is_floating_point():
         return f"the dtype is {got.dtype}, expected a floating-point tensor"
     if not torch.isfinite(got).all():
-        return "there are NaN or infinite values: is something divided by zero, or a root taken of a negative number?"
+        return "there are NaN or infinite values: is something divided by zero, or a root or a logarithm taken of a " \
+               "negative number? (F.kl_div wants log_target=True when both arguments are logarithms)"
     if torch.allclose(got.to(want), want, rtol=1e-4, atol=1e-5):
         return None
     for words, wrong in mistakes.items():
@@ -46,14 +47,18 @@ def diagnose(got, want: Tensor, mistakes: dict[str, Tensor]) -> str | None:
     return f"the values differ by up to {float((got.to(want) - want).abs().max()):.3g} from the reference"
 
 
-def diagnose_gradient(loss: Tensor, adapted: Tensor, source: Tensor) -> str | None:
+def diagnose_gradient(loss: Tensor, adapted: Tensor, source: Tensor, wanted: Tensor) -> str | None:
     """Does the loss teach the adapted model, and leave the source alone?"""
     if not loss.requires_grad:
         return "the value is right but no gradient flows: is something detached, or inside no_grad, that must learn?"
     loss.backward()
     if source.grad is not None and float(source.grad.abs().max()) > 0:
         return "the value is right but a gradient flows into the source: detach it, the source is the fixed reference"
-    return None if adapted.grad is not None else "the value is right but the adapted images get no gradient"
+    if adapted.grad is None:
+        return "the value is right but the adapted images get no gradient"
+    if not torch.allclose(adapted.grad, wanted, rtol=1e-3, atol=1e-6):
+        return "the value is right but its gradient is not: nothing of the adapted images' distribution may be detached"
+    return None
 
 
 def report(name: str, fn, arguments: tuple, want: Tensor, mistakes: dict[str, Tensor]) -> bool:

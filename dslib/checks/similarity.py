@@ -50,15 +50,25 @@ def check_pairwise_kl(fn) -> bool:
     }
     got, problem = attempt(fn, adapted, source)
     problem = problem or diagnose(got.detach() if isinstance(got, Tensor) else got, want, mistakes)
-    return conclude("pairwise_kl", problem or diagnose_gradient(got, adapted, source))
+    wanted, = torch.autograd.grad(losses.pairwise_kl(adapted, source), adapted)
+    return conclude("pairwise_kl", problem or diagnose_gradient(got, adapted, source, wanted))
 
 
 def check_authors_weight(fn) -> bool:
-    """Try the reader's conversion of the authors' weight to the paper's λ; print ✓ or a diagnosis."""
-    got, problem = attempt(fn, 4.0, 3)
-    if problem is None:
-        got = torch.as_tensor(got, dtype=torch.float32) if isinstance(got, (int, float, Tensor)) else got
-        words = {"multiplied where it must be divided": 24., "divided by n² instead of n·(n−1): the diagonal is left out": 4 / 9,
-                 "divided by n alone: there are n·(n−1) entries": 4 / 3, "divided by n−1 alone: there are n·(n−1) entries": 2.}
-        problem = diagnose(got, torch.tensor(authors_weight(4.0, 3)), {w: torch.tensor(v) for w, v in words.items()})
+    """Try the reader's conversion of the authors' weight to the paper's λ, for 3 and for 5 images; print ✓ or a diagnosis."""
+    got, problem = attempt(lambda: (fn(4.0, 3), fn(4.0, 5)))
+    if problem is None and None in got:
+        problem = "it returns None: nothing written yet?"
+    if problem is None and all(isinstance(value, (int, float, Tensor)) for value in got):
+        wrong = {"multiplied where it must be divided": lambda n: 4 * n * (n - 1),
+                 "divided by n² instead of n·(n−1): the diagonal is left out": lambda n: 4 / n**2,
+                 "divided by the number of pairs, n·(n−1)/2: each pair has two entries": lambda n: 8 / (n * (n - 1)),
+                 "divided by n alone: there are n·(n−1) entries": lambda n: 4 / n,
+                 "divided by n−1 alone: there are n·(n−1) entries": lambda n: 4 / (n - 1),
+                 "right for three images alone: use the argument n": lambda n: 4 / 6}
+        got = torch.tensor([float(value) for value in got])
+        mistakes = {words: torch.tensor([float(formula(n)) for n in (3, 5)]) for words, formula in wrong.items()}
+        problem = diagnose(got, torch.tensor([authors_weight(4.0, 3), authors_weight(4.0, 5)]), mistakes)
+    elif problem is None:
+        problem = f"it returns a {type(got[0]).__name__}, expected a number"
     return conclude("authors_weight", problem)

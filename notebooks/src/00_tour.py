@@ -308,6 +308,9 @@ _ = checks.check_expected("00", rt, real_intra=real.intra_lpips, naive_intra=by_
 #
 # ## Paper, authors' code, ours
 #
+# Every chapter ends with such a table. Its rows are numbered through the course; together they are the *ledger* of where paper,
+# published code and this course differ, and each is shown by a cell somewhere.
+#
 # | point | paper | authors' code | here |
 # |---|---|---|---|
 # | weight of L_hfmse over t | none | none | ᾱ_t by default, `--hfmse_weighting none` for theirs (ledger row 9) |

@@ -11,7 +11,7 @@
 #
 # **Claim.** By the end you will have shown that the three Haar bands of detail say something about faces that the
 # pixels do not: which faces are *alike in detail* agrees only loosely, with a correlation of about one half, with
-# which are alike in their pixels; and detail knows the mouth where the pixels know the background. The evidence is
+# which are alike in their pixels; and detail knows something of the mouth, of which the pixels know nothing. The evidence is
 # the correlation between similarities of held-out faces, and how often each finds the pairs that share a mouth. The
 # controls: the coarse band LL, which repeats the pixels, and noise, which knows nothing. On the way, the sum
 # LH + HL + HH that DomainStudio uses turns out to be one pixel of each block against a mean.
@@ -454,8 +454,9 @@ for name, x in pair.items():
 
 # %% [markdown]
 # Both pictures have the same energy in the three bands. In the first, LH and HL are each other's negatives and
-# cancel: the sum sees next to nothing of it. In the second they agree, and the sum counts them twice over. Lines that
-# run down to the right are nearly invisible to the sum, lines that run down to the left are not.
+# cancel: the sum sees next to nothing of it. In the second they agree, and the sum counts them twice over. Soft shading that
+# runs down to the right is nearly invisible to the sum, the same to the left is not. (Hard edges and thin lines suffer less:
+# their HH carries them.)
 #
 # Which direction it is, and which pixel, hangs on signs that nobody thinks about. A mirrored picture, or PyWavelets'
 # signs, picks another corner of the block:
@@ -578,11 +579,11 @@ for k, (name, values) in enumerate(similar.items()):
 #
 # - **LL repeats the pixels**: a correlation of 1.00. A pairwise loss on LL would be L_img over again.
 # - **hf does not**: its correlation with the pixels is about one half. It knows more about the mouth, of which the
-#   pixels know nothing at all (chance), and less about the background, which the pixels know best. Two faces before
-#   the same wall are more alike in pixels; two faces with the same mouth, in detail. Both only by tendency.
+#   pixels know nothing at all (chance), and less about the background, which the pixels know best: detail knows a little
+#   of both.
 # - **The sum and the stack agree** almost perfectly. Haar is not special either: every other way to take detail out
 #   agrees better with hf than the pixels do, and knows the mouth as well or nearly so. bior1.3 even has Haar's own
-#   $H$. Haar is the cheapest of them.
+#   $H$.
 # - **Noise** knows nothing and agrees with nobody, as it must.
 #
 # ## What the loss sees
@@ -630,7 +631,7 @@ for name, x in spoiled.items():
 # spread evenly over all bands, it is small beside LL and large beside LH, HL and HH. LL reacts as the pixels do; only
 # noise it feels less, because blocks average it out.
 #
-# **Blurring** is worth a second look: it takes detail away, yet L_hf hardly notices. It shrinks everybody's edges
+# **Blurring** is worth a second look: it takes detail away, yet L_hf makes little of it beside a wrong face. It shrinks everybody's edges
 # alike, and a cosine does not see a shrinking. L_hf keeps *whose* detail it is; how sharp it is, is left to the next
 # loss.
 #
@@ -767,7 +768,8 @@ widgets.explore_bands({name: images[0] for name, images in domains.items()})
 #    not.</details>
 # 2. Why does the sum nearly ignore lines that run down to the right, but not those that run down to the left?
 #    <details><summary>Answer</summary>Along them d equals a, and is close to the mean of b and c: one pixel against the
-#    mean of its block gives nearly zero. In the bands: LH and HL cancel.</details>
+#    mean of its block gives nearly zero. In the bands: LH and HL cancel. For a thin line they do, too, but HH carries
+#    it.</details>
 # 3. Could L_img be replaced by a pairwise loss on LL?
 #    <details><summary>Answer</summary>Yes, nearly: their similarities have a correlation of 1.00 here, and LL has a
 #    quarter of the numbers.</details>
