@@ -207,7 +207,8 @@ plots.show(plots.rows({f"{near}: the ten": ten[near], f"{far}: the ten": ten[far
 # %% [markdown]
 # After so few steps both domains are half-way, which shows best what is happening. On the near domain, sunglasses appear
 # on the source's people, and DomainStudio moves colours and backgrounds more than the naive model does. On the far domain, faces
-# turn into white shapes with black hair, and pieces of colour stay behind. The far domain is where any method has the harder task: compare the README's table.
+# turn into white shapes with black hair, and pieces of colour stay behind. The far domain is where any method has the harder
+# task: compare the README's table.
 #
 # ## Leave one out
 #
@@ -280,7 +281,8 @@ for title, table in {"as published": as_published, "weighted over t": by_range}.
 
 # %% [markdown]
 # Read a row as a tug of war. At small $t$ the denoising loss pulls hardest. At large $t$, as published, the gradient of L_img is
-# *tens of times* that of the denoising loss, and L_hfmse's hundreds of times: a tiny change of the weights moves the guesses, and with them all
+# *tens of times* that of the denoising loss, and L_hfmse's hundreds of times: a tiny change of the weights moves the
+# guesses, and with them all
 # cosines, a great deal. Ledger row 9 says so of L_hfmse; it holds for L_img as well, and the steps near $T$ are where a picture's
 # colours and large shapes are decided. Weighted, every step has its say, and λ = 0.3, inside the paper's range, is neither
 # drowned nor drowning.
