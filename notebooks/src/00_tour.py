@@ -207,8 +207,8 @@ print(report.collated_text(committed))
 # %% [markdown]
 # Now the two part. `finetune` has walked on: its samples are nearer to the ten, and nearer to each other, than real images are.
 # It is redrawing. `domainstudio` has arrived where real images are, in both columns, and has fewer hits. These are means over
-# three seeds with their spread; in each of the two columns there is one seed of the three in which naive is nearer. The weights were chosen by
-# looking at one of these seeds, so read the difference as what the method *can* do here, not as a law.
+# three seeds with their spread; in each of the two columns there is one seed of the three in which naive is nearer.
+# The weights were chosen by looking at one of these seeds, so read the difference as what the method *can* do here, not as a law.
 #
 # The short run in the same terms:
 

@@ -312,7 +312,7 @@ for name, s in scores.items():
     print(f"{name:<22} {s['nearest']:13.3f}  {intra:>11}  {s['copies']:10.0%}  {s['covered']:17d}")
 
 # %% [markdown]
-# - The **exact minimum** has distances of zero everywhere and 100 % suspicious samples. Yet it uses nearly all of the
+# - The **exact minimum** has distances of zero everywhere and 100 % suspicious samples. Yet it uses all of the
 #   ten, so counting "how many of the ten" would not have caught it.
 # - The **source** has a high Intra-LPIPS, and not one of its samples was adapted. Rewarded by the arrow, we would not
 #   train at all.
