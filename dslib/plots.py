@@ -165,7 +165,7 @@ def heatmaps(named: dict[str, Tensor], low: float | None = None, high: float | N
         for i, j in zip(*np.nonzero(~np.isnan(matrix))):
             dark = matrix[i, j] < (low + high) / 2
             axis.text(j, i, f"{matrix[i, j]:.2f}".replace("0.", "."), ha="center", va="center", fontsize=5.5,
-                      color="white" if dark else "black")
+                      color="white" if dark else "black", in_layout=False)      # inside the axes: nothing to lay out
         axis.set(title=name, xticks=range(0, len(matrix), 3), yticks=range(0, len(matrix), 3), xlabel="image j")
         axis.title.set_fontsize(9)
     axes[0].set_ylabel("image i")

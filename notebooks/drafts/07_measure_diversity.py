@@ -379,7 +379,7 @@ def kernel_distance(a, b):
     n, m = len(a), len(b)
     return float(mean_of(a, a, n * (n - 1)) + mean_of(b, b, m * (m - 1)) - 2 * mean_of(a, b, n * m))
 
-
+# %%
 def score(m, index):
     """Nine numbers for the images with these indices (n,)."""
     to_ten, within = distances(m, index)
@@ -465,8 +465,9 @@ means = {name: {metric: float(over_draws(name, metric).mean()) for metric in MET
 
 
 def place(name, metric):
-    """Of all draws of a set, the place of the one that is most like real images."""
-    return min((metrics.against_real(float(value), *band[metric]) for value in over_draws(name, metric)), key=abs)
+    """Of all draws of a set, the place of the one that is most like real images; 0 if they lie on both sides."""
+    found = [metrics.against_real(float(value), *band[metric]) for value in over_draws(name, metric)]
+    return min(found, key=abs) if min(found) * max(found) > 0 else 0.0
 
 
 places = {name: {metric: place(name, metric) for metric in METRICS} for name in scores}
