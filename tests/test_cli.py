@@ -193,7 +193,7 @@ def test_table_collates_runs_over_seeds(finished, tmp_path, capsys):
         assert row["seeds"] == "2" and row["fd"] == ""
         assert float(row["intra_lpips"]) == pytest.approx(score["intra_lpips"] + 0.1, abs=1e-3)
         assert float(row["intra_lpips_std"]) == pytest.approx(0.2 / 2**0.5, abs=1e-3)
-    assert "| domainstudio | 2 |" in capsys.readouterr().out
+    assert "| domainstudio | 3 | 2 |" in capsys.readouterr().out
 
 
 def test_domains_writes_a_contact_sheet(tmp_path, capsys):
