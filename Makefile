@@ -12,7 +12,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(READY)  ## ten sunglasses faces in, new ones out, beside naive fine-tuning; about 5 minutes on two cores
-	$(BIN)/dslib adapt --target sunglasses --compare_finetune --max_train_steps 300 --overwrite --output_dir $(DEMO) $(ARGS)
+	$(BIN)/dslib adapt --target sunglasses --compare_finetune --max_train_steps 270 --overwrite --output_dir $(DEMO) $(ARGS)
 	@echo && echo "Open $(CURDIR)/$(DEMO)/report.html"
 
 test: $(READY) lint  ## unit tests, then every notebook in the smoke tier

@@ -50,7 +50,7 @@ inference_steps = rt.pick(smoke=2, cpu=20)
 # ## Where we are going
 #
 # This is the committed result of 600 steps: the same start noise, column by column, through three models. (`make demo` makes
-# such a picture in 300 steps.)
+# such a picture in 270 steps.)
 
 # %%
 from dslib import data, models, plots
