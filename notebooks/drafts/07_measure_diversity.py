@@ -198,8 +198,9 @@ for n in timed:
     print(f"{n:3d} images, {n * (n - 1) // 2:4d} pairs: the loop takes {loop / product:5.1f} times as long as the product")
 
 # %% [markdown]
-# The more images, the more the product gains. The loop sends two pictures through the network for every pair. The product
-# sends every picture through once.
+# The loop takes many times as long. How many depends on the machine and on what else it is doing (the run that you see
+# here shared its two cores), so do not read the digits. What depends on nothing: for $n$ pictures the loop sends
+# $n(n-1)$ through the network, the product sends $n$.
 #
 # ## Pictures of which we know what is wrong
 #
