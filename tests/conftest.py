@@ -11,7 +11,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from diffusers import DDPMPipeline  # noqa: E402
 
-from dslib import models  # noqa: E402
+from dslib import models  # noqa: E402, plots, widgets
 
 
 def make_source(resolution: int = 16, learned_variance: bool = False, seed: int = 1234) -> DDPMPipeline:
@@ -46,3 +46,16 @@ def tiny_source_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny-source")
     pipe = make_source()
     return models.save_pipeline(pipe.unet, pipe.scheduler, folder)
+
+
+@pytest.fixture
+def explored(monkeypatch):
+    """Calls an explorer: explored(call) → (text alternatives in the order they were drawn, its controls)."""
+    def explored(call):
+        seen, controls = [], {}
+        real = widgets.explore
+        monkeypatch.setattr(plots, "show", lambda figure, alt: seen.append(alt))
+        monkeypatch.setattr(widgets, "explore", lambda redraw, **given: (controls.update(given), real(redraw, **given)))
+        call()
+        return seen, controls
+    return explored

@@ -21,14 +21,8 @@ def test_the_figure_names_each_nearest_distance():
 
 
 @pytest.fixture
-def explorer(monkeypatch):
-    """(text alternatives in the order they were drawn, the three controls)"""
-    seen, controls = [], {}
-    real = widgets.explore
-    monkeypatch.setattr(plots, "show", lambda figure, alt: seen.append(alt))
-    monkeypatch.setattr(widgets, "explore", lambda redraw, **given: (controls.update(given), real(redraw, **given)))
-    widgets.explore_memorisation(RUNS, IMAGES)
-    return seen, controls
+def explorer(explored):
+    return explored(lambda: widgets.explore_memorisation(RUNS, IMAGES))
 
 
 def test_it_starts_at_the_last_step_and_finds_copies(explorer):

@@ -50,14 +50,8 @@ def test_the_figure_measures_what_was_mixed():
 
 
 @pytest.fixture
-def explorer(monkeypatch):
-    """(text alternatives in the order they were drawn, the sliders)"""
-    seen, controls = [], {}
-    real = widgets.explore
-    monkeypatch.setattr(plots, "show", lambda figure, alt: seen.append(alt))
-    monkeypatch.setattr(widgets, "explore", lambda redraw, **given: (controls.update(given), real(redraw, **given)))
-    widgets.explore_mixture(IMAGES, POOLS, score, BAND, real=75, noise=25)
-    return seen, controls
+def explorer(explored):
+    return explored(lambda: widgets.explore_mixture(IMAGES, POOLS, score, BAND, real=75, noise=25))
 
 
 def test_moves_redraw_and_an_empty_mixture_is_reported(explorer, capsys):
