@@ -305,7 +305,8 @@ def build_parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--num_graded", type=int, default=400, help="samples for the Fréchet ratio at the end")
     pretrain.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(pretrain, skip=("method", "lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "pairwise_variant", "pairwise_weighting",
-                               "hfmse_weighting"),
+                               "hfmse_weighting", "pairwise_direction", "pairwise_temperature", "pairwise_space", "pairwise_t_min",
+                               "pairwise_t_max", "detail", "bank_steps"),
                max_train_steps=7000, train_batch_size=32, learning_rate=1e-3, lr_warmup_steps=200, lr_decay_steps=2500,
                adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
                checkpointing_steps=250, output_dir="runs/source")

@@ -23,26 +23,27 @@ def drop_diagonal(square: Tensor) -> Tensor:
     return square.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
 
 
-def pairwise_log_probs(x: Tensor) -> Tensor:
+def pairwise_log_probs(x: Tensor, temperature: float = 1.0) -> Tensor:
     """log p_i: how similar image i is to each *other* image, as a distribution (DomainStudio §1, p_i).
 
-    x: (N,…), any trailing shape. Returns (N,N−1): log softmax over j≠i of cos(x_i, x_j).
+    x: (N,…), any trailing shape. Returns (N,N−1): log softmax over j≠i of cos(x_i, x_j) / temperature (paper: 1).
     Raises UserError for fewer than two images, which have no pair to compare.
     """
     if len(x) < 2:
         raise UserError(f"a pairwise loss compares images with each other: a batch of {len(x)} has no pair, use at least 2")
-    return F.log_softmax(drop_diagonal(cosine_matrix(x)), dim=1)
+    return F.log_softmax(drop_diagonal(cosine_matrix(x)) / temperature, dim=1)
 
 
-def pairwise_kl(adapted: Tensor, source: Tensor, direction: str = "ada||sou", reduction: str = "sum") -> Tensor:
+def pairwise_kl(adapted: Tensor, source: Tensor, direction: str = "ada||sou", reduction: str = "sum",
+                temperature: float = 1.0) -> Tensor:
     """L_img = Σ_i KL(p_i^ada ‖ p_i^sou) (DomainStudio §1): keep the relative distances of the source's images.
 
     adapted, source: predicted clean images (N,…) from the same x_t; no gradient is sent to the source.
     direction: ``"ada||sou"`` (paper) or ``"sou||ada"`` (the authors' code); reduction: ``"sum"`` over the batch
-    (paper) or ``"mean"`` over the N·(N−1) entries (code). Returns a scalar ≥ 0, zero exactly when the
+    (paper) or ``"mean"`` over the N·(N−1) entries (code); temperature: of the softmax. Returns a scalar ≥ 0, zero exactly when the
     distributions are the same; so always for N = 2, where each has a single entry.
     """
-    log_a, log_s = pairwise_log_probs(adapted), pairwise_log_probs(source.detach())
+    log_a, log_s = pairwise_log_probs(adapted, temperature), pairwise_log_probs(source.detach(), temperature)
     if direction not in ("ada||sou", "sou||ada") or reduction not in ("sum", "mean"):
         raise UserError(f"direction {direction!r}, reduction {reduction!r}: use 'ada||sou' (paper) or 'sou||ada' (authors' code), "
                         "and 'sum' (paper) or 'mean' (authors' code)")
@@ -51,18 +52,18 @@ def pairwise_kl(adapted: Tensor, source: Tensor, direction: str = "ada||sou", re
     return entries.sum() if reduction == "sum" else entries.mean()
 
 
-def hf_pairwise_kl(adapted: Tensor, source: Tensor, direction: str = "ada||sou", reduction: str = "sum") -> Tensor:
-    """L_hf (DomainStudio §1): :func:`pairwise_kl` between the high-frequency parts of images (N,C,H,W)."""
-    return pairwise_kl(high_frequency(adapted), high_frequency(source), direction, reduction)
+def hf_pairwise_kl(adapted: Tensor, source: Tensor, *options, hf=high_frequency, **more) -> Tensor:
+    """L_hf (DomainStudio §1): :func:`pairwise_kl`, with its options, between the high-frequency parts hf(x) of images (N,C,H,W)."""
+    return pairwise_kl(hf(adapted), hf(source), *options, **more)
 
 
-def hf_mse(adapted: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def hf_mse(adapted: Tensor, target: Tensor, weight: Tensor | None = None, hf=high_frequency) -> Tensor:
     """L_hfmse = mean (hf(x̃_0^ada) − hf(x_0))² (DomainStudio §1): learn the target's detail.
 
     adapted, target: (N,C,H,W); weight: (N,), one factor an image, e.g. ᾱ_t, which turns the error of x̃_0 into
     (1−ᾱ_t)·|hf(ε−ε_ada)|² and keeps steps near T from drowning the rest; None: unweighted, as published.
     """
-    per_image = (high_frequency(adapted) - high_frequency(target)).square().flatten(1).mean(dim=1)   # (N,)
+    per_image = (hf(adapted) - hf(target)).square().flatten(1).mean(dim=1)                          # (N,)
     return per_image.mean() if weight is None else (weight * per_image).mean()
 
 

@@ -1,15 +1,12 @@
 """The one training loop: pre-training, naive fine-tuning and DomainStudio (chapters 02, 03 and 06)."""
 
 import copy
-import json
 import math
-import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +14,11 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from diffusers import DDPMPipeline, UNet2DModel
 from diffusers.training_utils import EMAModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from . import data, ddpm, losses
-from .env import UserError, first_line
+from . import data, ddpm, losses, views
+from .env import UserError
+from .resume import restore, save_checkpoint
 
 METHODS = ("scratch", "finetune", "domainstudio")
 
@@ -43,6 +39,13 @@ class TrainConfig:
     pairwise_variant: str = "paper"       # paper | authors (KL(sou‖ada), mean, three images: ledger rows 1-3)
     pairwise_weighting: str = "sqrt_alphas_cumprod"  # sqrt_alphas_cumprod (of the gradient) | none (as published)
     hfmse_weighting: str = "alphas_cumprod"  # alphas_cumprod | none (as published: ledger row 9)
+    pairwise_direction: str = "ada||sou"  # ada||sou | sou||ada: which way round KL is
+    pairwise_temperature: float = 1.0     # of the softmax over the other images
+    pairwise_space: str = "pixels"        # pixels | centred | features: what L_img compares
+    pairwise_t_min: int = 0               # the pairwise terms pull at steps t_min ≤ t < t_max alone
+    pairwise_t_max: int = 1000
+    detail: str = "haar"                  # haar | stacked | haar_level_2 | db2 | pixels: what L_hf and L_hfmse look at
+    bank_steps: int = 0                   # draw the same noise again after so many steps; 0: never
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_weight_decay: float = 0.0
@@ -64,22 +67,25 @@ class TrainConfig:
         """Return self, or raise UserError naming the first impossible setting and its mend."""
         choices = {"method": METHODS, "pairwise_variant": ("paper", "authors"),
                    "pairwise_weighting": ("sqrt_alphas_cumprod", "none"),
-                   "hfmse_weighting": ("alphas_cumprod", "none"), "mixed_precision": ("no", "fp16", "bf16")}
+                   "hfmse_weighting": ("alphas_cumprod", "none"), "mixed_precision": ("no", "fp16", "bf16"),
+                   "pairwise_direction": ("ada||sou", "sou||ada"), "pairwise_space": views.SPACES, "detail": views.DETAILS}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UserError(f"--{name} is {getattr(self, name)!r}: use one of {', '.join(allowed)}")
         for name in ("max_train_steps", "train_batch_size", "learning_rate", "max_grad_norm", "checkpoints_total_limit", "snr_gamma",
-                     "high_noise_weight"):
+                     "high_noise_weight", "pairwise_temperature"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"--{name} is {value}: it must be a positive number")
         for name in ("lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "lambda_coarse", "lr_warmup_steps", "lr_decay_steps",
-                     "adam_weight_decay", "ema_power", "checkpointing_steps"):
+                     "adam_weight_decay", "ema_power", "checkpointing_steps", "pairwise_t_min", "bank_steps"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"--{name} is {getattr(self, name)}: it must be zero or a positive number")
         for name in ("adam_beta1", "adam_beta2", "ema_max_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"--{name} is {getattr(self, name)}: it must be at least 0 and below 1")
+        if self.pairwise_t_max <= self.pairwise_t_min:
+            raise UserError(f"--pairwise_t_max {self.pairwise_t_max} is not above --pairwise_t_min {self.pairwise_t_min}: no step is left")
         if not 0 <= self.seed < 10**9:
             raise UserError(f"--seed is {self.seed}: use 0 to 999999999")
         if self.checkpointing_steps and not self.output_dir:
@@ -182,19 +188,20 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
     device = accelerator.device
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.adam_weight_decay,
-                                  betas=(config.adam_beta1, config.adam_beta2))
+                                  betas=(config.adam_beta1, config.adam_beta2), fused=device.type in ("cpu", "cuda"))
     net, optimizer = accelerator.prepare(model, optimizer)
-    ema = EMAModel(model.parameters(), decay=config.ema_max_decay, use_ema_warmup=True, power=config.ema_power)
+    ema = EMAModel(model.parameters(), decay=config.ema_max_decay, use_ema_warmup=True, power=config.ema_power, foreach=True)
     first = restore(config, model, ema, optimizer) if config.resume_from_checkpoint else 0
     schedule = schedule.to(device)
     if first >= config.max_train_steps:                  # nothing left to do: the checkpoint is the result
         yield Step(first, torch.zeros(()), {}, 0.0, 0.0, model, ema, optimizer)
     for step in range(first, config.max_train_steps):
         began = time.perf_counter()
-        generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
+        draw = step % config.bank_steps if config.bank_steps else step
+        generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + draw)
         each = config.train_batch_size // accelerator.num_processes
         mine = slice(accelerator.process_index * each, (accelerator.process_index + 1) * each)
-        batch = images[batch_indices(step, len(images), config.train_batch_size, config.seed)]
+        batch = images[batch_indices(draw, len(images), config.train_batch_size, config.seed)]
         x_0 = data.to_float(batch).to(device)
         if config.random_flip:
             x_0 = flip(x_0, generator)
@@ -216,12 +223,13 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
         yield record
 
 
-def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> Iterator[Step]:
+def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None) -> Iterator[Step]:
     """Fine-tune a copy of the source on few images and yield a :class:`Step` after every update.
 
     source: a pipeline with an ε-predicting U-Net; it is left untouched. images: (n,3,R,R) in [-1,1], n ≥ 2 for
     ``method="domainstudio"``, R the source's. ``scratch`` starts from random weights of the same architecture,
-    ``finetune`` minimises L_simple alone. Raises UserError before the first step if anything does not fit.
+    ``finetune`` minimises L_simple alone. frozen: who answers for the source, a :class:`dslib.bank.Bank` where several runs
+    share one; default: a copy of its U-Net. Raises UserError before the first step if anything does not fit.
     """
     config = fitted(source, images, config.check())
     schedule, betas = source.scheduler.alphas_cumprod.clone(), source.scheduler.betas.clone()
@@ -231,7 +239,10 @@ def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> Iterator
             torch.manual_seed(config.seed)
             model = UNet2DModel.from_config(source.unet.config)
     model.requires_grad_(True)
-    frozen = copy.deepcopy(source.unet).requires_grad_(False).eval() if config.method == "domainstudio" else None
+    if config.method != "domainstudio":
+        frozen = None
+    elif frozen is None:
+        frozen = copy.deepcopy(source.unet).requires_grad_(False).eval()
 
     def objective(net, x_0, t, eps):
         if frozen is not None:
@@ -286,19 +297,23 @@ def domainstudio_loss(net, frozen, x_0, t, eps, schedule, betas, config: TrainCo
             eps_sou, _ = split_variance(frozen(x_t, t).sample, x_0.shape[1])
         x0_ada = ddpm.predict_x0(x_t, t, eps_ada, schedule)
         x0_sou = ddpm.predict_x0(x_t, t, eps_sou.clone(), schedule)
-        compared = x0_ada
-        if config.pairwise_weighting == "sqrt_alphas_cumprod":
-            compared = losses.scale_gradient(x0_ada, schedule[t].sqrt())
-        compared, x0_sou = gathered(compared), gathered(x0_sou)
-        kept, options = slice(None), {}
+        compared, x0_sou = gathered(losses.scale_gradient(x0_ada, pull(t, schedule, config))), gathered(x0_sou)
+        kept, options = slice(None), {"direction": config.pairwise_direction, "temperature": config.pairwise_temperature}
         if config.pairwise_variant == "authors":
-            kept, options = slice(3), {"direction": "sou||ada", "reduction": "mean"}
-        terms["img"] = losses.pairwise_kl(compared[kept], x0_sou[kept], **options)
-        terms["hf"] = losses.hf_pairwise_kl(compared[kept], x0_sou[kept], **options)
+            kept, options = slice(3), options | {"direction": "sou||ada", "reduction": "mean"}
+        detail = partial(views.detail, name=config.detail)
+        terms["img"] = losses.pairwise_kl(*(views.space(x[kept], config.pairwise_space) for x in (compared, x0_sou)), **options)
+        terms["hf"] = losses.hf_pairwise_kl(compared[kept], x0_sou[kept], hf=detail, **options)
         weight = schedule[t] if config.hfmse_weighting == "alphas_cumprod" else None
-        terms["hfmse"] = losses.hf_mse(x0_ada, x_0, weight)
+        terms["hfmse"] = losses.hf_mse(x0_ada, x_0, weight, hf=detail)
     return sum((1.0 if name == "simple" else getattr(config, f"lambda_{name}")) * value
                for name, value in terms.items()), terms
+
+
+def pull(t: Tensor, schedule: Tensor, config: TrainConfig) -> Tensor:
+    """How hard the pairwise terms pull at each image's step, (N,): √ᾱ_t or 1, and 0 outside the range of t that is asked for."""
+    factor = schedule[t].sqrt() if config.pairwise_weighting == "sqrt_alphas_cumprod" else torch.ones_like(schedule[t])
+    return factor * ((t >= config.pairwise_t_min) & (t < config.pairwise_t_max))
 
 
 def gathered(x: Tensor) -> Tensor:
@@ -335,87 +350,3 @@ def pretrain(images: Tensor, config: TrainConfig, model: UNet2DModel, schedule: 
         return (weight * (simple + config.lambda_coarse * coarse)).mean(), {"simple": simple.mean(), "coarse": coarse.mean()}
 
     return fit(model, images, config, objective, schedule)
-
-
-def save_checkpoint(config: TrainConfig, record: Step) -> Path:
-    """Write ``checkpoint-<step>/`` whole or not at all: weights, averaged weights, Adam's moments, the settings."""
-    final = Path(config.output_dir) / f"checkpoint-{record.step}"
-    part, old = final.with_name(final.name + ".part"), final.with_name(final.name + ".old.part")
-    for leftover in (part, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    part.mkdir(parents=True)
-    record.model.save_pretrained(part / "unet")
-    save_file({f"shadow.{i}": flat(p) for i, p in enumerate(record.ema.shadow_params)}, part / "ema.safetensors")
-    save_file(adam_state(record.optimizer), part / "optimizer.safetensors")
-    state = {"step": record.step, "ema_step": record.ema.optimization_step, "config": asdict(config)}
-    (part / "state.json").write_text(json.dumps(state, indent=1))
-    if final.exists():
-        os.replace(final, old)
-    os.replace(part, final)
-    shutil.rmtree(old, ignore_errors=True)
-    others = [folder for folder in checkpoints(config.output_dir) if folder != final]
-    for oldest in others[:max(0, len(others) - config.checkpoints_total_limit + 1)]:
-        shutil.rmtree(oldest)
-    return final
-
-
-def adam_state(optimizer) -> dict[str, Tensor]:
-    """Adam's moments under flat names, as a safetensors file wants them."""
-    slots = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": flat(value) for i, slot in slots.items() for name, value in slot.items()}
-
-
-def flat(tensor: Tensor) -> Tensor:
-    """A copy that safetensors can store."""
-    return tensor.detach().cpu().contiguous()
-
-
-def checkpoints(output_dir: str | Path) -> list[Path]:
-    """Complete checkpoints in a folder, oldest first."""
-    found = [p.parent for p in Path(output_dir).glob("checkpoint-*/state.json")]
-    return sorted((p for p in found if p.name.split("-")[1].isdigit()), key=lambda p: int(p.name.split("-")[1]))
-
-
-def restore(config: TrainConfig, model: UNet2DModel, ema: EMAModel, optimizer) -> int:
-    """Load a checkpoint (a folder, or ``"latest"`` in output_dir) in place; returns the number of steps done."""
-    if config.resume_from_checkpoint == "latest":
-        found = checkpoints(config.output_dir)
-        if not found:
-            print(f"no checkpoint in {config.output_dir}: starting from step 0", file=sys.stderr)
-            return 0
-        folder = found[-1]
-    else:
-        folder = Path(config.resume_from_checkpoint)
-    if not (folder / "state.json").is_file():
-        raise UserError(f"--resume_from_checkpoint {folder} is no complete checkpoint: give a checkpoint-… folder or 'latest'")
-    try:
-        state = json.loads((folder / "state.json").read_text())
-        weights = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
-        shadow, moments = load_file(folder / "ema.safetensors"), load_file(folder / "optimizer.safetensors")
-        same_run(folder, state, config)
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in moments.items():
-            index, name = key.split(".", 1)
-            slots.setdefault(int(index), {})[name] = value
-        model.load_state_dict(weights)
-        ema.shadow_params = [shadow[f"shadow.{i}"].to(p) for i, p in enumerate(ema.shadow_params)]
-        ema.optimization_step = state["ema_step"]
-        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-        return state["step"]
-    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"{folder} cannot be resumed ({type(error).__name__}: {first_line(error)}): it is damaged or of another "
-                        "model; resume from an earlier checkpoint") from None
-
-
-def same_run(folder: Path, state: dict, config: TrainConfig) -> None:
-    """Refuse another method's checkpoint, and one with later ones beside it; name other settings that differ."""
-    if state["config"]["method"] != config.method:
-        raise UserError(f"{folder} was trained with --method {state['config']['method']}, not {config.method}")
-    later = [c.name for c in checkpoints(config.output_dir or folder) if int(c.name.split("-")[1]) > state["step"]]
-    if later:
-        raise UserError(f"{config.output_dir} also holds {later[-1]}, which goes further than {folder.name}: choose another "
-                        "--output_dir to branch off, or resume from latest")
-    free = ("max_train_steps", "output_dir", "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint")
-    changed = [k for k, v in asdict(config).items() if k not in free and state["config"].get(k) != v]
-    if changed:
-        print(f"resuming {folder} with other settings than it was saved with: {', '.join(changed)}", file=sys.stderr)

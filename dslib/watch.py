@@ -15,7 +15,7 @@ def watch(stream, config, label: str, log: Path | None = None, images_a_step: in
     """
     from tqdm.auto import tqdm
 
-    from . import train
+    from . import resume
     asked: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda *_: asked.append(1) if not asked else signal.default_int_handler())
     history: dict[str, list] = {"step": []}
@@ -39,7 +39,7 @@ def watch(stream, config, label: str, log: Path | None = None, images_a_step: in
                 append_log(log, record, history, images_a_step, time.time() - began)
             if asked:
                 if main_process():
-                    train.save_checkpoint(config, record)
+                    resume.save_checkpoint(config, record)
                 raise SystemExit(f"stopped at step {record.step}, saved {config.output_dir}/checkpoint-{record.step}: the same "
                                  "command with --resume_from_checkpoint latest (and without --overwrite) goes on from there")
     finally:

@@ -16,7 +16,7 @@ from diffusers import DDPMPipeline, UNet2DModel
 from PIL import Image
 from safetensors import SafetensorError
 
-from dslib import cli, data, metrics, models, train, watch
+from dslib import cli, data, metrics, models, resume, train, watch
 
 RESOLUTION = 32         # the least the metrics' networks accept
 
@@ -530,13 +530,13 @@ def test_a_full_disk_is_one_line_and_loses_nothing(adapt_args, tmp_path, capsys,
         raise error
 
     if moment == "checkpoint":
-        original, calls = train.save_file, []
-        monkeypatch.setattr(train, "save_file", lambda *args: full() if len(calls) > 2 else (calls.append(1), original(*args)))
+        original, calls = resume.save_file, []
+        monkeypatch.setattr(resume, "save_file", lambda *args: full() if len(calls) > 2 else (calls.append(1), original(*args)))
     else:
         monkeypatch.setattr(DDPMPipeline, "save_pretrained", full)
     assert run(*adapt_args, "--checkpointing_steps", 1, "--output_dir", output) == 2
     assert one_line(capsys, "No space left")
-    assert train.checkpoints(output)
+    assert resume.checkpoints(output)
     assert not (output / "model_index.json").exists()
 
 

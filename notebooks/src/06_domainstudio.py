@@ -422,7 +422,7 @@ for record in interrupted:
 interrupted.close()
 resumed_settings = train.TrainConfig(**settings, output_dir=str(folder), resume_from_checkpoint="latest")
 *_, resumed = train.adapt(source, ten[near], resumed_settings)
-print("checkpoints:", [p.name for p in train.checkpoints(folder)])
+print("checkpoints:", [p.name for p in resume.checkpoints(folder)])
 
 # %% tags=["nbval-check-output"]
 all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters()))
