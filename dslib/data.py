@@ -48,7 +48,7 @@ def check_domain(name: str) -> str:
     """The name itself, or a :class:`UserError` that suggests the nearest known one."""
     if name in avatars.DOMAINS:
         return name
-    near = difflib.get_close_matches(name, avatars.DOMAINS, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name, avatars.DOMAINS, n=1, cutoff=0.55)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UserError(f"unknown domain {name!r}: {hint}known are {', '.join(avatars.DOMAINS)}")
 

@@ -143,8 +143,15 @@ def pooled_features(images: Tensor, backbone: str = "st-alex", batch_size: int =
     return torch.cat(parts).cpu().double()
 
 
+def check_several(a: Tensor, b: Tensor) -> None:
+    """Raise UserError for a set of one image, which has no covariance."""
+    if min(len(a), len(b)) < 2:
+        raise UserError(f"a Fréchet distance needs at least 2 images in each set, not {len(a)} and {len(b)}: use more")
+
+
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Fréchet distance of two sets of features (N,D), (M,D): FID's formula, by torch-fidelity. N, M ≥ 2."""
+    check_several(a, b)
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     statistics = [fid_features_to_statistics(f.cpu()) for f in (a, b)]
     return next(iter(fid_statistics_to_metric(*statistics, verbose=False).values()))
@@ -156,6 +163,7 @@ def quick_frechet_distance(a: Tensor, b: Tensor) -> float:
     With centred features A (N,D) and B (M,D), the trace of the root of the covariances' product is the sum of the
     singular values of A·Bᵀ, an N×M matrix, over √((N−1)(M−1)). N, M ≥ 2.
     """
+    check_several(a, b)
     n, m = len(a) - 1, len(b) - 1
     centred_a, centred_b = a - a.mean(0), b - b.mean(0)
     root = torch.linalg.svdvals(centred_a @ centred_b.T).sum() / (n * m)**0.5

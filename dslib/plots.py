@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 
 from .data import to_uint8
 
+NOTHING = 1e-6         # a pairwise loss that is exactly zero comes out as rounding: no point on a logarithmic axis
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
 
@@ -102,19 +104,25 @@ def smooth(values: list[float], window: int = 15) -> np.ndarray:
 def losses(histories: dict[str, dict[str, list[float]]]) -> Figure:
     """Every loss term against the step, one panel a term, one line a method. histories[method][term] = values."""
     terms = list(dict.fromkeys(t for history in histories.values() for t in history if t != "step")) or ["simple"]
-    figure = new_figure(2.9 * len(terms), 2.4)
-    for axis, term in zip(np.atleast_1d(figure.subplots(1, len(terms))), terms):
-        for colour, (method, history) in zip(COLOURS, histories.items()):
+    figure = new_figure(2.9 * max(2, len(terms)), 2.6)
+    axes, lines = np.atleast_1d(figure.subplots(1, len(terms))), {}
+    for axis, term in zip(axes, terms):
+        for style, colour, (method, history) in zip(["-", "--", "-.", ":"] * 2, COLOURS, histories.items()):
             if term in history:
-                steps = history.get("step", np.arange(1, len(history[term]) + 1))
-                axis.plot(steps, history[term], color=colour, alpha=0.2, linewidth=0.6)
-                axis.plot(steps, smooth(history[term]), color=colour, linewidth=1.4, label=method)
+                values = np.asarray(history[term], dtype=float)
+                steps = history.get("step", np.arange(1, len(values) + 1))
+                axis.plot(steps, np.where(values > NOTHING, values, np.nan), color=colour, alpha=0.2, linewidth=0.6)
+                trend = np.where(smooth(values) > NOTHING, smooth(values), np.nan)
+                lines[method], = axis.plot(steps, trend, style, color=colour, linewidth=1.5)
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if np.ptp(np.log10(axis.get_ylim())) < 2 else (1.0,)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
         axis.set_title(f"L_{term}", fontsize=10)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
-        if axis.has_data():
-            axis.legend(fontsize=7, frameon=False)
+    figure.legend(lines.values(), lines, fontsize=8, frameon=False, ncols=min(4, len(lines)) or 1, loc="outside lower center",
+                  handlelength=3)
     return figure
 
 
@@ -203,7 +211,8 @@ def shares(named: dict[str, dict[str, float]], xlabel: str) -> Figure:
     parts = list(dict.fromkeys(part for found in named.values() for part in found))
     for colour, part in zip(COLOURS, parts):
         left = [sum(found.get(p, 0.0) for p in parts[:parts.index(part)]) for found in named.values()]
-        axis.barh(list(named), [found.get(part, 0.0) for found in named.values()], left=left, color=colour, label=part)
+        bars = axis.barh(list(named), [found.get(part, 0.0) for found in named.values()], left=left, color=colour, label=part)
+        axis.bar_label(bars, [f"{v:.0%}" if v >= 0.05 else "" for v in bars.datavalues], label_type="center", color="white", fontsize=8)
     axis.set(xlabel=xlabel, xlim=(0, 1))
     axis.invert_yaxis()
     axis.legend(fontsize=8, frameon=False, ncols=len(parts), loc="lower center", bbox_to_anchor=(0.5, 1.0))

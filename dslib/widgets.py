@@ -1,9 +1,12 @@
 """Sliders over the course's figures: one redraw function each, a static figure where no widgets can run."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from . import ddpm, losses, metrics, plots
+from .env import UserError
 
 
 def explore(redraw, **controls):
@@ -68,7 +71,7 @@ def similarity_figure(models: dict, x_0: Tensor, alphas_cumprod: Tensor, t: int,
         for name, unet in models.items():
             guess = ddpm.predict_x0(x_t, steps, unet(x_t, steps).sample, alphas_cumprod)
             matrices[name] = losses.cosine_matrix(guess).cpu()
-    figure = plots.heatmaps(matrices)
+    figure = plots.heatmaps(matrices, -0.5, 1.0)             # the same colours at every t
     figure.suptitle(f"t = {t}, noise of seed {seed}", fontsize=9)
     return figure, f"Cosine similarities of {len(x_0)} guesses at step {t} for {', '.join(models)}."
 
@@ -76,15 +79,17 @@ def similarity_figure(models: dict, x_0: Tensor, alphas_cumprod: Tensor, t: int,
 def explore_similarity(models: dict, x_0: Tensor, alphas_cumprod: Tensor) -> None:
     """Slider over t, another noise by its seed. models: name → U-Net; x_0: a few images (N,3,R,R)."""
     import ipywidgets as widgets
-    explore(lambda t, seed: similarity_figure(models, x_0[:6], alphas_cumprod, t, seed),
+    explore(lambda t, seed: similarity_figure(models, x_0[:5], alphas_cumprod, t, seed),
             t=widgets.IntSlider(600, 0, len(alphas_cumprod) - 1, description="t", continuous_update=False),
             seed=widgets.BoundedIntText(0, 0, 9999, description="noise seed"))
 
 
 def weights_figure(norms: dict[str, dict[str, float]], weights: dict[str, float]):
     """Share of each term in the summed length of all gradients, one bar a range of t: (figure, alt)."""
-    if min(weights.values()) < 0:
-        raise ValueError("a weight below zero would push the term up")
+    if not all(0 <= weight < math.inf for weight in weights.values()):
+        raise ValueError("a weight is a finite number; below zero it would push the term up")
+    if unknown := set(weights) - {term for found in norms.values() for term in found}:
+        raise ValueError(f"no term is called {', '.join(sorted(unknown))}")
     pulls = {where: {term: weights.get(term, 1.0) * norm for term, norm in found.items()} for where, found in norms.items()}
     shares = {where: {term: pull / (sum(found.values()) or 1.0) for term, pull in found.items()} for where, found in pulls.items()}
     figure = plots.shares(shares, "share of the summed gradient lengths")
@@ -94,7 +99,10 @@ def weights_figure(norms: dict[str, dict[str, float]], weights: dict[str, float]
 def explore_weights(norms: dict[str, dict[str, float]], **start: float) -> None:
     """Sliders over the weights. norms: range of t → term → gradient norm without its λ; start: first value of a slider."""
     import ipywidgets as widgets
-    values = {"img": 0.3, "hf": 0.3, "hfmse": 0.5} | start
+    terms = {term for found in norms.values() for term in found} - {"simple"}
+    if unknown := set(start) - terms:
+        raise UserError(f"no term is called {', '.join(sorted(unknown))}: use {', '.join(sorted(terms))}")
+    values = {name: value for name, value in ({"img": 0.3, "hf": 0.3, "hfmse": 0.5} | start).items() if name in terms}
     explore(lambda **weights: weights_figure(norms, weights),
             **{name: widgets.FloatSlider(value, min=0, max=4, step=0.01, description=f"λ {name}", continuous_update=False)
                for name, value in values.items()})

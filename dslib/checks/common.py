@@ -95,7 +95,7 @@ def noise_case() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return x_0, t, eps, schedule, schedule[t].view(-1, 1, 1, 1)
 
 
-def check_expected(chapter: str, runtime, **measured: float) -> bool:
+def check_expected(chapter: str, runtime, **measured: float | None) -> bool:
     """Compare what a chapter measured with ``data/expected/<chapter>.json``; prints one line a value, never raises.
 
     The file holds ``{"seconds": {tier: s}, "values": {name: {tier: [value, tolerance]}}}``; True if nothing is off.
@@ -107,6 +107,9 @@ def check_expected(chapter: str, runtime, **measured: float) -> bool:
         print(f"– nothing to compare with: data/expected/{path.name} is missing or damaged")
         known, fine = {}, False
     for name, value in measured.items():
+        if value is None:
+            print(f"– {name}: could not be measured (too few images?)")
+            continue
         if runtime.tier not in known.get(name, {}):
             print(f"– {name}: {value:.3g} (nothing recorded for tier {runtime.tier})")
             continue
