@@ -94,6 +94,21 @@ def balanced(source, images: Tensor, config: train.TrainConfig, frozen, share: f
     return train.fit(model, images, config, objective, schedule)
 
 
+def margin(groups: list[list[float]], confidence: float = 0.95) -> float:
+    """How far one more run may lie from the mean of the first group by luck alone: t·s·√(1 + 1/n).
+
+    groups: scores of runs that differ in their seed alone, one list a setting, at least one of them with two runs; s: their
+    pooled spread; n: runs in the first group; t: Student's, with as many degrees of freedom as runs less groups.
+    """
+    from scipy.stats import t
+
+    from .checks import pooled_std
+    freedom = sum(len(group) - 1 for group in groups)
+    if freedom < 1:
+        raise UserError("luck cannot be told from one run a setting: give at least two seeds of one")
+    return float(t.ppf((1 + confidence) / 2, freedom)) * pooled_std(groups) * (1 + 1 / len(groups[0]))**0.5
+
+
 def training_images(target: str, shots: int, resolution: int) -> Tensor:
     """The first of the ten, or more images of the domain: (shots,3,R,R)."""
     split = "ten" if shots <= data.SHOTS else "train"
@@ -230,6 +245,14 @@ def pack(folder: Path) -> Grid:
     if not rows:
         raise UserError(f"{folder} holds no run of the grid: make them with 'python -m dslib.ablations'")
     return Grid(rows, torch.stack(thumbs), facts)
+
+
+def along(grid: Grid, axis: str) -> dict[str, int]:
+    """Where the points of an axis are: value → row, in the order of ``AXES``. Raises UserError for an axis that is not there."""
+    found = {row["value"]: i for i, row in enumerate(grid.rows) if row["axis"] == axis}
+    if not found:
+        raise UserError(f"no axis {axis!r}: use one of {', '.join(dict.fromkeys(row['axis'] for row in grid.rows))}")
+    return found
 
 
 def load() -> Grid:

@@ -311,3 +311,34 @@ def strips(images: Tensor, values: dict[str, float], places: dict[str, float], m
     axis.grid(axis="y", alpha=0.3)
     axis.legend(fontsize=7, frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
+
+
+def ablation(values: dict[str, dict[str, float]], real: dict[str, float], luck: dict[str, tuple[float, float]],
+             chosen: str | None = None, thumbs: dict[str, Tensor] | None = None) -> Figure:
+    """One panel a metric: its value at each setting of an axis, a line for real images, a band for what luck alone does.
+
+    values[setting][metric]; real[metric]; luck[metric]: (lowest, highest) that another seed of the default may give; chosen:
+    the setting to ring; thumbs: labelled rows of images (N,3,R,R) to put on top.
+    """
+    figure = new_figure(9.0, 2.3 + 0.9 * len(thumbs or {}))
+    top, bottom = figure.subfigures(2, 1, height_ratios=[0.9 * len(thumbs), 2.3]) if thumbs else (None, figure)
+    for axis, (name, images) in zip(np.atleast_1d(top.subplots(len(thumbs), 1)) if thumbs else [], (thumbs or {}).items()):
+        axis.imshow(tile(images, len(images)), interpolation="nearest")
+        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        axis.set(xticks=[], yticks=[])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    names, places = list(values), range(len(values))
+    for axis, metric in zip(bottom.subplots(1, len(real)), real):
+        axis.axhspan(*luck[metric], color=COLOURS[0], alpha=0.13, linewidth=0)
+        axis.axhline(real[metric], color="black", linestyle="--", linewidth=1)
+        axis.plot(places, [values[name][metric] for name in names], "o-", color=COLOURS[0], markersize=5, linewidth=1)
+        if chosen is not None:
+            axis.plot(names.index(chosen), values[chosen][metric], "o", markersize=12, markerfacecolor="none", color=COLOURS[1])
+        axis.set_title(metric, fontsize=9)
+        axis.set_xticks(places, names, fontsize=8, rotation=0 if max(map(len, names)) < 5 else 35,
+                        ha="center" if max(map(len, names)) < 5 else "right", rotation_mode="anchor")
+        axis.set_xlim(-0.4, len(names) - 0.6)
+        axis.tick_params(axis="y", labelsize=8)
+        axis.grid(axis="y", alpha=0.3)
+    return figure

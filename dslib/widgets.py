@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from . import ddpm, losses, metrics, plots
+from . import ablations, data, ddpm, losses, metrics, plots
 from .env import UserError
 
 
@@ -220,3 +220,47 @@ def explore_mixture(images: Tensor, pools: dict[str, Tensor], score, band: dict[
              for name, index in pools.items()}
     explore(lambda **shares: mixture_figure(images, pools, score, band, marks, shares),
             **{name: widgets.IntSlider(start.get(name, 0), 0, 100, description=name, continuous_update=False) for name in pools})
+
+
+METRICS = {"intra": "Intra-LPIPS", "nearest": "nearest-LPIPS", "fd": "FD", "hit": "domain hit"}
+
+
+def ablation_figure(grid, luck: dict[str, tuple[float, float]], axis: str, place: int):
+    """A point of the grid of ablations: its samples beside the default's, its scores among those of its axis: (figure, alt)."""
+    points = ablations.along(grid, axis)
+    names = list(points)
+    chosen = names[min(place, len(names) - 1)]
+    values = {name: {METRICS[key]: grid.rows[i][key] for key in METRICS} for name, i in points.items()}
+    real = {METRICS[key]: grid.rows[points[chosen]]["nearest_real"] if key == "nearest" else grid.facts["real"][key] for key in METRICS}
+    default = ablations.along(grid, "method")["DomainStudio"]
+    thumbs = {"the default": data.to_float(grid.thumbs[default]), f"{axis}: {chosen}": data.to_float(grid.thumbs[points[chosen]])}
+    words = ", ".join(f"{metric} {value:.3g}" for metric, value in values[chosen].items())
+    figure = plots.ablation(values, real, luck, chosen, thumbs)
+    figure.suptitle(f"{axis}: {chosen} (dashed: real images; band: what another seed of the default may give)", fontsize=9)
+    return figure, f"{axis}: {chosen}: {words}; the samples beside the default's, and the scores along the axis."
+
+
+def explore_ablations(grid, luck: dict[str, tuple[float, float]], recompute=None) -> None:
+    """Menu of axes, slider along the axis. recompute(axis, value): what a button does with the point that is shown, if given."""
+    import ipywidgets as widgets
+    axes = list(dict.fromkeys(row["axis"] for row in grid.rows))
+    longest = max(len(ablations.along(grid, axis)) for axis in axes)
+    axis = widgets.Dropdown(options=axes, value="λ2, L_img", description="axis")
+    place = widgets.IntSlider(0, 0, longest - 1, description="setting", continuous_update=False)
+    explore(lambda axis, place: ablation_figure(grid, luck, axis, place), axis=axis, place=place)
+    if recompute is None:
+        return
+    from IPython.display import display
+    button, screen = widgets.Button(description="recompute this point", layout={"width": "14em"}), widgets.Output()
+
+    def pressed(_):
+        names, button.disabled = list(ablations.along(grid, axis.value)), True
+        with screen:
+            try:
+                recompute(axis.value, names[min(place.value, len(names) - 1)])
+            except Exception as error:              # the button must survive what a run does
+                print(f"not possible: {error}")
+        button.disabled = False
+
+    button.on_click(pressed)
+    display(widgets.VBox([button, screen]))

@@ -5,6 +5,7 @@ A module a chapter; ``checks.check_x(fn)`` tries the reader's function, ``checks
 import inspect
 
 from .. import ddpm, haar, losses, metrics
+from .ablating import check_not_beaten, check_pooled_std, not_beaten, pooled_std
 from .bands import check_haar, check_inverse_haar, check_weighted_hf_mse, weighted_hf_mse
 from .common import check_expected
 from .copying import check_copy_rate, check_intra_lpips_by_hand, intra_lpips_by_hand
@@ -22,6 +23,7 @@ SOLUTIONS = {
     "haar": haar.dwt2, "inverse_haar": haar.idwt2, "weighted_hf_mse": weighted_hf_mse,
     "total_loss": total_loss, "balanced_weights": balanced_weights,
     "lpips_from_features": lpips_from_features, "entropy_bits": entropy_bits, "half_sample_error": metrics.half_sample_error,
+    "pooled_std": pooled_std, "not_beaten": not_beaten,
 }
 __all__ = ["SOLUTIONS", "solution",
            "check_expected",
@@ -31,7 +33,8 @@ __all__ = ["SOLUTIONS", "solution",
            "authors_weight", "check_authors_weight", "check_pairwise_kl", "check_pairwise_log_probs",
            "check_haar", "check_inverse_haar", "check_weighted_hf_mse", "weighted_hf_mse",
            "balanced_weights", "check_balanced_weights", "check_total_loss", "total_loss",
-           "check_entropy_bits", "check_half_sample_error", "check_lpips_from_features", "entropy_bits", "lpips_from_features"]
+           "check_entropy_bits", "check_half_sample_error", "check_lpips_from_features", "entropy_bits", "lpips_from_features",
+           "check_not_beaten", "check_pooled_std", "not_beaten", "pooled_std"]
 
 
 def solution(name: str) -> None:

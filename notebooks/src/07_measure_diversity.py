@@ -704,8 +704,8 @@ for backbone, size in (("st-alex", 64), ("st-alex", 128), ("st-vgg", 64)):
 #
 # Worse: the *order* does not hold. AlexNet at 64×64 finds the source more diverse than real images, 0.404 against 0.289.
 # At 128×128 the two do not differ by more than their errors. VGG finds the source, if anything, less diverse: 0.370
-# against 0.427. So a claim "more diverse than" belongs to an instrument too. The paper's 0.604 for `FFHQ → Sunglasses` is a third one: VGG at 256×256, on
-# photographs.
+# against 0.427. So a claim "more diverse than" belongs to an instrument too. The paper's 0.604 for `FFHQ → Sunglasses` is a
+# third one: VGG at 256×256, on photographs.
 #
 # And at most 50 random members of a group, as in CDC's script?
 

@@ -1,0 +1,65 @@
+"""Self-checks of chapter 08: how far luck alone moves a run, and which settings nothing else beats."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .common import as_number, attempt, conclude, diagnose
+
+
+def pooled_std(groups: list[list[float]]) -> float:
+    """Spread of runs that differ in their seed alone, over several settings: squares about each group's own mean, pooled."""
+    squares = sum((value - sum(group) / len(group))**2 for group in groups for value in group)
+    return math.sqrt(squares / sum(len(group) - 1 for group in groups))
+
+
+def not_beaten(losses: Tensor) -> Tensor:
+    """Which settings no other one beats in every column: losses (P,M), lower is better → (P,) bool (the Pareto front).
+
+    i is beaten by j if j is nowhere worse and somewhere better.
+    """
+    nowhere_worse = (losses[None] <= losses[:, None]).all(2)     # [i,j]: j is nowhere worse than i
+    somewhere_better = (losses[None] < losses[:, None]).any(2)
+    return ~(nowhere_worse & somewhere_better).any(1)
+
+
+def check_pooled_std(fn) -> bool:
+    """Try the reader's spread on groups of unlike means and sizes; print ✓ or a diagnosis. True if all is well."""
+    groups = [[1.0, 1.2, 1.7], [5.0, 5.6], [3.0, 3.1, 3.3, 3.9]]
+    everything = torch.tensor([value for group in groups for value in group])
+    own = torch.cat([torch.tensor(group) - torch.tensor(group).mean() for group in groups])
+    each = torch.stack([torch.tensor(group).std() for group in groups])
+    mistakes = {"this is the spread about the mean of all: settings differ too, take each group's own mean": everything.std(),
+                "this is the variance: the spread is its root": torch.tensor(pooled_std(groups)**2),
+                "divided by the number of values: every group has used up one for its mean": own.square().mean().sqrt(),
+                "divided by the number of values minus one: every group has used up one, not all of them together":
+                    (own.square().sum() / (len(own) - 1)).sqrt(),
+                "this is the mean of the groups' spreads: pool the squares, so that large groups count more": each.mean(),
+                "the groups' variances are averaged alike: pool the squares, so that large groups count more": each.square().mean().sqrt(),
+                "this is the spread of the means, which is what the settings do": torch.tensor(
+                    [sum(group) / len(group) for group in groups]).std()}
+    got, problem = attempt(fn, [list(group) for group in groups])
+    return conclude("pooled_std", problem or diagnose(as_number(got), torch.tensor(pooled_std(groups)), mistakes))
+
+
+def check_not_beaten(fn) -> bool:
+    """Try the reader's front, with twins among the settings; print ✓ or a diagnosis. True if all is well."""
+    losses = torch.tensor([[1.0, 4.0], [2.0, 2.0], [4.0, 1.0], [2.0, 3.0], [5.0, 5.0], [2.0, 2.0], [1.0, 5.0]])
+    want = not_beaten(losses)
+    strictly = ~(losses[None] < losses[:, None]).all(2).any(1)
+    no_self = ~((losses[None] <= losses[:, None]).all(2) & ~torch.eye(len(losses), dtype=torch.bool)).any(1)
+    mistakes = {"this is turned round: True is for those that nothing beats": ~want,
+                "larger is not better here: these are losses": not_beaten(-losses),
+                "a tie in one column does not protect: beaten means nowhere worse and somewhere better": strictly,
+                "twins do not beat each other: the other must be better somewhere": no_self,
+                "everything is beaten: does each setting beat itself?": torch.zeros(len(losses), dtype=torch.bool),
+                "this is the best in some column: a setting that is best in none may still be unbeaten":
+                    (losses == losses.min(0).values).any(1),
+                "this is the smallest sum: there is more than one answer": losses.sum(1) == losses.sum(1).min()}
+    got, problem = attempt(fn, losses.clone())
+    if problem is None and isinstance(got, (list, tuple)) and len(got) == len(losses):
+        got = torch.tensor(got)
+    if problem is None and isinstance(got, Tensor) and got.shape == want.shape:
+        got = got.float()
+    return conclude("not_beaten", problem or diagnose(got, want.float(), {words: wrong.float() for words, wrong in mistakes.items()}))
