@@ -722,6 +722,36 @@ for most in (None, 50, 10):
 # sizes of the groups are the larger surprise. One training image is the nearest to 133 of 400 real images, another to 2,
 # and in the mean over groups both count the same. That is one reason why Intra-LPIPS is noisy.
 #
+# ## The course's own results, beside real images
+#
+# Now that we know what a number is worth: the committed table (`make results`), 64 samples a row, mean ± standard deviation over
+# training seeds. "Told" names what lies outside the band of thirty sets of real images, or, for FD, above twice the real row's.
+
+# %%
+from dslib import report
+
+table = report.load_table(env.data_dir() / "results" / "table.csv")
+COLUMNS = {"Intra-LPIPS": "intra_lpips", "nearest-LPIPS": "nearest_lpips", "domain hit": "domain_hit"}
+for row in (row for row in table if row["target"] == target):
+    if row["images"].startswith("real"):
+        real_fd = row["fd"]
+    told = [metric for metric, key in COLUMNS.items() if abs(metrics.against_real(row[key], *band[metric])) > 1]
+    told += ["FD"] if row["fd"] > 2 * real_fd else []
+    cells = [f"{metric} {row[key]:.3f} ± {row[f'{key}_std'] or 0:.3f}" for metric, key in (COLUMNS | {"FD": "fd"}).items()]
+    print(f"{row['images']:<15} {row['steps']} steps, {row['seeds']} seeds: " + ", ".join(cells))
+    print(f"{'':<15} told from real images by: {', '.join(told) or 'none of the four'}")
+
+# %%
+for name in dict.fromkeys(row["target"] for row in table):
+    real_row, *others = [row for row in table if row["target"] == name]
+    for row in others:
+        intra_off, near_off = (row[key] - real_row[key] for key in ("intra_lpips", "nearest_lpips"))
+        print(f"{name:<12} {row['images']:<13} {row['steps']} steps, {row['seeds']} seeds: off real by Intra-LPIPS {intra_off:+.3f}, "
+              f"nearest-LPIPS {near_off:+.3f}; FD × {row['fd'] / real_row['fd']:5.1f}; domain hit {row['domain_hit']:.0%}")
+
+# %% [markdown]
+# RESULTS_TEXT
+#
 # ## Did it come out as expected?
 
 # %%

@@ -1,0 +1,440 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 8. Ablations: what each choice is worth
+#
+# **Claim.** CLAIM_TEXT
+#
+# | | |
+# |---|---|
+# | Read / run | 45 min / 2 min on two CPU cores |
+# | Device | a laptop CPU is enough; the grid was computed beforehand |
+# | Needs | chapters [06](06_domainstudio.ipynb) and [07](07_measure_diversity.ipynb) |
+# | Paper | DomainStudio §1, its weights and choices |
+# | `dslib` files | `ablations.py`, `views.py`, `bank.py` |
+# | You will keep | a way to tell what a choice does from what luck does |
+#
+# **You will**
+# - see what another seed does, before you believe what another setting does;
+# - walk along NUMBER_AXES choices, one at a time: weights, steps, shots, wavelets, temperatures, ranges of $t$;
+# - find the settings that no other one beats;
+# - let the weights choose themselves, and see what that is worth;
+# - share the source's answers among the runs of a sweep, and recompute any point yourself.
+
+# %% tags=["setup", "nbval-ignore-output"]
+# Setup: the same cell in every chapter.
+try:
+    from dslib import env
+except ImportError as error:
+    raise SystemExit("This kernel has no dslib. In the course folder run 'make install' and choose the kernel in .venv; "
+                     "in Colab run '%pip install -q -e .' in a copy of the course first.") from error
+rt = env.start(seed=0)
+
+# %% tags=["parameters"]
+axis, value = "λ2, L_img", "3"                           # the point that is computed again below
+steps = rt.pick(smoke=1, cpu=25, colab=200)
+num_images = rt.pick(smoke=24, cpu=48)
+inference_steps = rt.pick(smoke=2, cpu=15)
+timed_steps = rt.pick(smoke=1, cpu=6)
+
+# %% [markdown]
+# ## Where we are going
+#
+# An *ablation* changes one choice and keeps the rest. This is one: ten times the weight of L_img. Above, what the default draws after
+# 150 steps; in the middle, the same noise with the other weight; below, four scores along the axis.
+
+# %%
+from dslib import ablations, plots, widgets
+
+grid = ablations.load()
+seeds = {metric: [[grid.rows[i][metric] for i in ablations.along(grid, axis_of_seeds).values()]
+                  for axis_of_seeds in ("seed", "seed, naive")] for metric in widgets.METRICS}
+luck = {}
+for metric, groups in seeds.items():
+    middle, reach = sum(groups[0]) / len(groups[0]), ablations.margin(groups)
+    luck[widgets.METRICS[metric]] = (middle - reach, middle + reach)
+plots.show(*widgets.ablation_figure(grid, luck, "λ2, L_img", 4))
+print({key: entry for key, entry in grid.facts.items() if key != "real"}, "real images:",
+      {key: round(entry, 3) for key, entry in grid.facts["real"].items()})
+
+# %% [markdown]
+# The dashed line is what real images of the domain score. The band is the subject of the next section: what another *seed* of the
+# default may give. A point inside it may be luck.
+#
+# Every point of this chapter was trained on `sunglasses` for 150 steps from the same source, drawn from the same noise, and measured
+# on a *validation* split. The results table of chapter 07 uses the test split; a choice made by looking at this grid stays
+# honest there.
+#
+# ## The mental model: three sources of difference
+#
+# | what differs | how large | how we know |
+# |---|---|---|
+# | the samples | the error of one number | halves of the samples, (7.8) |
+# | the training seed: noise, order, dice | usually larger | the same settings with other seeds |
+# | the setting | what we want to know | what is left |
+#
+# With $n$ runs of one setting, whose spread is $s$, one more run of the *same* setting lies, in 95 of 100 cases, within
+#
+# $$m = t_{0.975,\,\nu}\; s\, \sqrt{1 + \tfrac1n} \tag{8.1}$$
+#
+# of their mean. $\nu$ counts what $s$ rests on: runs, less one for every mean that was taken. Few runs make $t$ large: with three seeds
+# of a single setting it is 4.3. So we pool: the spread of the naive runs counts too.
+#
+# | symbol | meaning | code |
+# |---|---|---|
+# | $s$ | pooled spread over seeds | `pooled_std` |
+# | $m$ | margin of luck | `ablations.margin` |
+# | $\tau$ | temperature of the softmax over images | `pairwise_temperature` |
+# | $\phi$ | what L_img compares instead of pixels | `pairwise_space`, `views.space` |
+#
+# ## The naive version
+#
+# Change a setting, run once, compare one number, publish:
+
+# %%
+default = grid.rows[ablations.along(grid, "method")["DomainStudio"]]
+once = {f"{row['axis']}: {row['value']}": row for row in grid.rows if row["changes"] and "steps" not in row["axis"]
+        and "naive" not in str(row["changes"]) and row["axis"] not in ("seed", "bank", "shots")}
+better = sorted(once, key=lambda name: -once[name]["intra"])
+for name in better[:5] + ["…"] + better[-3:]:
+    print(name if name == "…" else f"{name:<46} Intra-LPIPS {once[name]['intra']:.3f}   ({once[name]['intra'] - default['intra']:+.3f})")
+gained = [name for name in better if once[name]["intra"] > default["intra"]]
+print(f"\n{len(gained)} of {len(once)} changes have a higher Intra-LPIPS than the default")
+
+# %% [markdown]
+# NAIVE_TEXT
+#
+# ## Exercise: how far does luck go?
+#
+# *Difficulty ●●○ · importance ●●● · 15 minutes*
+#
+# Write `pooled_std(groups)`: the spread of runs that differ in their seed alone, over several settings. Every group is measured about
+# its *own* mean; squares are added up over all groups and divided by the runs less one for each group.
+
+# %%
+def pooled_std(groups):
+    """Your code here: list of lists of numbers → number."""
+    return None
+
+# %%
+from dslib import checks
+
+_ = checks.check_pooled_std(pooled_std)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Two loops: over groups, and over values of a group. The divisor is `sum(len(group) - 1 for group in groups)`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("pooled_std")` in a new cell.
+# </details>
+#
+# ## Now import it
+
+# %%
+for metric, groups in seeds.items():
+    low, high = luck[widgets.METRICS[metric]]
+    print(f"{widgets.METRICS[metric]:<14} DomainStudio {[round(v, 3) for v in groups[0]]}, naive {[round(v, 3) for v in groups[1]]}:  "
+          f"s = {checks.pooled_std(groups):.3f}, so the default may score {low:.3f} to {high:.3f}")
+
+# %% [markdown]
+# SEEDS_TEXT
+#
+# ## All points at once
+#
+# The signature figure: a row per setting, changed alone. Purple with ▼: beyond luck and further from real images than the default.
+# Orange with ▲: beyond luck and nearer. White: luck could do it.
+
+# %%
+def place(row, metric):
+    """How much nearer to real images than the default, in margins of luck: beyond ±1 luck does not do it."""
+    real = row["nearest_real"] if metric == "nearest" else grid.facts["real"][metric]
+    middle = sum(luck[widgets.METRICS[metric]]) / 2
+    return (abs(middle - real) - abs(row[metric] - real)) / ablations.margin(seeds[metric])
+
+
+def card(rows):
+    """A scorecard of rows, named by what they change."""
+    named = {f"{row['axis']}: {row['value']}": row for row in rows}
+    values = {name: {widgets.METRICS[m]: row[m] for m in widgets.METRICS} for name, row in named.items()}
+    places = {name: {widgets.METRICS[m]: place(row, m) for m in widgets.METRICS} for name, row in named.items()}
+    return plots.scorecard(values, places)
+
+
+shown = [default | {"axis": "default", "value": ""}] + [row for row in grid.rows if row["changes"] and row["axis"] not in (
+    "steps", "steps, naive", "seed", "seed, naive", "bank")]
+plots.show(card(shown), alt="A row per setting, four metrics, coloured where the difference to the default is larger than luck.")
+
+# %% [markdown]
+# CARD_TEXT
+#
+# ## Weights
+#
+# $\lambda_2$, $\lambda_3$ and $\lambda_4$, each from nothing to much:
+
+# %%
+def axis_figure(axis):
+    """The scores along an axis, without thumbnails."""
+    points = ablations.along(grid, axis)
+    values = {name: {widgets.METRICS[m]: grid.rows[i][m] for m in widgets.METRICS} for name, i in points.items()}
+    real = {widgets.METRICS[m]: grid.facts["real"][m] for m in widgets.METRICS}
+    figure = plots.ablation(values, real, luck)
+    figure.suptitle(axis, fontsize=9)
+    return figure
+
+
+for axis_of_weight in ("λ2, L_img", "λ3, L_hf", "λ4, L_hfmse"):
+    plots.show(axis_figure(axis_of_weight), alt=f"Four scores along {axis_of_weight}; dashed real images; band: luck.")
+
+# %% [markdown]
+# WEIGHTS_TEXT
+#
+# ## Steps: the rival is called early stopping
+
+# %%
+for axis_of_steps in ("steps", "steps, naive"):
+    plots.show(axis_figure(axis_of_steps), alt=f"Four scores along {axis_of_steps}; dashed real images; band: luck at 150 steps.")
+
+# %% [markdown]
+# STEPS_TEXT
+#
+# ## Shots
+#
+# From one image to a hundred. Groups of Intra-LPIPS are those of the ten everywhere; nearest-LPIPS is to the images that a model was
+# trained on, so its real line moves too.
+
+# %%
+for axis_of_shots in ("shots", "shots, naive"):
+    for value_of_shots, i in ablations.along(grid, axis_of_shots).items():
+        row = grid.rows[i]
+        print(f"{axis_of_shots:<13} {value_of_shots:>4}   Intra-LPIPS {row['intra']:.3f}   nearest {row['nearest']:.3f} (real "
+              f"{row['nearest_real']:.3f})   FD {row['fd']:.2f}   domain hit {row['hit']:.0%}")
+
+# %% [markdown]
+# SHOTS_TEXT
+#
+# ## What the pairwise terms look at
+#
+# Temperature sharpens the softmax, another space changes what "alike" means:
+#
+# $$p_{ij} = \frac{\exp(\cos(\phi(\tilde x_0^i), \phi(\tilde x_0^j)) / \tau)}
+# {\sum_{k \ne i} \exp(\cos(\phi(\tilde x_0^i), \phi(\tilde x_0^k)) / \tau)} \tag{8.2}$$
+#
+# With $\tau = 1$ and cosines between 0.5 and 0.9, all $p_{ij}$ are nearly alike, and the loss has little to hold on to. Two remedies:
+# a smaller $\tau$, or *centred* cosines, without the mean image that all guesses share,
+#
+# $$\phi(x^i) = x^i - \tfrac1N \textstyle\sum_j x^j \tag{8.3}$$
+
+# %%
+import torch
+
+from dslib import data, losses, views
+
+ten = data.load_domain(grid.facts["target"], "ten").images
+for name in views.SPACES:
+    cosines = losses.drop_diagonal(losses.cosine_matrix(views.space(ten, name)))
+    for tau in (1.0, 0.1):
+        p = torch.softmax(cosines / tau, dim=1)
+        print(f"{name:<9} τ = {tau:<4} cosines {cosines.min():+.2f} to {cosines.max():+.2f}   p from {p.min():.3f} to {p.max():.3f}   "
+              f"(even: {1 / cosines.shape[1]:.3f})")
+
+# %%
+for axis_of_view in ("compared by L_img", "temperature", "detail", "range of t", "KL", "weighting over t"):
+    plots.show(axis_figure(axis_of_view), alt=f"Four scores along {axis_of_view}; dashed real images; band: luck.")
+
+# %% [markdown]
+# VIEWS_TEXT
+#
+# ## Exercise: what nothing else beats
+#
+# *Difficulty ●●○ · importance ●●○ · 15 minutes*
+#
+# Four scores, and no setting is best in all. But many are *beaten*: another setting is nowhere worse and somewhere better. Write
+# `not_beaten(losses)` for an array of settings by scores, lower is better: True for those that no other one beats.
+
+# %%
+def not_beaten(losses):
+    """Your code here: (settings, scores) → (settings,) of truths."""
+    return None
+
+# %%
+_ = checks.check_not_beaten(not_beaten)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `losses[None] <= losses[:, None]` compares every setting with every other, score by score. `.all(2)` over the scores, then
+# `.any(1)` over the others. A setting must not beat itself: it is nowhere *better* than itself.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("not_beaten")` in a new cell.
+# </details>
+#
+# Applied to the whole grid, with distances to real images as losses, and the share of samples that are *not* in the domain:
+
+# %%
+real = grid.facts["real"]
+apart = torch.tensor([[abs(row["intra"] - real["intra"]), abs(row["nearest"] - row["nearest_real"]), row["fd"], 1 - row["hit"]]
+                      for row in shown])
+for row, unbeaten in zip(shown, checks.not_beaten(apart).tolist()):
+    if unbeaten:
+        print(f"{row['axis'] + ': ' + row['value']:<30} Intra {row['intra']:.3f}  nearest {row['nearest']:.3f} (real "
+              f"{row['nearest_real']:.3f})  FD {row['fd']:.2f}  hit {row['hit']:.0%}")
+
+# %% [markdown]
+# FRONT_TEXT
+#
+# ## Weights that choose themselves
+#
+# Chapter 06 measured that one weight is too small at one $t$ and too large at another. `ablations.balanced` sets the weights anew every
+# ten steps, so that each term's gradient is a fixed share of the denoising loss's:
+#
+# $$\lambda_k = \rho\; \frac{\lVert \nabla_\theta \mathcal L_{simple} \rVert}{\lVert \nabla_\theta \mathcal L_k \rVert},
+# \qquad \rho = 0.3 \tag{8.4}$$
+
+# %%
+plots.show(axis_figure("weights"), alt="Four scores of fixed and of balanced weights; dashed real images; band: luck.")
+
+# %% [markdown]
+# BALANCED_TEXT
+#
+# ## A bank for the sweep
+#
+# Every DomainStudio step asks the frozen source what *it* would guess. But the noise of a step depends on the seed and the step alone,
+# so all runs of this grid ask the same questions. A `Bank` remembers the answers:
+
+# %% tags=["nbval-ignore-output"]
+import copy
+import statistics
+
+from dslib import models, train
+from dslib.bank import Bank
+
+source = models.load_source()
+bank = Bank(copy.deepcopy(source.unet).requires_grad_(False).eval())
+median = {}
+for name, method, frozen in (("naive", "finetune", None), ("no bank", "domainstudio", None), ("bank, first run", "domainstudio", bank),
+                             ("bank, every other run", "domainstudio", bank)):
+    config = train.TrainConfig(method=method, max_train_steps=timed_steps + 2)
+    seconds = [step.seconds for step in train.adapt(source, ten, config, frozen)][2:]
+    median[name] = statistics.median(seconds)
+    print(f"{name:<22} {1000 * median[name]:4.0f} ms a step, {median[name] / median['naive']:.2f} times a naive one")
+print(f"the bank was asked {bank.asked} times and answered {bank.asked - bank.known} of them from memory")
+
+# %% [markdown]
+# The numbers are exactly those of a run without a bank: the answers are the same. A bank that is too small for the run can be used in
+# turns, the same noise again after so many steps. Does that change the result?
+
+# %%
+for value_of_bank, i in ablations.along(grid, "bank").items():
+    row = grid.rows[i]
+    print(f"noise again after {value_of_bank:<12} Intra-LPIPS {row['intra']:.3f}   nearest {row['nearest']:.3f}   FD {row['fd']:.2f}   "
+          f"domain hit {row['hit']:.0%}")
+
+# %% [markdown]
+# BANK_TEXT
+#
+# ## Compute a point again
+#
+# The grid is a file. Any of its points can be computed live, here with fewer steps; `python -m dslib.ablations` computes them all.
+
+# %% tags=["nbval-ignore-output"]
+ruler = ablations.Ruler(source, grid.facts["target"], num_images, inference_steps)
+
+
+def recompute(axis, value):
+    """Train a point of the grid for a few steps and show what it draws."""
+    for row, drawn in ablations.run(ruler, ablations.AXES[axis][value], [steps], bank):
+        print(f"{axis}: {value}, {row['steps']} steps in {row['seconds']:.0f} s:",
+              {name: round(row[key], 3) for key, name in widgets.METRICS.items()})
+        plots.show(plots.rows({f"{axis}: {value}": drawn}), alt=f"Ten samples of the point {axis}: {value}, computed again.")
+
+
+recompute(axis, value)
+
+# %% [markdown]
+# RECOMPUTE_TEXT
+#
+# ## Did it come out as expected?
+
+# %%
+named = {f"{row['axis']}: {row['value']}": row for row in grid.rows}
+_ = checks.check_expected("08", rt, default_intra=default["intra"], default_hit=default["hit"], naive_hit=named["method: naive"]["hit"],
+                          luck_intra=ablations.margin(seeds["intra"]), beaten=float((~checks.not_beaten(apart)).float().mean()))
+
+# %% [markdown]
+# ## Play
+#
+# Choose an axis, move along it. The button trains the point that is shown, for a few steps.
+
+# %%
+widgets.explore_ablations(grid, luck, recompute)
+
+# %% [markdown]
+# ## What can go wrong
+#
+# | symptom | cause | mend |
+# |---|---|---|
+# | a setting wins, and loses with another seed | one run a setting | seeds; (8.1) says how many runs a difference needs |
+# | the best of twenty settings disappoints | the best of twenty is lucky too | confirm on images that chose nothing (the test split) |
+# | two changes help alone and hurt together | one at a time sees no interaction | a small grid of the two |
+# | `UserError: … measured otherwise than the others` | runs of two machines or settings in one folder | one folder a machine |
+# | a bank gives no saving | another seed, batch or set of images: other questions | share a bank only where those are the same |
+# | `UserError: luck cannot be told` | one run of everything | two seeds of one setting at least |
+#
+# ## Equations, code, tests
+#
+# | equation | in `dslib` | held by, in `tests/` |
+# |---|---|---|
+# | (8.1) | `ablations.margin` | `test_checks_08.py::test_margin_holds_one_more_run_of_the_same_kind` |
+# | (8.2) | `losses.pairwise_log_probs` | `test_views.py::test_temperature_against_a_softmax_of_scaled_cosines` |
+# | (8.3) | `views.space` | `test_views.py::test_centred_cosines_spread_where_all_images_share_a_background` |
+# | (8.4) | `ablations.balanced` | `test_ablations.py::test_balanced_weights_follow_the_gradients` |
+#
+# ## Paper, authors' code, ours
+#
+# | point | paper | authors' code | here |
+# |---|---|---|---|
+# | KL direction | ada‖sou | sou‖ada | ada‖sou; the axis "KL" has both |
+# | temperature | 1 | 1 | 1; the axis has 0.3 and 0.1 |
+# | what L_img compares | pixels of $\tilde x_0$ | the same | the same; the axis has centred cosines and features |
+# | detail | LH + HL + HH | the same | the same; the axis has stacked bands, level 2, db2 and none |
+# | weight over t | none | none | √ᾱ_t and ᾱ_t; the axis has both as published |
+# | seeds of an ablation | one | – | three of the default and of naive, for a margin |
+#
+# ## Check yourself
+#
+# 1. A table shows ten variants, one run each, and the best is 0.02 above the second. What do you ask?
+#    <details><summary>Answer</summary>How far apart two seeds of one variant are. Then how the best does on images that were not used
+#    to choose it.</details>
+# 2. Why are the spreads of two settings pooled, and not their values?
+#    <details><summary>Answer</summary>The settings differ in their means: that is the effect. What luck does is the spread about each
+#    mean, and it may be assumed to be about the same.</details>
+# 3. Why may `λ2 = 0` and the naive method differ?
+#    <details><summary>Answer</summary>L_hf and L_hfmse are still there.</details>
+# 4. The bank makes a step cheaper. Why is it not used for the results table?
+#    <details><summary>Answer</summary>There every seed is run once for each method: no question is asked twice.</details>
+# 5. Open: which two choices would you vary together? Write the four points, and compute them with `ablations.run`.
+# 6. Project: the same grid on another domain (`ablations.TARGET`). Which findings carry over?
+#
+# ## In this notebook we have
+#
+# - measured what luck does, and called nothing a finding that is smaller;
+# - walked along NUMBER_AXES choices;
+# - found what nothing else beats, by scores that pull in different directions;
+# - let the weights follow the gradients;
+# - shared the source's answers in a sweep, and computed a point again.
+#
+# **Next:** chapter 09 takes the method to text-to-image models.
+#
+# **Read on:** [Deep RL at the edge of the statistical precipice](https://arxiv.org/abs/2108.13264), on few seeds ·
+# [GradNorm](https://arxiv.org/abs/1711.02257), weights from gradients · [DomainStudio](https://arxiv.org/abs/2306.14153)
