@@ -152,8 +152,8 @@ def run(ruler: Ruler, changes: dict, stops: list[int], bank: Bank, progress: boo
     start = balanced if changes.pop("balanced", False) else train.adapt
     config = train.TrainConfig(**{"max_train_steps": max(stops)} | changes)
     began = time.perf_counter()
-    for step in tqdm(start(ruler.source, images, config, frozen=bank), total=max(stops), desc=name_of(changes), disable=not progress,
-                     leave=False):
+    quiet = {} if progress else {"disable": True}
+    for step in tqdm(start(ruler.source, images, config, frozen=bank), total=max(stops), desc=name_of(changes), leave=False, **quiet):
         if step.step in stops:
             seconds = time.perf_counter() - began
             drawn = ruler.draw(step.averaged())

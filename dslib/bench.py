@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import data, ddpm, env, metrics, models, plots, report, sample, train
+from .bank import Bank
 
 
 def loops_pairwise_kl(adapted: Tensor, source: Tensor) -> Tensor:
@@ -67,7 +68,11 @@ def loops(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.S
 
 
 def start(method: str, source, images: Tensor, steps: int) -> Iterator[train.Step]:
-    """A run of a method, or of ``loops``."""
+    """A run of a method, of ``loops``, or of ``bank``: DomainStudio whose every question to the source was asked before."""
+    if method == "bank":
+        config, known = train.TrainConfig(max_train_steps=steps), Bank(source.unet)
+        list(train.adapt(source, images, config, known))
+        return train.adapt(source, images, config, known)
     if method == "loops":
         return loops(source, images, train.TrainConfig(max_train_steps=steps, train_batch_size=len(images), pairwise_weighting="none",
                                                        hfmse_weighting="none"))
@@ -196,7 +201,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
     methods = ["finetune", "domainstudio", "loops"]
-    rows = with_ratios(step_rows(source, images, methods, args.steps) + memory_rows(methods) + lpips_rows(args.num_images)
+    rows = with_ratios(step_rows(source, images, [*methods, "bank"], args.steps) + memory_rows(methods) + lpips_rows(args.num_images)
                        + sampling_rows(source) + [flops_row(source)])
     machine = f"{env.device_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {platform.machine()}"
     print(f"{machine}; batch {len(images)}, {images.shape[-1]}×{images.shape[-1]}, {args.steps} steps each, medians")

@@ -230,7 +230,9 @@ def bands(named: dict[str, tuple[Tensor, ...]], energies: dict[str, Tensor] | No
     layout = figure.add_gridspec(len(heights), 5, height_ratios=heights)
     details = {name: [band.mean(0) for band in parts[2:]] for name, parts in named.items()}
     top = max(max(float(band.abs().quantile(0.995)) for found in details.values() for band in found), 1e-6)
-    titles = ["picture", "LL: half size", "LH: edges |", "HL: edges —", "HH: diagonals"]
+    smaller = {picture.shape[-1] // ll.shape[-1] for picture, ll, *_ in named.values()}
+    size = f"1/{smaller.pop()} size" if len(smaller) == 1 else "smaller"
+    titles = ["picture", f"LL: {size}", "LH: edges |", "HL: edges —", "HH: diagonals"]
     detail_axes = []
     for row, (name, (picture, ll, *_)) in enumerate(named.items()):
         axes = [figure.add_subplot(layout[row, column]) for column in range(5)]
