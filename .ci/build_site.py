@@ -1,0 +1,128 @@
+"""Build the course's site, build/site/index.html, from the committed notebooks and texts; nothing is run.
+
+``build_site.py [--slides] [FOLDER]``: --slides makes only the slides. The site needs no network: MathJax and reveal.js come from
+Python packages of the ``site`` extra and are copied into it.
+"""
+
+import re
+import shutil
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+TEXTS = ["README.md", "notebooks/README.md", "data/README.md", "data/source/README.md", "CONTRIBUTING.md", "CHANGELOG.md",
+         "THIRD_PARTY.md"]
+STILL = "*On this page the sliders stand still: the figure shows where they start. In JupyterLab (`make lab`) they move.*"
+
+
+def package(name: str) -> Path:
+    """The folder of an installed package, found without importing it."""
+    found = find_spec(name)
+    if found is None:
+        raise SystemExit(f"{name} is missing: pip install -e '.[site]' -c constraints.txt")
+    return Path(found.origin).parent
+
+
+def vendor(out: Path) -> None:
+    """Copy MathJax (with its fonts) and reveal.js into the site."""
+    mathjax, reveal = package("sphinx-mathjax-offline") / "static" / "mathjax", package("sphinx_revealjs") / "_static" / "revealjs"
+    target = out / "_static"
+    (target / "mathjax").mkdir(parents=True, exist_ok=True)
+    shutil.copy(mathjax / "tex-chtml.js", target / "mathjax")
+    shutil.copytree(mathjax / "output" / "chtml", target / "mathjax" / "output" / "chtml", dirs_exist_ok=True)
+    for part in ("dist", "plugin/notes"):
+        shutil.copytree(reveal / part, target / "reveal" / part, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.map", "*.esm.js"))
+
+
+def link_equations(text: str, known: set[str]) -> str:
+    """Displayed equations become targets eq-c-n, and each (c.n) in the text a link to its equation."""
+    def display(match):
+        tag = re.search(r"\\tag\{(\d+)\.(\d+)\}", match[1])
+        target = f"(eq-{tag[1]}-{tag[2]})=\n" if tag else ""
+        return f"\n\n{target}\\begin{{equation*}}\n{match[1].strip()}\n\\end{{equation*}}\n\n"
+
+    def refer(match):
+        return f"[({match[1]})](#eq-{match[1].replace('.', '-')})" if match[1] in known else match[0]
+
+    parts = re.split(r"(\$\$.*?\$\$|```.*?```|`[^`]*`|\$[^$]*\$)", text, flags=re.S)
+    return "".join(re.sub(r"\$\$(.*?)\$\$", display, part, flags=re.S) if i % 2 else re.sub(r"(?<!\[)\((\d+\.\d+)\)", refer, part)
+                   for i, part in enumerate(parts))
+
+
+def stage_chapter(path: Path, known: set[str], target: Path) -> None:
+    """A chapter for the site: linked equations, and a line below every explorer that says why nothing moves."""
+    notebook, cells = nbformat.read(path, as_version=4), []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = link_equations(cell.source, known)
+        cells.append(cell)
+        if cell.cell_type == "code" and "widgets.explore" in cell.source:
+            cells.append(nbformat.v4.new_markdown_cell(STILL))
+    notebook.cells = cells
+    nbformat.write(notebook, target)
+
+
+def stage_text(name: str, known: set[str], folder: Path) -> None:
+    """A Markdown page with the files that it links to; the README is the landing page, index.md."""
+    text = link_equations((ROOT / name).read_text("utf-8"), known)
+    text = text.replace("](../README.md)", "](../index.md)") if name == "notebooks/README.md" else text
+    target = folder / ("index.md" if name == "README.md" else name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text.replace("](README.md)", "](index.md)"), "utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        file = (ROOT / name).parent / link
+        if file.is_file() and file.suffix not in (".md", ".ipynb"):
+            copy = folder / file.resolve().relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+
+
+def tree(caption: str, pages: list[str]) -> str:
+    return "\n```{toctree}\n:hidden:\n:caption: " + caption + "\n\n" + "\n".join(pages) + "\n```\n"
+
+
+def stage(folder: Path) -> None:
+    """All pages as Sphinx reads them, in the repository's own layout, so that its links hold."""
+    known = set(re.findall(r"\\tag\{(\d+\.\d+)\}", "".join(c.source for p in CHAPTERS for c in nbformat.read(p, as_version=4).cells)))
+    for name in TEXTS:
+        stage_text(name, known, folder)
+    for path in CHAPTERS:
+        stage_chapter(path, known, folder / "notebooks" / path.name)
+    decks = "".join(f'<li><a href="slides/{p.stem}.html">{p.stem.replace("_", " ")}</a></li>' for p in decks_of())
+    (folder / "slides.md").write_text("# Slides\n\nMade from cells of the chapters (`make slides`). The text of a cell is in the speaker's "
+                                      f"notes: press S; arrow keys turn pages.\n\n<ul>{decks}</ul>\n")
+    with open(folder / "index.md", "a", encoding="utf-8") as index:
+        index.write(tree("Chapters", [f"notebooks/{p.stem}" for p in CHAPTERS]) + tree("Teach", ["notebooks/README", "slides"])
+                    + tree("Data and model", ["data/README", "data/source/README", "THIRD_PARTY"])
+                    + tree("Library", ["api/dslib/index", "CONTRIBUTING", "CHANGELOG"]))
+
+
+def decks_of() -> list[Path]:
+    """Chapters that have cells for slides."""
+    return [p for p in CHAPTERS if any("slide" in c.metadata.get("tags", []) for c in nbformat.read(p, as_version=4).cells)]
+
+
+def build(out: Path) -> int:
+    """Stage, run Sphinx, copy MathJax. Returns Sphinx's status: 1 where a link or a docstring is broken."""
+    from sphinx.cmd.build import main
+    with tempfile.TemporaryDirectory() as folder:
+        stage(Path(folder))
+        shutil.rmtree(out, ignore_errors=True)
+        failed = main(["-q", "-W", "--keep-going", "-b", "html", "-c", str(ROOT / "docs"), "-d", f"{folder}/_doctrees", folder, str(out)])
+    shutil.rmtree(out / "_sources", ignore_errors=True)
+    (out / ".buildinfo").unlink(missing_ok=True)
+    return failed
+
+
+if __name__ == "__main__":
+    arguments = [a for a in sys.argv[1:] if not a.startswith("--")]
+    site = Path(arguments[0] if arguments else ROOT / "build" / "site").resolve()
+    status = 0 if "--slides" in sys.argv else build(site)
+    vendor(site)
+    print(f"{site}/index.html")
+    sys.exit(status)
