@@ -1,6 +1,6 @@
 """Build the course's site, build/site/index.html, from the committed notebooks and texts; nothing is run.
 
-``build_site.py [--slides] [FOLDER]``: --slides makes only the slides. The site needs no network: MathJax and reveal.js come from
+``build_site.py [--slides | --strict] [FOLDER]``: --slides makes only the slides; --strict fails on a broken link. The site needs no network: MathJax and reveal.js come from
 Python packages of the ``site`` extra and are copied into it.
 """
 
@@ -107,13 +107,52 @@ def decks_of() -> list[Path]:
     return [p for p in CHAPTERS if any("slide" in c.metadata.get("tags", []) for c in nbformat.read(p, as_version=4).cells)]
 
 
-def build(out: Path) -> int:
-    """Stage, run Sphinx, copy MathJax. Returns Sphinx's status: 1 where a link or a docstring is broken."""
+def deck(path: Path) -> nbformat.NotebookNode:
+    """The slides of a chapter: of tagged cells the headings, equations, tables, lists and outputs; prose becomes the speaker's notes."""
+    made, heading, cells = [], "", nbformat.read(path, as_version=4).cells
+
+    def page(kind: str, text: str) -> None:
+        made.append(nbformat.v4.new_markdown_cell(text, metadata={"slideshow": {"slide_type": kind}}))
+
+    for i, cell in enumerate(cells):
+        tagged = "slide" in cell.metadata.get("tags", [])
+        if cell.cell_type == "code" and tagged:
+            cell.metadata["slideshow"] = {"slide_type": "-"}
+            tables = "".join(o.get("text", "") for o in cell.outputs if o.get("text", "").startswith("| "))
+            cell.outputs = [o for o in cell.outputs if not o.get("text", "").startswith("| ")]
+            page("slide", f"{heading}\n\n{tables}")
+            made.append(cell)
+            page("notes", re.split(r"^#", cells[i + 1].source, flags=re.M)[0])
+        for section in re.split(r"^(?=##? )", cell.source, flags=re.M) if cell.cell_type == "markdown" else []:
+            blocks = re.split(r"\n{2,}", section.strip())
+            heading = blocks[0] if blocks[0].startswith("#") else heading
+            shown = [b for b in blocks[1:] if b.startswith(("$$", "| ", "- ", "**You will**")) and not b.startswith("| |")]
+            if len(shown) == 1 and shown[0].startswith("$$") and shown[0] != blocks[1]:
+                shown.insert(0, blocks[blocks.index(shown[0]) - 1])              # a lone equation takes the sentence before it along
+            if tagged and shown and blocks[0].startswith("#"):
+                page("slide", "\n\n".join([heading, *shown]))
+                page("notes", "\n\n".join(b for b in blocks[1:] if b not in shown and not b.startswith("|")))
+    return nbformat.v4.new_notebook(cells=made)
+
+
+def slides(out: Path) -> None:
+    """reveal.js decks of the chapters that have cells tagged ``slide``."""
+    from nbconvert.exporters import SlidesExporter
+    exporter = SlidesExporter(extra_template_basedirs=[str(ROOT / "docs")], template_name="slides", exclude_input=True,
+                              reveal_url_prefix="../_static/reveal", reveal_theme="white")
+    out.mkdir(parents=True, exist_ok=True)
+    for path in decks_of():
+        html, _ = exporter.from_notebook_node(deck(path), {"metadata": {"name": path.stem}})
+        (out / f"{path.stem}.html").write_text(html, "utf-8")
+
+
+def build(out: Path, strict: bool) -> int:
+    """Stage the pages and run Sphinx. Returns its status; with ``strict`` a broken link or docstring is an error."""
     from sphinx.cmd.build import main
     with tempfile.TemporaryDirectory() as folder:
         stage(Path(folder))
         shutil.rmtree(out, ignore_errors=True)
-        failed = main(["-q", "-W", "--keep-going", "-b", "html", "-c", str(ROOT / "docs"), "-d", f"{folder}/_doctrees", folder, str(out)])
+        failed = main(["-q", *["-W"] * strict, "-b", "html", "-c", str(ROOT / "docs"), "-d", f"{folder}/_doctrees", folder, str(out)])
     shutil.rmtree(out / "_sources", ignore_errors=True)
     (out / ".buildinfo").unlink(missing_ok=True)
     return failed
@@ -122,7 +161,8 @@ def build(out: Path) -> int:
 if __name__ == "__main__":
     arguments = [a for a in sys.argv[1:] if not a.startswith("--")]
     site = Path(arguments[0] if arguments else ROOT / "build" / "site").resolve()
-    status = 0 if "--slides" in sys.argv else build(site)
+    status = 0 if "--slides" in sys.argv else build(site, "--strict" in sys.argv)
+    slides(site / "slides")
     vendor(site)
     print(f"{site}/index.html")
     sys.exit(status)

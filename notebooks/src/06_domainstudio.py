@@ -6,7 +6,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # # 6. All terms together: DomainStudio
 #
 # **Claim.** By the end you will have shown what taking away each of DomainStudio's terms does in a short run, and which changes are
@@ -50,13 +50,13 @@ inference_steps = rt.pick(smoke=2, cpu=15, colab=20)
 #
 # A committed result, 600 steps (`dslib adapt --target sunglasses --compare_finetune`): what the following cells build up to in fewer.
 
-# %%
+# %% tags=["slide"]
 from dslib import data, models, plots
 
 plots.show(env.data_dir() / "results" / "demo" / "samples.png",
            alt="Rows: the ten training images, source, naive fine-tuning, DomainStudio; a column is one noise.")
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## The objective
 #
 # $$\mathcal L = \mathcal L_{simple} + \lambda_1 \mathcal L_{vlb} + \lambda_2 \mathcal L_{img} + \lambda_3 \mathcal L_{hf}
@@ -178,7 +178,7 @@ for target in (near, far):
     for method in ("finetune", "domainstudio"):
         adapted[target, method], histories[f"{target} {method}"] = adapt(target, method)
 
-# %%
+# %% tags=["slide"]
 plots.show(plots.losses(histories), alt="Loss terms against the step for two domains and two methods; only domainstudio has all four.")
 
 # %% [markdown]
@@ -190,7 +190,7 @@ plots.show(plots.losses(histories), alt="Loss terms against the step for two dom
 #
 # ## Same noise, both domains
 
-# %%
+# %% tags=["slide"]
 from dslib import sample
 
 noise = sample.start_noise(num_images, source.unet.config.sample_size, seed=3)
@@ -220,18 +220,18 @@ variants = {"no L_img": {"lambda_img": 0.0}, "no L_hf": {"lambda_hf": 0.0}, "no 
 for name, settings in variants.items():
     adapted[near, name], _ = adapt(near, **settings)
 
-# %%
+# %% tags=["slide"]
 compared = {"source": drawn["source"], "naive": drawn[f"{near}: finetune"], "all terms": drawn[f"{near}: domainstudio"]}
 compared |= {name: draw(adapted[near, name]) for name in variants}
 plots.show(plots.rows(compared), alt="One row a variant from the same noise: source, naive, all terms, each term left out, wrong weights.")
 
-# %%
+# %% tags=["slide"]
 from dslib import report
 
 scores = report.score_all(compared, ten[near], near)
 print(report.text_table(scores))
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # One seed, few samples, few steps: rows that differ by a few hundredths, or by one or two hits, do not differ. With so few
 # samples an Intra-LPIPS rests on one or two pairs a group. What is large enough to see:
 #
@@ -256,7 +256,7 @@ print(report.text_table(scores))
 #
 # the factor of chapter 01 again, up to 157 near $T$. `scale_gradient` takes the denominator out.
 
-# %%
+# %% tags=["slide"]
 def gradient_norms(unet, x_0, steps_of, published):
     """‖∂L_term/∂θ‖ of every term, without its λ, averaged over two draws of noise."""
     unet = copy.deepcopy(unet).to(source.device).requires_grad_(True)
