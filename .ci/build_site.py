@@ -1,7 +1,7 @@
 """Build the course's site, build/site/index.html, from the committed notebooks and texts; nothing is run.
 
-``build_site.py [--slides | --strict] [FOLDER]``: --slides makes only the slides; --strict fails on a broken link. The site needs no network: MathJax and reveal.js come from
-Python packages of the ``site`` extra and are copied into it.
+``build_site.py [--slides | --strict] [FOLDER]``: --slides makes only the slides; --strict fails on a broken link. The site needs
+no network: MathJax and reveal.js come from Python packages of the ``site`` extra and are copied into it.
 """
 
 import re
