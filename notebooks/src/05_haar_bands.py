@@ -514,7 +514,7 @@ for name, change in changes.items():
         print(f"{name:<17} {view.__name__:<15} largest change of a similarity {largest:.3f}, "
               f"correlation before/after {correlation:.3f}")
 
-# %% [markdown] tags=["slide"]
+# %% [markdown]
 # Mirroring changes nothing for the stack, as it must be. For the sum, single similarities move, but the pattern
 # hardly does: the correlation stays near one. L_hf compares faces with *each other*, and the sum's odd choice of a
 # pixel is the same for all of them. So in L_hf the surprise is a curiosity. It would be a mistake to compare a sum in
@@ -557,7 +557,7 @@ similar = {name: losses.drop_diagonal(losses.cosine_matrix(view)).flatten() for 
 # The faces carry labels, so we can also ask what a similarity *knows*: how often is a pair of faces with the same
 # mouth (or the same background colour) more similar than a pair with different ones? Chance is 0.5.
 
-# %%
+# %% tags=["slide"]
 def picks_out(similarity, factor):
     """How often a pair that shares a factor is more similar than one that does not. 0.5 is chance, 1 is always."""
     same = torch.tensor([[one[factor] == other[factor] for other in faces.labels] for one in faces.labels])
