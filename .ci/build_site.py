@@ -35,6 +35,8 @@ def vendor(out: Path) -> None:
     (target / "mathjax").mkdir(parents=True, exist_ok=True)
     shutil.copy(mathjax / "tex-chtml.js", target / "mathjax")
     shutil.copytree(mathjax / "output" / "chtml", target / "mathjax" / "output" / "chtml", dirs_exist_ok=True)
+    (target / "reveal").mkdir(exist_ok=True)
+    shutil.copy(reveal / "LICENSE", target / "reveal")
     for part in ("dist", "plugin/notes"):
         shutil.copytree(reveal / part, target / "reveal" / part, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.map", "*.esm.js"))
 
