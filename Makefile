@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SITE := $(VENV)/.site
 DEMO := runs/demo
 
-.PHONY: demo test install lint notebooks lab bench results clean help
+.PHONY: demo test install lint notebooks lab site slides bench results clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +40,17 @@ notebooks: $(READY)  ## build notebooks/*.ipynb from notebooks/src/*.py and run 
 
 lab: $(READY)  ## JupyterLab in the notebooks folder
 	$(BIN)/jupyter lab notebooks
+
+# The site extra is installed when it is first needed. Nothing is run and nothing fetched: the pages show the committed outputs.
+$(SITE): $(READY)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[site]' || $(BIN)/python -m pip install -q -e '.[site]'
+	touch $(SITE)
+
+site: $(SITE)  ## the course as web pages, with slides: build/site/index.html
+	$(BIN)/python .ci/build_site.py
+
+slides: $(SITE)  ## only the slides: build/site/slides
+	$(BIN)/python .ci/build_site.py --slides
 
 bench: $(READY)  ## cost of a step: naive against DomainStudio, measured in one run
 	$(BIN)/python -m dslib.bench

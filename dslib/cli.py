@@ -205,6 +205,11 @@ def cmd_table(args) -> None:
         raise UserError(f"no file {missing[0]}: give the metrics.json files that dslib adapt wrote")
     table = report.collate([Path(path) for path in args.metrics])
     print(report.collated_text(table))
+    if args.check:
+        found = report.check_table(report.load_table(args.check), table, args.least_seeds)
+        print("".join(f"\n✗ {line}" for line in found) or f"\n✓ {args.check}: {len(table)} rows, as the {len(args.metrics)} runs say")
+        if found:
+            raise UserError(f"{args.check}: {len(found)} findings, the first: {found[0]}")
     if args.output:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, table[0])
@@ -315,6 +320,8 @@ def build_parser() -> argparse.ArgumentParser:
     table.add_argument("metrics", nargs="+", help="metrics.json files")
     table.add_argument("--output", help="also write the table to this CSV file")
     table.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
+    table.add_argument("--check", help="compare this CSV file with the runs: four rows a domain, enough seeds, the runs' own numbers")
+    table.add_argument("--least_seeds", type=int, default=3, help="seeds that --check asks for")
 
     command("env", cmd_env, "Show versions, device and what is missing.")
     return parser

@@ -61,7 +61,7 @@ def hf_mse(adapted: Tensor, target: Tensor, weight: Tensor | None = None, hf=hig
     """L_hfmse = mean (hf(x̃_0^ada) − hf(x_0))² (DomainStudio §1): learn the target's detail.
 
     adapted, target: (N,C,H,W); weight: (N,), one factor an image, e.g. ᾱ_t, which turns the error of x̃_0 into
-    (1−ᾱ_t)·|hf(ε−ε_ada)|² and keeps steps near T from drowning the rest; None: unweighted, as published.
+    ``(1−ᾱ_t)·|hf(ε−ε_ada)|²`` and keeps steps near T from drowning the rest; None: unweighted, as published.
     """
     per_image = (hf(adapted) - hf(target)).square().flatten(1).mean(dim=1)                          # (N,)
     return per_image.mean() if weight is None else (weight * per_image).mean()

@@ -83,3 +83,58 @@ def test_the_page_needs_nothing_from_outside():
     assert "a &lt;title&gt;" in page
     assert "&quot;alt&quot;" in page
     assert "http" not in page and "<script" not in page
+
+
+@pytest.fixture
+def handed_in(tmp_path):
+    """Three runs with all four rows, and the table that ``dslib table`` made of them."""
+    for seed in range(3):
+        rows = [{"name": name, "intra_lpips": 0.2 + seed / 10, "intra_std": 0.01, "nearest_lpips": 0.3, "fd": 0.5, "domain_hit": 1.0}
+                for name in report.HANDED_IN]
+        facts = {"target": "sketches", "backbone": "st-alex", "resolution": 64, "num_images": 8, "seed": seed, "scheduler": "ddim",
+                 "num_inference_steps": 20, "config": {"seed": seed, "max_train_steps": 300}, "scores": rows}
+        (tmp_path / f"{seed}.json").write_text(json.dumps(facts))
+    runs = sorted(map(str, tmp_path.glob("*.json")))
+    assert cli.main(["table", *runs, "--output", str(tmp_path / "ada.csv")]) == 0
+    return runs, tmp_path / "ada.csv"
+
+
+def test_a_sound_table_can_be_handed_in(handed_in, capsys):
+    runs, path = handed_in
+    assert report.check_table(report.load_table(path), report.collate(runs)) == []
+    assert cli.main(["table", *runs, "--check", str(path)]) == 0
+    assert "✓" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("old, new, finding", [
+    ("finetune,300,3,0.3,", "finetune,300,3,0.9,", "sketches, finetune: intra_lpips is 0.9, the runs say 0.3"),
+    ("finetune,300,3", "finetune,300,30", "sketches, finetune: seeds is 30, the runs say 3"),
+    ("sketches,finetune", "sketches,mine", "sketches, mine: in the table, but not in the runs"),
+    ("sketches,finetune", "sketches,mine", "sketches: no row 'finetune'"),
+    (",1.0,,", ",100,,", "domain_hit is 100, which is no score"),
+    (",0.5,,", ",nan,,", "fd is nan, which is no score"),
+    (",0.5,,", ",good,,", "fd is good, which is no score"),
+    (",fd,", ",FID,", "fd is None, the runs say 0.5"),
+], ids=["edited", "seeds", "renamed", "row missing", "per cent", "not a number", "a word", "column"])
+def test_what_is_wrong_with_a_table_is_named(handed_in, capsys, old, new, finding):
+    runs, path = handed_in
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert cli.main(["table", *runs, "--check", str(path)]) == 2
+    told = capsys.readouterr()
+    assert finding in told.out and "ada.csv" in told.err and len(told.err.splitlines()) == 1
+
+
+def test_too_few_seeds_and_mixed_settings_are_named(handed_in):
+    runs, path = handed_in
+    two = report.collate(runs[:2])
+    assert any("seeds is 2, at least 3" in line for line in report.check_table(two, two))
+    assert report.check_table(two, two, least_seeds=2) == []
+    with open(runs[2]) as file:
+        other = json.load(file)
+    other["config"]["lambda_img"] = 0.1
+    with open(runs[2], "w") as file:
+        json.dump(other, file)
+    mixed = report.collate(runs)
+    assert any("differ in a setting" in line for line in report.check_table(mixed, mixed))

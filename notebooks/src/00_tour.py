@@ -6,7 +6,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # # 0. Ten images in, new people out: a tour
 #
 # **Claim.** By the end you will have shown that, given ten cartoon faces with sunglasses, *naive fine-tuning* of a
@@ -52,7 +52,7 @@ inference_steps = rt.pick(smoke=2, cpu=20)
 # This is the committed result of 600 steps: the same start noise, column by column, through three models. (`make demo` makes
 # such a picture in 270 steps.)
 
-# %%
+# %% tags=["slide"]
 from dslib import data, models, plots
 
 plots.show(env.data_dir() / "results" / "demo" / "samples.png",
@@ -74,7 +74,7 @@ plots.show(env.data_dir() / "results" / "demo" / "samples.png",
 ten = data.load_domain(target, "ten")
 ten.images.shape, ten.images.min().item(), ten.images.max().item()
 
-# %%
+# %% tags=["slide"]
 held_out = data.load_domain(target, "test", 10)
 faces = data.load_domain(data.SOURCE, "test", 10)
 plots.show(plots.rows({"source domain": faces.images, f"{target}: the ten": ten.images, "held out": held_out.images}),
@@ -86,7 +86,7 @@ plots.show(plots.rows({"source domain": faces.images, f"{target}: the ten": ten.
 # %%
 {factor: ten.labels[0][factor] for factor in ("top", "skinColor", "mouth", "accessories")}
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## The source model
 #
 # An ordinary diffusers pipeline, trained on many of the source domain's faces. A diffusion model knows how to take noise
@@ -137,7 +137,7 @@ for method in ("finetune", "domainstudio"):
     adapted[method] = record.averaged()
     print(f"{method}: {steps} steps in {time.time() - began:.0f} s")
 
-# %%
+# %% tags=["slide"]
 plots.show(plots.losses(history), alt="Loss terms against the step; finetune has one term, domainstudio four.")
 
 # %% [markdown]
@@ -154,7 +154,7 @@ plots.show(plots.losses(history), alt="Loss terms against the step; finetune has
 #
 # The signature figure of the course. Each column starts from the same noise.
 
-# %%
+# %% tags=["slide"]
 samples = {"source": source_samples}
 for method, unet in adapted.items():
     samples[method] = sample.sample(unet, source.scheduler, noise, inference_steps, "dpmsolver", progress=method)
@@ -175,7 +175,7 @@ plots.show(plots.rows({"the ten": ten.images} | samples),
 # The first row is the goal and the last two rows are controls: the ten images copied, and plain noise. The ± is the
 # spread over the groups, not over seeds.
 
-# %%
+# %% tags=["slide"]
 from dslib import report
 
 copies = ten.images[[i % len(ten.images) for i in range(num_images)]]
@@ -200,7 +200,7 @@ print(report.text_table(scores))
 # One seed, few samples, few steps. What happens when nobody stops in time? The committed runs have three seeds and 600 steps
 # (`make results`):
 
-# %%
+# %% tags=["slide"]
 committed = [row for row in report.load_table(env.data_dir() / "results" / "table.csv") if row["target"] == target]
 print(report.collated_text(committed))
 
@@ -253,7 +253,7 @@ _ = checks.check_nearest(nearest)
 #
 # With it, every sample can be shown beside the image it may have been copied from:
 
-# %%
+# %% tags=["slide"]
 found = checks.nearest(samples["finetune"], ten.images)
 pairs = [("finetune", samples["finetune"]), ("nearest of the ten", ten.images[found])]
 found = checks.nearest(samples["domainstudio"], ten.images)

@@ -169,7 +169,8 @@ plots.show(plots.losses(history), alt="Denoising loss of finetune and scratch ag
 
 # %% [markdown]
 # Scratch falls as curves do. Finetune starts low and ends no lower than it began. Its hills are mostly luck: a batch with a $t$
-# near 0 has a high loss whatever the model (chapter 06 shows the same hills for a model that never trains). From its curve you would say that nothing was learned; the pictures above say otherwise. Neither curve says
+# near 0 has a high loss whatever the model (chapter 06 shows the same hills for a model that never trains). From its curve you
+# would say that nothing was learned; the pictures above say otherwise. Neither curve says
 # "memorised". We have to look at the samples.
 #
 # ## The nearest training image beside every sample

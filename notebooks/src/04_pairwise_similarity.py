@@ -6,7 +6,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # # 4. Keep who resembles whom: the pairwise similarity loss
 #
 # **Claim.** By the end you will have shown that naive fine-tuning changes *which pictures resemble each other*, and that the
@@ -55,7 +55,7 @@ shown_t = 600
 # This
 # pattern is what the loss protects.
 
-# %%
+# %% tags=["slide"]
 import torch
 import torch.nn.functional as F
 
@@ -82,7 +82,7 @@ plots.show(plots.rows({"x_0": faces.cpu(), f"guess at t={shown_t}": believed.cpu
 plots.show(plots.heatmaps({"source model": losses.cosine_matrix(believed).cpu()}),
            alt="Ten by ten matrix of cosine similarities between the guesses, diagonal greyed.")
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # Find the brightest entry and look up its two pictures: both on a pale ground. Cosine similarity of raw pixels is
 # crude: it mostly sees large areas of colour. It is also cheap, needs no other network, and is what the paper uses. The
 # numbers spread over more than half of [−1, 1] only because the course's faces have backgrounds of many colours; on
@@ -207,7 +207,7 @@ bool((ours - loops).abs() < 1e-5), bool((ours - torchs).abs() < 1e-5)
 # completely (1), and
 # watch the loss in the paper's direction and in the direction of the authors' code.
 
-# %% tags=["ledger-1"]
+# %% tags=["ledger-1", "slide"]
 collapse = torch.linspace(0, 0.98, 25)
 average = believed.mean(0, keepdim=True)
 pulled = [(1 - c) * believed + c * average for c in collapse]
@@ -250,7 +250,7 @@ print(f"the authors' 4, in the paper's units: {checks.authors_weight(4, 3):.3f}"
 # are half
 # collapsed; red asks for less, blue for more.
 
-# %%
+# %% tags=["slide"]
 def gradient(direction):
     """∂L_img/∂x̃_0 at half-collapsed guesses: (N,3,R,R)."""
     x = (0.5 * believed + 0.5 * average).requires_grad_()
@@ -281,7 +281,7 @@ print(f"correlation of a gradient's length with 1 / the picture's length: {by_le
 #
 # The loss compares *relations*. Anything that keeps the relations is free:
 
-# %%
+# %% tags=["slide"]
 permutation = torch.randperm(believed[0].numel(), generator=torch.Generator().manual_seed(0)).to(device)
 unchanged = {
     "negatives": -believed,
@@ -314,7 +314,7 @@ print(f"{'a batch of two, pure noise':<30} L_img = {abs(pair):.6f}")
 #
 # And it depends on $t$. The same comparison between the source and a model whose weights were jittered a little, along $t$:
 
-# %%
+# %% tags=["slide"]
 import copy
 
 jittered = copy.deepcopy(source.unet)
@@ -363,7 +363,7 @@ def objective(weight, order):
         return simple + weight * img, {"simple": simple, "img": img}
     return loss
 
-# %%
+# %% tags=["slide"]
 same, shuffled = torch.arange(10), torch.tensor([3, 7, 0, 9, 1, 8, 2, 5, 4, 6])     # the second leaves nobody in place
 runs = {"naive": (0.0, same), "pairwise": (lambda_img, same), "shuffled pairs": (lambda_img, shuffled)}
 adapted, history = {"source": source.unet}, {}
@@ -385,7 +385,7 @@ plots.show(plots.losses(history), alt="L_simple and L_img against the step for n
 #
 # Held-out target images, noised with noise that no run has seen, through all four models.
 
-# %%
+# %% tags=["slide"]
 held_out = data.load_domain(target, "test", 10).images.to(device)
 matrices = {name: losses.cosine_matrix(guesses(unet, held_out, shown_t, seed=100)).cpu() for name, unet in adapted.items()}
 plots.show(plots.heatmaps(matrices), alt="Cosine matrices of ten guesses for source, naive, pairwise and shuffled models.", dpi=80)
@@ -414,7 +414,7 @@ for name, values in moved.items():
 #
 # Does it matter to the pictures? The same noise through all four:
 
-# %%
+# %% tags=["slide"]
 from dslib import sample
 
 noise = sample.start_noise(10, source.unet.config.sample_size, seed=5)

@@ -6,7 +6,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # # 5. Where the edges live: Haar bands
 #
 # **Claim.** By the end you will have shown that the three Haar bands of detail say something about faces that the
@@ -54,7 +54,7 @@ seeds = rt.pick(smoke=[0], cpu=[0, 1, 2])
 # Five faces and five sketches. Below each: the picture that its LL band alone gives back, and the picture that the
 # other three bands give back, with grey for zero.
 
-# %%
+# %% tags=["slide"]
 import torch
 
 from dslib import data, haar, models, plots
@@ -87,7 +87,7 @@ plots.show(plots.rows({"picture": few, "from LL": coarse_only(few), "from the re
 # %% tags=["nbval-check-output"]
 bool((coarse_only(few) + detail_only(few) - few).abs().max() < 1e-5)
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## The mental model
 #
 # Cut the picture into blocks of 2×2 pixels. Four numbers go in, four come out:
@@ -135,7 +135,7 @@ naive = naive_bands(faces.images[0])
 # Which edge goes where? A test card with one square tells. The second card is the first, moved by one pixel to the
 # right and one down.
 
-# %%
+# %% tags=["slide"]
 card = torch.full((3, 32, 32), -1.0)
 card[:, 5:22, 5:22] = 1
 moved = card.roll((1, 1), (1, 2))
@@ -338,7 +338,7 @@ plots.show(plots.shares(by_domain, "share of the variance"),
 # Above: a face and a sketch with their bands. Below: the mean square of the three bands of level 1 by domain, with
 # whiskers of one standard error over the pictures. This time nothing is divided by the variance.
 
-# %%
+# %% tags=["slide"]
 def band_squares(x):
     """Mean square of lh, hl and hh of each picture: (N,3,R,R) → (N,3)."""
     return torch.stack([band.square().mean(dim=(1, 2, 3)) for band in haar.dwt2(x)[1:]], dim=1)
@@ -391,7 +391,7 @@ def chain_errors(seed):
               for link in links]
     return links, torch.tensor(errors).T
 
-# %%
+# %% tags=["slide"]
 runs = [chain_errors(seed) for seed in seeds]
 walked = torch.tensor([link.t for link in runs[0][0]])
 errors = torch.stack([found for _, found in runs])                               # (seeds, 4, links)
@@ -411,7 +411,7 @@ guesses = torch.cat([link.x_0[:1] for link in shown])
 plots.show(plots.rows({"guess": guesses, "its detail": detail_only(guesses)}, labels=[f"t={link.t}" for link in shown]),
            alt="One chain: the guess of the clean picture from t=999 to the end, above the detail of each guess.")
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # The chain runs from left to right; the shading spans the seeds, the black line is at one half. The coarse rest is
 # settled first and the finest level last: a diffusion model draws from coarse to fine, although nobody told it
 # to. White noise has the same energy in every band, faces have not, so at a given $t$ the fine bands are the ones
@@ -441,7 +441,7 @@ print("flat gives 0:", bool(haar.high_frequency(flat).abs().max() < 1e-6))
 # %% [markdown]
 # But a flat region is not the only thing it ignores. Take diagonal stripes, and the same stripes in a mirror:
 
-# %%
+# %% tags=["slide"]
 i, j = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
 stripes = torch.cos(2 * torch.pi / 16 * (i - j)).expand(1, 3, 32, 32)
 pair = {"stripes": stripes, "mirrored": stripes.flip(-1)}
@@ -557,7 +557,7 @@ similar = {name: losses.drop_diagonal(losses.cosine_matrix(view)).flatten() for 
 # The faces carry labels, so we can also ask what a similarity *knows*: how often is a pair of faces with the same
 # mouth (or the same background colour) more similar than a pair with different ones? Chance is 0.5.
 
-# %%
+# %% tags=["slide"]
 def picks_out(similarity, factor):
     """How often a pair that shares a factor is more similar than one that does not. 0.5 is chance, 1 is always."""
     same = torch.tensor([[one[factor] == other[factor] for other in faces.labels] for one in faces.labels])
@@ -624,7 +624,7 @@ for name, x in spoiled.items():
     kl = [losses.pairwise_kl(x, believed), losses.pairwise_kl(haar.dwt2(x)[0], ll), losses.hf_pairwise_kl(x, believed)]
     print(f"{name:<24}" + "".join(f"{abs(float(value)):10.4f}" for value in kl))
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # The two kinds of damage come apart. **A colour cast** is a large change for L_img and for LL, and exactly none for
 # L_hf: adding a constant changes no edge. **Another face's detail** on the right face is next to nothing for L_img,
 # exactly nothing for LL, and for L_hf the very same as exchanging the faces. Noise raises L_hf long before L_img:

@@ -6,7 +6,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # # 6. All terms together: DomainStudio
 #
 # **Claim.** By the end you will have shown what taking away each of DomainStudio's terms does in a short run, and which changes are
@@ -50,7 +50,7 @@ inference_steps = rt.pick(smoke=2, cpu=15, colab=20)
 #
 # A committed result, 600 steps (`dslib adapt --target sunglasses --compare_finetune`): what the following cells build up to in fewer.
 
-# %%
+# %% tags=["slide"]
 from dslib import data, models, plots
 
 plots.show(env.data_dir() / "results" / "demo" / "samples.png",
@@ -59,7 +59,8 @@ plots.show(env.data_dir() / "results" / "demo" / "samples.png",
 # %% [markdown]
 # Read it column by column: in 6, 7 and 9 DomainStudio keeps more of the source's person than naive fine-tuning does; in 5 and 10
 # both borrow from the ten.
-#
+
+# %% [markdown] tags=["slide"]
 # ## The objective
 #
 # $$\mathcal L = \mathcal L_{simple} + \lambda_1 \mathcal L_{vlb} + \lambda_2 \mathcal L_{img} + \lambda_3 \mathcal L_{hf}
@@ -186,7 +187,7 @@ for target in (near, far):
         adapted[target, method], histories[f"{target} {method}"] = adapt(target, method)
 _, histories[f"{near} never trained"] = adapt(near, "finetune", learning_rate=1e-12)      # the source on the same batches
 
-# %%
+# %% tags=["slide"]
 plots.show(plots.losses(histories), alt="Loss terms against the step, two domains, two methods and the source; domainstudio has all four.")
 
 # %% [markdown]
@@ -198,7 +199,7 @@ plots.show(plots.losses(histories), alt="Loss terms against the step, two domain
 #
 # ## Same noise, both domains
 
-# %%
+# %% tags=["slide"]
 from dslib import sample
 
 noise = sample.start_noise(num_images, source.unet.config.sample_size, seed=3)
@@ -233,7 +234,7 @@ for name, settings in variants.items():
 compared = {"source": drawn["source"], "naive": drawn[f"{near}: finetune"], "all terms": drawn[f"{near}: domainstudio"]}
 compared |= {name: draw(adapted[near, name]) for name in variants}
 
-# %%
+# %% tags=["slide"]
 from dslib import report
 
 scores = {score.name: score for score in report.score_all(compared, ten[near], near)}
@@ -244,7 +245,7 @@ plots.show(plots.rows({"the ten": ten[near]} | named, labels=[str(i + 1) for i i
 # %%
 print(report.text_table(list(scores.values())))
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # One seed, few samples, few steps: rows that differ by a few hundredths, or by one or two hits, do not differ. With so few
 # samples an Intra-LPIPS rests on one or two pairs a group. What is large enough to see:
 #
@@ -269,7 +270,7 @@ print(report.text_table(list(scores.values())))
 #
 # the factor of chapter 01 again, up to 157 near $T$. `scale_gradient` takes the denominator out.
 
-# %%
+# %% tags=["slide"]
 def gradient_norms(unet, x_0, steps_of, published):
     """‖∂L_term/∂θ‖ of every term, without its λ, averaged over two draws of noise."""
     unet = copy.deepcopy(unet).to(source.device).requires_grad_(True)

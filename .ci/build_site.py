@@ -1,0 +1,170 @@
+"""Build the course's site, build/site/index.html, from the committed notebooks and texts; nothing is run.
+
+``build_site.py [--slides | --strict] [FOLDER]``: --slides makes only the slides; --strict fails on a broken link. The site needs
+no network: MathJax and reveal.js come from Python packages of the ``site`` extra and are copied into it.
+"""
+
+import re
+import shutil
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+TEXTS = ["README.md", "notebooks/README.md", "data/README.md", "data/source/README.md", "CONTRIBUTING.md", "CHANGELOG.md",
+         "THIRD_PARTY.md"]
+STILL = "*On this page the sliders stand still: the figure shows where they start. In JupyterLab (`make lab`) they move.*"
+
+
+def package(name: str) -> Path:
+    """The folder of an installed package, found without importing it."""
+    found = find_spec(name)
+    if found is None:
+        raise SystemExit(f"{name} is missing: pip install -e '.[site]' -c constraints.txt")
+    return Path(found.origin).parent
+
+
+def vendor(out: Path) -> None:
+    """Copy MathJax (with its fonts) and reveal.js into the site."""
+    mathjax, reveal = package("sphinx-mathjax-offline") / "static" / "mathjax", package("sphinx_revealjs") / "_static" / "revealjs"
+    target = out / "_static"
+    (target / "mathjax").mkdir(parents=True, exist_ok=True)
+    shutil.copy(mathjax / "tex-chtml.js", target / "mathjax")
+    shutil.copytree(mathjax / "output" / "chtml", target / "mathjax" / "output" / "chtml", dirs_exist_ok=True)
+    (target / "reveal").mkdir(exist_ok=True)
+    shutil.copy(reveal / "LICENSE", target / "reveal")
+    for part in ("dist", "plugin/notes"):
+        shutil.copytree(reveal / part, target / "reveal" / part, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.map", "*.esm.js"))
+
+
+def link_equations(text: str, known: set[str]) -> str:
+    """Displayed equations become targets eq-c-n, and each (c.n) in the text a link to its equation."""
+    def display(match):
+        tag = re.search(r"\\tag\{(\d+)\.(\d+)\}", match[1])
+        target = f"(eq-{tag[1]}-{tag[2]})=\n" if tag else ""
+        return f"\n\n{target}\\begin{{equation*}}\n{match[1].strip()}\n\\end{{equation*}}\n\n"
+
+    def refer(match):
+        return f"[({match[1]})](#eq-{match[1].replace('.', '-')})" if match[1] in known else match[0]
+
+    parts = re.split(r"(\$\$.*?\$\$|```.*?```|`[^`]*`|\$[^$]*\$)", text, flags=re.S)
+    return "".join(re.sub(r"\$\$(.*?)\$\$", display, part, flags=re.S) if i % 2 else re.sub(r"(?<!\[)\((\d+\.\d+)\)", refer, part)
+                   for i, part in enumerate(parts))
+
+
+def stage_chapter(path: Path, known: set[str], target: Path) -> None:
+    """A chapter for the site: linked equations, and a line below every explorer that says why nothing moves."""
+    notebook, cells = nbformat.read(path, as_version=4), []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = link_equations(cell.source, known)
+        cells.append(cell)
+        if cell.cell_type == "code" and "widgets.explore" in cell.source:
+            cells.append(nbformat.v4.new_markdown_cell(STILL))
+    notebook.cells = cells
+    nbformat.write(notebook, target)
+
+
+def stage_text(name: str, known: set[str], folder: Path) -> None:
+    """A Markdown page with the files that it links to; the README is the landing page, index.md."""
+    text = link_equations((ROOT / name).read_text("utf-8"), known)
+    text = text.replace("](../README.md)", "](../index.md)") if name == "notebooks/README.md" else text
+    target = folder / ("index.md" if name == "README.md" else name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text.replace("](README.md)", "](index.md)"), "utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        file = (ROOT / name).parent / link
+        if file.is_file() and file.suffix not in (".md", ".ipynb"):
+            copy = folder / file.resolve().relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+
+
+def tree(caption: str, pages: list[str]) -> str:
+    return "\n```{toctree}\n:hidden:\n:caption: " + caption + "\n\n" + "\n".join(pages) + "\n```\n"
+
+
+def stage(folder: Path) -> None:
+    """All pages as Sphinx reads them, in the repository's own layout, so that its links hold."""
+    known = set(re.findall(r"\\tag\{(\d+\.\d+)\}", "".join(c.source for p in CHAPTERS for c in nbformat.read(p, as_version=4).cells)))
+    for name in TEXTS:
+        stage_text(name, known, folder)
+    for path in CHAPTERS:
+        stage_chapter(path, known, folder / "notebooks" / path.name)
+    decks = "".join(f'<li><a href="slides/{p.stem}.html">{p.stem.replace("_", " ")}</a></li>' for p in decks_of())
+    (folder / "slides.md").write_text("# Slides\n\nMade from cells of the chapters (`make slides`). The text of a cell is in the speaker's "
+                                      f"notes: press S; arrow keys turn pages.\n\n<ul>{decks}</ul>\n")
+    with open(folder / "index.md", "a", encoding="utf-8") as index:
+        index.write(tree("Chapters", [f"notebooks/{p.stem}" for p in CHAPTERS]) + tree("Teach", ["notebooks/README", "slides"])
+                    + tree("Data and model", ["data/README", "data/source/README", "THIRD_PARTY"])
+                    + tree("Library", ["api/dslib/index", "CONTRIBUTING", "CHANGELOG"]))
+
+
+def decks_of() -> list[Path]:
+    """Chapters that have cells for slides."""
+    return [p for p in CHAPTERS if any("slide" in c.metadata.get("tags", []) for c in nbformat.read(p, as_version=4).cells)]
+
+
+def deck(path: Path) -> nbformat.NotebookNode:
+    """The slides of a chapter: of tagged cells the headings, equations, tables, lists and outputs; prose becomes the speaker's notes."""
+    made, heading, cells = [], "", nbformat.read(path, as_version=4).cells
+
+    def page(kind: str, text: str) -> None:
+        made.append(nbformat.v4.new_markdown_cell(text, metadata={"slideshow": {"slide_type": kind}}))
+
+    for i, cell in enumerate(cells):
+        tagged = "slide" in cell.metadata.get("tags", [])
+        if cell.cell_type == "code" and tagged:
+            cell.metadata["slideshow"] = {"slide_type": "-"}
+            tables = "".join(o.get("text", "") for o in cell.outputs if o.get("text", "").startswith("| "))
+            cell.outputs = [o for o in cell.outputs if not o.get("text", "").startswith("| ")]
+            page("slide", f"{heading}\n\n{tables}")
+            made.append(cell)
+            page("notes", re.split(r"^#", cells[i + 1].source, flags=re.M)[0])
+        for section in re.split(r"^(?=##? )", cell.source, flags=re.M) if cell.cell_type == "markdown" else []:
+            blocks = re.split(r"\n{2,}", section.strip())
+            heading = blocks[0] if blocks[0].startswith("#") else heading
+            shown = [b for b in blocks[1:] if b.startswith(("$$", "| ", "- ", "**You will**")) and not b.startswith("| |")]
+            if len(shown) == 1 and shown[0].startswith("$$") and shown[0] != blocks[1]:
+                shown.insert(0, blocks[blocks.index(shown[0]) - 1])              # a lone equation takes the sentence before it along
+            if tagged and shown and blocks[0].startswith("#"):
+                page("slide", "\n\n".join([heading, *shown]))
+                page("notes", "\n\n".join(b for b in blocks[1:] if b not in shown and not b.startswith("|")))
+    return nbformat.v4.new_notebook(cells=made)
+
+
+def slides(out: Path) -> None:
+    """reveal.js decks of the chapters that have cells tagged ``slide``."""
+    from nbconvert.exporters import SlidesExporter
+    exporter = SlidesExporter(extra_template_basedirs=[str(ROOT / "docs")], template_name="slides", exclude_input=True,
+                              reveal_url_prefix="../_static/reveal", reveal_theme="white")
+    out.mkdir(parents=True, exist_ok=True)
+    for path in decks_of():
+        html, _ = exporter.from_notebook_node(deck(path), {"metadata": {"name": path.stem}})
+        (out / f"{path.stem}.html").write_text(html, "utf-8")
+
+
+def build(out: Path, strict: bool) -> int:
+    """Stage the pages and run Sphinx. Returns its status; with ``strict`` a broken link or docstring is an error."""
+    from sphinx.cmd.build import main
+    with tempfile.TemporaryDirectory() as folder:
+        stage(Path(folder))
+        shutil.rmtree(out, ignore_errors=True)
+        failed = main(["-q", *["-W"] * strict, "-b", "html", "-c", str(ROOT / "docs"), "-d", f"{folder}/_doctrees", folder, str(out)])
+    shutil.rmtree(out / "_sources", ignore_errors=True)
+    (out / ".buildinfo").unlink(missing_ok=True)
+    return failed
+
+
+if __name__ == "__main__":
+    arguments = [a for a in sys.argv[1:] if not a.startswith("--")]
+    site = Path(arguments[0] if arguments else ROOT / "build" / "site").resolve()
+    status = 0 if "--slides" in sys.argv else build(site, "--strict" in sys.argv)
+    slides(site / "slides")
+    vendor(site)
+    print(f"{site}/index.html")
+    sys.exit(status)
