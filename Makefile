@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := runs/demo
 
-.PHONY: demo test install lint notebooks lab bench results clean help
+.PHONY: demo test install lint notebooks lab badges colab-test bench results clean help
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(READY)  ## ten sunglasses faces in, new ones out, beside naive fine-tuning; about 5 minutes on two cores
 	$(BIN)/dslib adapt --target sunglasses --compare_finetune --max_train_steps 270 --overwrite --output_dir $(DEMO) $(ARGS)
@@ -39,6 +39,9 @@ notebooks: $(READY)  ## build notebooks/*.ipynb from notebooks/src/*.py and run 
 
 lab: $(READY)  ## JupyterLab in the notebooks folder
 	$(BIN)/jupyter lab notebooks
+
+badges: $(READY)  ## write your repository's address into the chapters, with Colab badges: REPO=owner/name (none takes it out)
+	$(BIN)/python .ci/stamp.py "$(REPO)"
 
 bench: $(READY)  ## cost of a step: naive against DomainStudio, measured in one run
 	$(BIN)/python -m dslib.bench
