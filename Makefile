@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SITE := $(VENV)/.site
+COLAB := .venv-colab
 DEMO := runs/demo
 
-.PHONY: demo test install lint notebooks lab site slides bench results clean help
+.PHONY: demo test install lint notebooks lab badges colab-test site slides bench results clean help
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(READY)  ## ten sunglasses faces in, new ones out, beside naive fine-tuning; about 5 minutes on two cores
 	$(BIN)/dslib adapt --target sunglasses --compare_finetune --max_train_steps 270 --overwrite --output_dir $(DEMO) $(ARGS)
@@ -38,8 +39,21 @@ lint: $(READY)  ## ruff
 notebooks: $(READY)  ## build notebooks/*.ipynb from notebooks/src/*.py and run them in the cpu tier; NB=00_tour for one
 	$(BIN)/python .ci/build_notebooks.py $(NB)
 
-lab: $(READY)  ## JupyterLab in the notebooks folder
-	$(BIN)/jupyter lab notebooks
+lab: $(READY)  ## JupyterLab, open at this README
+	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/README.md --LabApp.app_settings_dir=$(CURDIR)/.lab
+
+badges: $(READY)  ## write your repository's address into the chapters, with Colab badges: REPO=owner/name (none takes it out)
+	$(BIN)/python .ci/stamp.py "$(REPO)"
+
+# Colab's main packages at other versions than ours, beneath the environment in which tests/test_colab.py runs every chapter's first cells.
+$(COLAB)/.ready: .ci/colab.txt
+	rm -rf $(COLAB)
+	$(PYTHON) -m venv $(COLAB)
+	$(COLAB)/bin/python -m pip install -q --no-compile -r .ci/colab.txt
+	touch $@
+
+colab-test: $(READY) $(COLAB)/.ready  ## every chapter begins alone at Colab's versions (3 GB to download once); then part of make test
+	$(BIN)/python -m pytest -q tests/test_colab.py
 
 # The site extra is installed when it is first needed. Nothing is run and nothing fetched: the pages show the committed outputs.
 $(SITE): $(READY)
@@ -69,4 +83,4 @@ results: $(READY)  ## the table of all five domains (nine minutes a run, 15 runs
 	$(BIN)/dslib table runs/results/*/metrics.json --output data/results/table.csv --overwrite
 
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(COLAB) .pytest_cache .ruff_cache *.egg-info

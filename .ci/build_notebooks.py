@@ -1,7 +1,7 @@
 """Build notebooks/NN_name.ipynb from notebooks/src/NN_name.py, run it, and strip what only makes noise in a diff.
 
-``build_notebooks.py [--text | --expected] [NAME …]``: all by default. --text takes over changed text and keeps the
-outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and records in data/expected what it found.
+``build_notebooks.py [--text | --expected] [NAME …]``: all by default. --text takes over changed text, and a changed setup
+cell, and keeps the outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and records in data/expected what it found.
 """
 
 import json
@@ -51,12 +51,17 @@ def expect(source: Path) -> Path:
     return target
 
 
+def code_to_run(cell) -> str:
+    """What of a code cell decides the outputs: all of it; of the setup cell only that it is one (it prints the versions and the tier)."""
+    return "setup" if "setup" in cell.metadata.get("tags", []) else cell.source
+
+
 def retext(source: Path) -> Path:
-    """Take over changed text from the source and keep the outputs; refused where a code cell has changed."""
+    """Take over changed text and a changed setup cell from the source and keep the outputs; refused where other code has changed."""
     notebook, target = jupytext.read(source), HERE / f"{source.stem}.ipynb"
     old = [c for c in nbformat.read(target, as_version=4).cells if c.cell_type == "code"]
     new = [c for c in notebook.cells if c.cell_type == "code"]
-    if [c.source for c in old] != [c.source for c in new]:
+    if [code_to_run(c) for c in old] != [code_to_run(c) for c in new]:
         raise SystemExit(f"{source.name}: code has changed, run it again (without --text)")
     for fresh, kept in zip(new, old):
         fresh.outputs, fresh.execution_count = kept.outputs, kept.execution_count

@@ -112,12 +112,16 @@ def block_path(name: str, split: str, start: int, resolution: int) -> Path:
 
 
 def save_block(job: tuple, pixels: np.ndarray, labels: list[dict[str, str]]) -> None:
-    """Cache a block, whole or not at all."""
+    """Cache a block, whole or not at all. A full disk costs the cache, not the images: it is only said."""
     path = block_path(job[0], job[1], job[2], job[4])
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with open(part, "wb") as file:
-        np.savez_compressed(file, pixels=pixels, labels=np.frombuffer(json.dumps(labels).encode(), np.uint8))
-    os.replace(part, path)
+    try:
+        with open(part, "wb") as file:
+            np.savez_compressed(file, pixels=pixels, labels=np.frombuffer(json.dumps(labels).encode(), np.uint8))
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        print(f"drawn images are not kept in {path.parent} ({error.strerror or error}): set DSLIB_CACHE to a folder with room")
 
 
 def read_block(path: Path) -> tuple[np.ndarray, list[dict[str, str]]] | None:

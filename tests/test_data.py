@@ -1,5 +1,6 @@
 """Drawn domains are what was committed; anybody's folder becomes tensors or one clear line."""
 
+import errno
 import json
 import os
 
@@ -110,6 +111,18 @@ def test_impossible_numbers_of_images(n):
 def test_ten_is_ten_at_any_resolution(resolution):
     with pytest.raises(UserError, match="10 training images, not 11"):
         data.load_domain("robots", "ten", 11, resolution)
+
+
+def test_a_full_disk_costs_the_cache_and_not_the_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DSLIB_CACHE", str(tmp_path))
+
+    def full(file, **_):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(data.np, "savez_compressed", full)
+    monkeypatch.setattr(data, "BLOCK", 3)
+    assert len(data.load_domain("sketches", "test", 2, resolution=16).images) == 2
+    assert "No space left on device" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
 def test_cache_folder_falls_back_when_unusable(tmp_path, monkeypatch):
