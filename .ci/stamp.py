@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({link})"
+BADGE = "[![Colab](https://colab.research.google.com/assets/colab-badge.svg)]({link})"
 COLAB = "https://colab.research.google.com/github/{name}/blob/main/notebooks/{chapter}.ipynb"
 ALONE = ("echo No dslib in this kernel. Choose the kernel in .venv after make install, or upload the course and unzip it as course/; "
          "false")
@@ -43,14 +43,14 @@ def stamp_chapter(text: str, address: str | None, chapter: str) -> str:
     """A notebook's source with its setup cell's FETCH, and the badge under its title."""
     fetch = CLONE.format(address=address) if address else ALONE
     text = re.sub(r'^FETCH = ".*"$', lambda _: f'FETCH = "{fetch}"', text, count=1, flags=re.M)
-    text = re.sub(r"^# \[!\[Open in Colab\].*\n#\n", "", text, flags=re.M)
+    text = re.sub(r"^# \[!\[Colab\].*\n#\n", "", text, flags=re.M)
     row = badge(address, chapter)
     return re.sub(r"^(# # .*\n#\n)", lambda title: title[1] + f"# {row}\n#\n" * bool(row), text, count=1, flags=re.M)
 
 
 def stamp_readme(text: str, address: str | None) -> str:
     """The README with a badge beside each chapter of its table, and the address in the line that clones."""
-    text = re.sub(r" \[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)", "", text)
+    text = re.sub(r" \[!\[Colab\]\([^)]*\)\]\([^)]*\)", "", text)
     text = re.sub(r"git clone \S+ course", f"git clone {address or 'ADDRESS'} course", text)
     return re.sub(r"^(\| \[[^]]*\]\(notebooks/(\w+)\.ipynb\))",
                   lambda row: f"{row[1]} {badge(address, row[2])}".rstrip(), text, flags=re.M)
