@@ -27,13 +27,13 @@ from .env import UserError, data_dir, first_line
 
 STEPS, SHOTS, NUM_IMAGES, THUMBS = 150, 10, 48, 8
 TARGET, SPLIT = "sunglasses", "validation"          # never the ``test`` images that the results table uses
-NAIVE = {"method": "finetune"}
+NAIVE, NO_HF = {"method": "finetune"}, {"lambda_hf": 0.0}
 
 # axis → value on the slider → what differs from the defaults of TrainConfig; "shots" and "balanced" are ours
 AXES: dict[str, dict[str, dict]] = {
     "method": {"DomainStudio": {}, "naive": NAIVE},
     "λ2, L_img": {"0": {"lambda_img": 0.0}, "0.1": {"lambda_img": 0.1}, "0.3": {}, "1": {"lambda_img": 1.0}, "3": {"lambda_img": 3.0}},
-    "λ3, L_hf": {"0": {"lambda_hf": 0.0}, "0.3": {}, "3": {"lambda_hf": 3.0}},
+    "λ3, L_hf": {"0": {"lambda_hf": 0.0}, "0.1": {"lambda_hf": 0.1}, "0.3": {}, "3": {"lambda_hf": 3.0}},
     "λ4, L_hfmse": {"0": {"lambda_hfmse": 0.0}, "0.5": {}, "2": {"lambda_hfmse": 2.0}},
     "steps": {str(s): {"max_train_steps": s} for s in (50, 100, 150, 300)},
     "steps, naive": {str(s): NAIVE | {"max_train_steps": s} for s in (50, 100, 150, 300)},
@@ -53,6 +53,8 @@ AXES: dict[str, dict[str, dict]] = {
     "mirror images": {"no": {}, "yes": {"random_flip": True}},
     "seed": {"0": {}, "1": {"seed": 1}, "2": {"seed": 2}},
     "seed, naive": {"0": NAIVE, "1": NAIVE | {"seed": 1}, "2": NAIVE | {"seed": 2}},
+    "seed, no L_hf": {"0": NO_HF, "1": NO_HF | {"seed": 1}, "2": NO_HF | {"seed": 2}},
+    "no L_hf, and": {"nothing else": NO_HF, "λ2 = 1": NO_HF | {"lambda_img": 1.0}, "features": NO_HF | {"pairwise_space": "features"}},
     "bank": {"20 steps": {"bank_steps": 20}, "never": {}},
 }
 
