@@ -168,11 +168,13 @@ def new_accelerator(mixed_precision: str) -> Accelerator:
     return Accelerator(mixed_precision=mixed_precision)
 
 
-def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, schedule: Tensor) -> Iterator[Step]:
+def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, schedule: Tensor,
+        token_ids: Tensor | None = None) -> Iterator[Step]:
     """Run the optimiser and yield a :class:`Step` after every update.
 
-    images: (n,3,R,R), float in [-1,1] or uint8, kept on the CPU; objective(model, x_0, t, eps) returns
-    (loss, terms); schedule: alphas_cumprod (T,). The random numbers of a step depend on (seed, step) alone, so
+    images: (n,3,R,R), float in [-1,1] or uint8, kept on the CPU (or latents); objective(model, x_0, t, eps) returns
+    (loss, terms); schedule: alphas_cumprod (T,); token_ids: (n,K,L), K wordings of every image's caption, of which one is
+    drawn each time and given to the objective as a fifth argument (N,L). The random numbers of a step depend on (seed, step) alone, so
     a resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate launch`` every process
     takes its share of the batch, and the gradients are those of one process with the whole batch; the terms reported
     are a process's own. A run that is complete already yields its checkpoint once, without terms. fp16's loss scale is
@@ -194,14 +196,17 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
         generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
         each = config.train_batch_size // accelerator.num_processes
         mine = slice(accelerator.process_index * each, (accelerator.process_index + 1) * each)
-        batch = images[batch_indices(step, len(images), config.train_batch_size, config.seed)]
-        x_0 = data.to_float(batch).to(device)
+        chosen = batch_indices(step, len(images), config.train_batch_size, config.seed)
+        x_0 = data.to_float(images[chosen]).to(device)
         if config.random_flip:
             x_0 = flip(x_0, generator)
         t = ddpm.sample_timesteps(len(x_0), len(schedule), generator, device)
         eps = torch.randn(x_0.shape, generator=generator, device=device)
-        x_0, t, eps = x_0[mine], t[mine], eps[mine]
-        loss, terms = objective(net, x_0, t, eps)
+        given = [x_0, t, eps]
+        if token_ids is not None:
+            wording = torch.randint(token_ids.shape[1], (len(chosen),), generator=generator, device=device).cpu()
+            given.append(token_ids[chosen, wording].long().to(device))
+        loss, terms = objective(net, *(one[mine] for one in given))
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         for group in optimizer.param_groups:
@@ -324,17 +329,21 @@ def pretrain(images: Tensor, config: TrainConfig, model: UNet2DModel, schedule: 
 
     def objective(net, x_0, t, eps):
         x_t = ddpm.q_sample(x_0, t, eps, schedule)
-        error = net(x_t, t).sample - eps
-        simple = error.square().mean(dim=(1, 2, 3))
-        weight = noise_weight(schedule.to(t.device), t, config.high_noise_weight)
-        if config.snr_gamma:
-            weight = weight * snr_weight(schedule.to(t.device), t, config.snr_gamma)
-        if not config.lambda_coarse:
-            return (weight * simple).mean(), {"simple": simple.mean()}
-        coarse = coarse_error(error)
-        return (weight * (simple + config.lambda_coarse * coarse)).mean(), {"simple": simple.mean(), "coarse": coarse.mean()}
+        return weighted_error(net(x_t, t).sample - eps, t, schedule.to(t.device), config)
 
     return fit(model, images, config, objective, schedule)
+
+
+def weighted_error(error: Tensor, t: Tensor, schedule: Tensor, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Pre-training's loss from the error of ε (N,C,H,W): its square, weighted over t and with coarse scales if the settings say so."""
+    simple = error.square().mean(dim=(1, 2, 3))
+    weight = noise_weight(schedule, t, config.high_noise_weight)
+    if config.snr_gamma:
+        weight = weight * snr_weight(schedule, t, config.snr_gamma)
+    if not config.lambda_coarse:
+        return (weight * simple).mean(), {"simple": simple.mean()}
+    coarse = coarse_error(error)
+    return (weight * (simple + config.lambda_coarse * coarse)).mean(), {"simple": simple.mean(), "coarse": coarse.mean()}
 
 
 def save_checkpoint(config: TrainConfig, record: Step) -> Path:
@@ -344,7 +353,7 @@ def save_checkpoint(config: TrainConfig, record: Step) -> Path:
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
-    record.model.save_pretrained(part / "unet")
+    save_weights(record.model, part / "unet")
     save_file({f"shadow.{i}": flat(p) for i, p in enumerate(record.ema.shadow_params)}, part / "ema.safetensors")
     save_file(adam_state(record.optimizer), part / "optimizer.safetensors")
     state = {"step": record.step, "ema_step": record.ema.optimization_step, "config": asdict(config)}
@@ -357,6 +366,15 @@ def save_checkpoint(config: TrainConfig, record: Step) -> Path:
     for oldest in others[:max(0, len(others) - config.checkpoints_total_limit + 1)]:
         shutil.rmtree(oldest)
     return final
+
+
+def save_weights(model: torch.nn.Module, folder: Path) -> None:
+    """As diffusers does it; several networks under one plain module: their weights alone, in a file of the same name."""
+    if hasattr(model, "save_pretrained"):
+        model.save_pretrained(folder)
+        return
+    folder.mkdir()
+    save_file({name: flat(value) for name, value in model.state_dict().items()}, folder / "diffusion_pytorch_model.safetensors")
 
 
 def adam_state(optimizer) -> dict[str, Tensor]:
