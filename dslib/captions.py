@@ -166,7 +166,7 @@ def listed(things: list[str]) -> str:
 
 # -------------------------------------------------------------------------------------------------- the tokenizer
 
-START, END = "<|startoftext|>", "<|endoftext|>"
+START, END, END_OF_WORD = "<|startoftext|>", "<|endoftext|>", "</w>"
 
 
 def vocabulary() -> list[str]:
@@ -181,13 +181,14 @@ def new_tokenizer() -> CLIPTokenizer:
 
     Laid out as CLIP's own: bytes, bytes that end a word, merges, start, end. Any other text still becomes tokens, letter by letter.
     """
-    bpe, end_of_word = Tokenizer(BPE(end_of_word_suffix="</w>")), "</w>"
+    bpe, letters = Tokenizer(BPE(end_of_word_suffix=END_OF_WORD)), sorted(ByteLevel.alphabet())
+    endings = [letter + END_OF_WORD for letter in letters]
     bpe.pre_tokenizer = WhitespaceSplit()
-    trainer = BpeTrainer(vocab_size=10_000, min_frequency=1, end_of_word_suffix=end_of_word, show_progress=False)
+    trainer = BpeTrainer(vocab_size=10_000, min_frequency=1, end_of_word_suffix=END_OF_WORD, show_progress=False, initial_alphabet=letters,
+                         special_tokens=endings)         # known beforehand: else ties between merges fall differently each time
     bpe.train_from_iterator(vocabulary(), trainer)
     merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
-    letters = sorted(ByteLevel.alphabet())
-    tokens = letters + [letter + end_of_word for letter in letters] + [a + b for a, b in merges] + [START, END]
+    tokens = letters + endings + [a + b for a, b in merges] + [START, END]
     return CLIPTokenizer(vocab={token: i for i, token in enumerate(dict.fromkeys(tokens))}, merges=merges, model_max_length=POSITIONS)
 
 

@@ -257,7 +257,8 @@ def cmd_pretrain_t2i(args) -> None:
         if getattr(args, name) is None:
             setattr(args, name, value)
     if args.stage == "grade":
-        check_output_file(str(Path(args.output_dir) / "metrics.json"), args.overwrite)
+        if Path(args.output_dir).is_dir():
+            check_output_file(str(Path(args.output_dir) / "metrics.json"), args.overwrite)
         grade_t2i(Path(args.output_dir), args)
         return
     if args.resolution % 16 or args.resolution < 32:
@@ -323,7 +324,7 @@ def grade_t2i(folder: Path, args, settings: dict | None = None) -> None:
     """Write prompts.png and metrics.json for the pipeline in a folder: does it draw what captions say?"""
     from . import latent, plots, pretrain_t2i, report
     pipe = latent.load_pipeline(folder)
-    sheet = pretrain_t2i.contact_sheet(pipe, guidance_scale=args.guidance_scale)
+    sheet = pretrain_t2i.contact_sheet(pipe, 8, args.guidance_scale, args.num_inference_steps)
     report.write_atomic(folder / "prompts.png", plots.to_png(plots.rows(sheet, 8), 120))
     graded = pretrain_t2i.attribute_accuracy(pipe, args.num_graded, args.guidance_scale, args.num_inference_steps)
     try:

@@ -12,7 +12,7 @@ from . import avatars, captions, data, ddpm, factors, latent, metrics, sample, t
 
 #: the options that differ between the stages of ``dslib pretrain-t2i``
 STAGES = {
-    "vae": {"max_train_steps": 5000, "train_batch_size": 16, "learning_rate": 1e-3, "lr_warmup_steps": 200, "lr_decay_steps": 2000},
+    "vae": {"max_train_steps": 8000, "train_batch_size": 8, "learning_rate": 1e-3, "lr_warmup_steps": 200, "lr_decay_steps": 3000},
     "unet": {"max_train_steps": 14000, "train_batch_size": 32, "learning_rate": 6e-4, "lr_warmup_steps": 500, "lr_decay_steps": 5000},
     "grade": {}}
 LAMBDA_LPIPS = 0.3     # weight of the perceptual distance beside the pixels' absolute error
@@ -50,7 +50,7 @@ class Captioned(torch.nn.Module):
 
 
 def train_vae(images: Tensor, config: train.TrainConfig, vae: AutoencoderKL) -> Iterator[train.Step]:
-    """Train an autoencoder: L1 + LPIPS + a little KL to N(0,1). ``step.averaged().vae`` is the result.
+    """Train an autoencoder: L1 + L2 + LPIPS + a little KL to N(0,1). ``step.averaged().vae`` is the result.
 
     images: (n,3,R,R), uint8 or in [-1,1]. The step's noise has the images' shape; the latents take as much of it as they need.
     """
@@ -60,12 +60,12 @@ def train_vae(images: Tensor, config: train.TrainConfig, vae: AutoencoderKL) -> 
     def objective(net, x, t, eps):
         noise = eps.flatten(1)[:, :numbers].view(len(x), -1, *small)
         decoded, mean, logvar = net(x, noise)
-        terms = {"l1": (decoded - x).abs().mean()}
+        terms = {"l1": (decoded - x).abs().mean(), "l2": (decoded - x).square().mean()}       # L2 finds the colours sooner
         if x.shape[-1] >= metrics.SMALLEST:
             half = slice((len(x) + 1) // 2)                  # of the batch: it costs as much as the autoencoder itself
             terms["lpips"] = metrics.load_backbone().to(x.device)(decoded[half], x[half]).mean()
         terms["kl"] = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        return terms["l1"] + LAMBDA_LPIPS * terms.get("lpips", 0) + LAMBDA_KL * terms["kl"], terms
+        return terms["l1"] + terms["l2"] + LAMBDA_LPIPS * terms.get("lpips", 0) + LAMBDA_KL * terms["kl"], terms
 
     net = Autoencoding(vae.to(memory_format=torch.channels_last))
     return train.fit(net, images, config, objective, torch.ones(1))
@@ -143,10 +143,11 @@ PROMPTS = ("a face", "a smiling face with curly red hair, glasses and a beard", 
            "a face with orange skin and heart eyes", "a face with a pink hijab on a blue background")
 
 
-def contact_sheet(pipe: StableDiffusionPipeline, columns: int = 8, guidance_scale: float = 3.0, seed: int = 0) -> dict[str, Tensor]:
+def contact_sheet(pipe: StableDiffusionPipeline, columns: int = 8, guidance_scale: float = 3.0, num_inference_steps: int = 20,
+                  seed: int = 0) -> dict[str, Tensor]:
     """``PROMPTS`` drawn from the same few noises: {prompt: images (columns,3,R,R)}."""
     noise = sample.start_noise(columns, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
-    return {prompt: latent.draw(pipe, [prompt] * columns, noise, guidance_scale) for prompt in PROMPTS}
+    return {prompt: latent.draw(pipe, [prompt] * columns, noise, guidance_scale, num_inference_steps) for prompt in PROMPTS}
 
 
 def reconstruction_errors(vae: AutoencoderKL, resolution: int = 64, n: int = 50) -> dict[str, float]:
