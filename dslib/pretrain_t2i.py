@@ -46,7 +46,7 @@ class Captioned(torch.nn.Module):
         self.text_encoder, self.unet = text_encoder, unet
 
     def forward(self, x_t: Tensor, t: Tensor, token_ids: Tensor) -> Tensor:
-        return self.unet(x_t, t, self.text_encoder(token_ids)[0]).sample
+        return self.unet(x_t, t, self.text_encoder(token_ids.long())[0]).sample
 
 
 def train_vae(images: Tensor, config: train.TrainConfig, vae: AutoencoderKL) -> Iterator[train.Step]:

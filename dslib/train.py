@@ -25,6 +25,7 @@ from . import data, ddpm, losses
 from .env import UserError, first_line
 
 METHODS = ("scratch", "finetune", "domainstudio")
+TEXT_METHODS = ("dreambooth", "textual-inversion", "domainstudio")      # dslib/text_to_image.py
 
 
 @dataclass
@@ -62,7 +63,7 @@ class TrainConfig:
 
     def check(self) -> "TrainConfig":
         """Return self, or raise UserError naming the first impossible setting and its mend."""
-        choices = {"method": METHODS, "pairwise_variant": ("paper", "authors"),
+        choices = {"method": dict.fromkeys(METHODS + TEXT_METHODS), "pairwise_variant": ("paper", "authors"),
                    "pairwise_weighting": ("sqrt_alphas_cumprod", "none"),
                    "hfmse_weighting": ("alphas_cumprod", "none"), "mixed_precision": ("no", "fp16", "bf16")}
         for name, allowed in choices.items():
@@ -169,16 +170,16 @@ def new_accelerator(mixed_precision: str) -> Accelerator:
 
 
 def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, schedule: Tensor,
-        token_ids: Tensor | None = None) -> Iterator[Step]:
+        companions: Tensor | None = None) -> Iterator[Step]:
     """Run the optimiser and yield a :class:`Step` after every update.
 
     images: (n,3,R,R), float in [-1,1] or uint8, kept on the CPU (or latents); objective(model, x_0, t, eps) returns
-    (loss, terms); schedule: alphas_cumprod (T,); token_ids: (n,K,L), K wordings of every image's caption, of which one is
-    drawn each time and given to the objective as a fifth argument (N,L). The random numbers of a step depend on (seed, step) alone, so
-    a resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate launch`` every process
-    takes its share of the batch, and the gradients are those of one process with the whole batch; the terms reported
-    are a process's own. A run that is complete already yields its checkpoint once, without terms. fp16's loss scale is
-    not in a checkpoint.
+    (loss, terms); schedule: alphas_cumprod (T,); companions: (n,K,…), K things that go with every image, such as wordings of
+    its caption: one is drawn each time and given to the objective as a fifth argument (N,…). The random numbers of a step
+    depend on (seed, step) alone, so a resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate
+    launch`` every process takes its share of the batch, and the gradients are those of one process with the whole batch; the
+    terms reported are a process's own. A run that is complete already yields its checkpoint once, without terms. fp16's loss
+    scale is not in a checkpoint.
     """
     accelerator = new_accelerator(config.mixed_precision)
     device = accelerator.device
@@ -203,9 +204,9 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
         t = ddpm.sample_timesteps(len(x_0), len(schedule), generator, device)
         eps = torch.randn(x_0.shape, generator=generator, device=device)
         given = [x_0, t, eps]
-        if token_ids is not None:
-            wording = torch.randint(token_ids.shape[1], (len(chosen),), generator=generator, device=device).cpu()
-            given.append(token_ids[chosen, wording].long().to(device))
+        if companions is not None:
+            which = torch.randint(companions.shape[1], (len(chosen),), generator=generator, device=device).cpu()
+            given.append(companions[chosen, which].to(device))
         loss, terms = objective(net, *(one[mine] for one in given))
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
@@ -248,6 +249,8 @@ def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> Iterator
 
 def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainConfig:
     """Check images and settings against the source; cap the batch at the number of images."""
+    if config.method not in METHODS:
+        raise UserError(f"--method is {config.method!r}, which adapts text-to-image models: use one of {', '.join(METHODS)}")
     want, channels = source.unet.config.sample_size, source.unet.config.in_channels
     if tuple(images.shape[1:]) != (channels, want, want):
         got = "×".join(map(str, images.shape[1:]))
