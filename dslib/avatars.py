@@ -31,6 +31,14 @@ DOMAINS = {
     "robots": ("bottts", {"backgroundColor": PALETTE}),
 }
 
+#: what only the text-to-image source model is trained on (chapter 09): the source's faces with glasses and beards more often,
+#: for captions, and, for its autoencoder, styles that are no target's
+CAPTIONED = "captioned"
+OTHER_STYLES = ("big-ears", "big-smile", "croodles", "cutouts", "dylan", "landscape", "micah", "miniavs", "notionists",
+                "notionists-neutral", "personas", "pixel-art", "shapes", "toon-head")
+DRAWN = DOMAINS | {CAPTIONED: ("avataaars", FACE | {"accessoriesProbability": 40, "facialHairProbability": 30})} | {
+    style: (style, {"backgroundColor": PALETTE + PAPER}) for style in OTHER_STYLES}
+
 
 @cache
 def _style(name: str):
@@ -42,7 +50,7 @@ def draw(domain: str, split: str, index: int, resolution: int = 64) -> tuple[np.
     """Draw one face. Returns uint8 pixels (resolution, resolution, 3) and the factor labels that drew it."""
     import resvg_py
     from dicebear import Avatar
-    style, options = DOMAINS[domain]
+    style, options = DRAWN[domain]
     avatar = Avatar(_style(style), {"seed": f"{domain}/{split}/{index}", **options}).to_json()
     png = resvg_py.svg_to_bytes(svg_string=avatar["svg"], width=resolution, height=resolution, skip_system_fonts=True)
     with Image.open(io.BytesIO(png)) as image:

@@ -46,7 +46,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 def check_domain(name: str) -> str:
     """The name itself, or a :class:`UserError` that suggests the nearest known one."""
-    if name in avatars.DOMAINS:
+    if name in avatars.DRAWN:
         return name
     near = difflib.get_close_matches(name, avatars.DOMAINS, n=1, cutoff=0.55)
     hint = f"did you mean {near[0]!r}? " if near else ""
@@ -107,7 +107,7 @@ def block_path(name: str, split: str, start: int, resolution: int) -> Path:
     """Where a block of drawn images is cached; the name holds what determines its content."""
     from importlib.metadata import version
     drawn_with = "-".join(version(package) for package in ("dicebear-core", "dicebear-styles", "resvg-py"))
-    options = hashlib.sha256(json.dumps(avatars.DOMAINS[name]).encode()).hexdigest()[:8]
+    options = hashlib.sha256(json.dumps(avatars.DRAWN[name]).encode()).hexdigest()[:8]
     return cache_dir() / f"{name}-{split}-{resolution}-{start:06d}-{drawn_with}-{options}.npz"
 
 

@@ -41,21 +41,23 @@ class FactorProbe(NamedTuple):
 
 @lru_cache(maxsize=8)
 def factor_probe(domain: str, resolution: int = 64, backbone: str = "st-alex", n: int = 800, ridge: float = 0.1,
-                 trust: float = 0.8) -> FactorProbe:
+                 trust: float = 0.8, relabel=None) -> FactorProbe:
     """Linear classifiers of every factor of a domain, by ridge regression on n drawn and labelled images.
 
     Fitted on three quarters of the ``probe`` split and graded on the rest. Factors that are always the same, or are
     read with less than ``trust`` accuracy, or no better than by always saying the commonest value, are left out.
+    relabel: turns an image's labels into others, e.g. ``captions.attributes``.
     Raises UserError if none is left.
     """
     drawn = data.load_domain(domain, "probe", n, resolution)
+    labels = [relabel(one) for one in drawn.labels] if relabel else drawn.labels
     features, cut = metrics.probe_features(drawn.images, backbone), 3 * n // 4
     mean, scale = features[:cut].mean(0), features[:cut].std(0) + 1e-6
     z = (features - mean) / scale
     kernel = z[:cut] @ z[:cut].T + ridge * z.shape[1] * torch.eye(cut, dtype=z.dtype)
     classes, accuracy, weights = {}, {}, {}
-    for factor in sorted({name for one in drawn.labels for name in one}):
-        found = values(drawn.labels, factor)
+    for factor in sorted({name for one in labels for name in one}):
+        found = values(labels, factor)
         named = common_values(found[:cut])
         if len(named) < 2:
             continue

@@ -10,6 +10,8 @@ EXAMPLES = {
     "evaluate": "dslib evaluate runs/sketches-domainstudio --target sketches",
     "domains": "dslib domains --output domains.png",
     "pretrain": "dslib pretrain --output_dir runs/source",
+    "pretrain-t2i": "dslib pretrain-t2i --stage vae --output_dir runs/t2i-vae\n"
+                    "  dslib pretrain-t2i --stage unet --vae runs/t2i-vae/vae --output_dir runs/t2i",
     "table": "dslib table runs/results/*/metrics.json --output table.csv",
     "env": "dslib env",
 }

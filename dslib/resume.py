@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
@@ -26,7 +27,7 @@ def save_checkpoint(config, record) -> Path:
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
-    record.model.save_pretrained(part / "unet")
+    save_weights(record.model, part / "unet")
     save_file({f"shadow.{i}": flat(p) for i, p in enumerate(record.ema.shadow_params)}, part / "ema.safetensors")
     save_file(adam_state(record.optimizer), part / "optimizer.safetensors")
     state = {"step": record.step, "ema_step": record.ema.optimization_step, "config": asdict(config)}
@@ -39,6 +40,15 @@ def save_checkpoint(config, record) -> Path:
     for oldest in others[:max(0, len(others) - config.checkpoints_total_limit + 1)]:
         shutil.rmtree(oldest)
     return final
+
+
+def save_weights(model: torch.nn.Module, folder: Path) -> None:
+    """As diffusers does it; several networks under one plain module: their weights alone, in a file of the same name."""
+    if hasattr(model, "save_pretrained"):
+        model.save_pretrained(folder)
+        return
+    folder.mkdir()
+    save_file({name: flat(value) for name, value in model.state_dict().items()}, folder / "diffusion_pytorch_model.safetensors")
 
 
 def adam_state(optimizer) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from .env import UserError
 from .resume import restore, save_checkpoint
 
 METHODS = ("scratch", "finetune", "domainstudio")
+TEXT_METHODS = ("dreambooth", "textual-inversion", "domainstudio")      # dslib/text_to_image.py
 
 
 @dataclass
@@ -65,7 +66,7 @@ class TrainConfig:
 
     def check(self) -> "TrainConfig":
         """Return self, or raise UserError naming the first impossible setting and its mend."""
-        choices = {"method": METHODS, "pairwise_variant": ("paper", "authors"),
+        choices = {"method": dict.fromkeys(METHODS + TEXT_METHODS), "pairwise_variant": ("paper", "authors"),
                    "pairwise_weighting": ("sqrt_alphas_cumprod", "none"),
                    "hfmse_weighting": ("alphas_cumprod", "none"), "mixed_precision": ("no", "fp16", "bf16"),
                    "pairwise_direction": ("ada||sou", "sou||ada"), "pairwise_space": views.SPACES, "detail": views.DETAILS}
@@ -174,15 +175,17 @@ def new_accelerator(mixed_precision: str) -> Accelerator:
     return Accelerator(mixed_precision=mixed_precision)
 
 
-def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, schedule: Tensor) -> Iterator[Step]:
+def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, schedule: Tensor,
+        companions: Tensor | None = None) -> Iterator[Step]:
     """Run the optimiser and yield a :class:`Step` after every update.
 
-    images: (n,3,R,R), float in [-1,1] or uint8, kept on the CPU; objective(model, x_0, t, eps) returns
-    (loss, terms); schedule: alphas_cumprod (T,). The random numbers of a step depend on (seed, step) alone, so
-    a resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate launch`` every process
-    takes its share of the batch, and the gradients are those of one process with the whole batch; the terms reported
-    are a process's own. A run that is complete already yields its checkpoint once, without terms. fp16's loss scale is
-    not in a checkpoint.
+    images: (n,3,R,R), float in [-1,1] or uint8, kept on the CPU (or latents); objective(model, x_0, t, eps) returns
+    (loss, terms); schedule: alphas_cumprod (T,); companions: (n,K,…), K things that go with every image, such as wordings of
+    its caption: one is drawn each time and given to the objective as a fifth argument (N,…). The random numbers of a step
+    depend on (seed, step) alone, so a resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate
+    launch`` every process takes its share of the batch, and the gradients are those of one process with the whole batch; the
+    terms reported are a process's own. A run that is complete already yields its checkpoint once, without terms. fp16's loss
+    scale is not in a checkpoint.
     """
     accelerator = new_accelerator(config.mixed_precision)
     device = accelerator.device
@@ -201,14 +204,17 @@ def fit(model: UNet2DModel, images: Tensor, config: TrainConfig, objective, sche
         generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + draw)
         each = config.train_batch_size // accelerator.num_processes
         mine = slice(accelerator.process_index * each, (accelerator.process_index + 1) * each)
-        batch = images[batch_indices(draw, len(images), config.train_batch_size, config.seed)]
-        x_0 = data.to_float(batch).to(device)
+        chosen = batch_indices(draw, len(images), config.train_batch_size, config.seed)
+        x_0 = data.to_float(images[chosen]).to(device)
         if config.random_flip:
             x_0 = flip(x_0, generator)
         t = ddpm.sample_timesteps(len(x_0), len(schedule), generator, device)
         eps = torch.randn(x_0.shape, generator=generator, device=device)
-        x_0, t, eps = x_0[mine], t[mine], eps[mine]
-        loss, terms = objective(net, x_0, t, eps)
+        given = [x_0, t, eps]
+        if companions is not None:
+            which = torch.randint(companions.shape[1], (len(chosen),), generator=generator, device=device).cpu()
+            given.append(companions[chosen, which].to(device))
+        loss, terms = objective(net, *(one[mine] for one in given))
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         for group in optimizer.param_groups:
@@ -254,6 +260,8 @@ def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None
 
 def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainConfig:
     """Check images and settings against the source; cap the batch at the number of images."""
+    if config.method not in METHODS:
+        raise UserError(f"--method is {config.method!r}, which adapts text-to-image models: use one of {', '.join(METHODS)}")
     want, channels = source.unet.config.sample_size, source.unet.config.in_channels
     if tuple(images.shape[1:]) != (channels, want, want):
         got = "×".join(map(str, images.shape[1:]))
@@ -339,14 +347,18 @@ def pretrain(images: Tensor, config: TrainConfig, model: UNet2DModel, schedule: 
 
     def objective(net, x_0, t, eps):
         x_t = ddpm.q_sample(x_0, t, eps, schedule)
-        error = net(x_t, t).sample - eps
-        simple = error.square().mean(dim=(1, 2, 3))
-        weight = noise_weight(schedule.to(t.device), t, config.high_noise_weight)
-        if config.snr_gamma:
-            weight = weight * snr_weight(schedule.to(t.device), t, config.snr_gamma)
-        if not config.lambda_coarse:
-            return (weight * simple).mean(), {"simple": simple.mean()}
-        coarse = coarse_error(error)
-        return (weight * (simple + config.lambda_coarse * coarse)).mean(), {"simple": simple.mean(), "coarse": coarse.mean()}
+        return weighted_error(net(x_t, t).sample - eps, t, schedule.to(t.device), config)
 
     return fit(model, images, config, objective, schedule)
+
+
+def weighted_error(error: Tensor, t: Tensor, schedule: Tensor, config: TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Pre-training's loss from the error of ε (N,C,H,W): its square, weighted over t and with coarse scales if the settings say so."""
+    simple = error.square().mean(dim=(1, 2, 3))
+    weight = noise_weight(schedule, t, config.high_noise_weight)
+    if config.snr_gamma:
+        weight = weight * snr_weight(schedule, t, config.snr_gamma)
+    if not config.lambda_coarse:
+        return (weight * simple).mean(), {"simple": simple.mean()}
+    coarse = coarse_error(error)
+    return (weight * (simple + config.lambda_coarse * coarse)).mean(), {"simple": simple.mean(), "coarse": coarse.mean()}

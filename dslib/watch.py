@@ -61,12 +61,12 @@ def trim_log(path: Path, step: int) -> float:
 
 
 def append_log(path: Path, record, history: dict[str, list], images_a_step: int, seconds: float) -> None:
-    """One line a 50 steps: step, images seen, mean loss of the 50, learning rate, seconds since the start."""
-    new = not path.exists()
-    recent = [float(v) for v in history["simple"][-50:]]
+    """One line a 50 steps: step, images seen, mean of the first loss term over the 50, learning rate, seconds since the start."""
+    new, term = not path.exists(), next(iter(record.terms))
+    recent = [float(v) for v in history[term][-50:]]
     with open(path, "a", newline="") as file:
         writer = csv.writer(file)
         if new:
-            writer.writerow(["step", "images", "loss_simple", "learning_rate", "seconds"])
+            writer.writerow(["step", "images", f"loss_{term}", "learning_rate", "seconds"])
         mean = f"{sum(recent) / len(recent):.6f}"
         writer.writerow([record.step, record.step * images_a_step, mean, f"{record.lr:.3e}", f"{seconds:.0f}"])

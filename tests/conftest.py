@@ -11,7 +11,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from diffusers import DDPMPipeline  # noqa: E402
 
-from dslib import models, plots, widgets  # noqa: E402
+from dslib import captions, latent, models, plots, widgets  # noqa: E402
 
 
 def make_source(resolution: int = 16, learned_variance: bool = False, seed: int = 1234) -> DDPMPipeline:
@@ -20,6 +20,16 @@ def make_source(resolution: int = 16, learned_variance: bool = False, seed: int 
         torch.manual_seed(seed)
         unet = models.new_unet(resolution, (8, 32), learned_variance)
     return DDPMPipeline(unet=unet.eval(), scheduler=models.new_scheduler())
+
+
+def make_text_pipeline(seed: int = 1234):
+    """A text-to-image pipeline with random weights: 32×32 images, 8×8 latents."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tokenizer = captions.new_tokenizer()
+        networks = latent.new_vae(32, (8, 8, 16)), latent.new_text_encoder(tokenizer, 32, 1), latent.new_unet(8, (16, 32), 32)
+    vae, text_encoder, unet = (network.eval() for network in networks)
+    return latent.assemble(vae, text_encoder, tokenizer, unet)
 
 
 def make_images(n: int, resolution: int, seed: int = 0) -> torch.Tensor:
@@ -46,6 +56,17 @@ def tiny_source_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny-source")
     pipe = make_source()
     return models.save_pipeline(pipe.unet, pipe.scheduler, folder)
+
+
+@pytest.fixture
+def tiny_text():
+    return make_text_pipeline()
+
+
+@pytest.fixture(scope="session")
+def tiny_text_dir(tmp_path_factory):
+    """The same pipeline as ``tiny_text``, saved: tests read it and never write to it."""
+    return latent.save_pipeline(make_text_pipeline(), tmp_path_factory.mktemp("tiny-text"))
 
 
 @pytest.fixture
