@@ -25,7 +25,7 @@ from . import data, metrics, models, report, sample, train
 from .bank import Bank
 from .env import UserError, data_dir, first_line
 
-STEPS, SHOTS, NUM_IMAGES, THUMBS = 150, 10, 48, 8
+STEPS, SHOTS, NUM_IMAGES, THUMBS = 150, 10, 48, 6
 TARGET, SPLIT = "sunglasses", "validation"          # never the ``test`` images that the results table uses
 NAIVE, NO_HF = {"method": "finetune"}, {"lambda_hf": 0.0}
 
@@ -206,10 +206,11 @@ def ruler_facts(ruler: Ruler) -> dict:
 
 
 def write(path: Path, rows: list[dict], thumbs: Tensor, facts: dict) -> None:
-    """Rows, thumbnails and facts in one npz without pickles, whole or not at all."""
+    """Rows, thumbnails and facts in one npz without pickles, whole or not at all. Points that share a run share their pictures."""
     content = io.BytesIO()
+    pictures, which = np.unique(thumbs.numpy(), axis=0, return_inverse=True)
     words = np.frombuffer(json.dumps({"rows": rows, "facts": facts}).encode(), np.uint8)
-    np.savez_compressed(content, thumbs=thumbs.numpy(), words=words)
+    np.savez_compressed(content, pictures=pictures, which=which.reshape(-1), words=words)
     report.write_atomic(path, content.getvalue())
 
 
@@ -217,7 +218,7 @@ def read(path: Path) -> Grid:
     """The inverse of :func:`write`. Raises UserError naming the file and the mend."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            words, thumbs = json.loads(file["words"].tobytes()), torch.from_numpy(file["thumbs"])
+            words, thumbs = json.loads(file["words"].tobytes()), torch.from_numpy(file["pictures"][file["which"]])
         return Grid(words["rows"], thumbs, words["facts"])
     except FileNotFoundError:
         raise UserError(f"no {path}: 'python -m dslib.ablations' works through the grid, --pack then writes it") from None
@@ -241,7 +242,7 @@ def pack(folder: Path) -> Grid:
                 continue
             facts = found.facts
             rows.append({"axis": axis, "value": value, "changes": changes} | found.rows[places[0]])
-            thumbs.append(found.thumbs[places[0]])
+            thumbs.append(found.thumbs[places[0], :THUMBS])
     if missing:
         print(f"not there yet: {'; '.join(missing)}", file=sys.stderr)
     if not rows:

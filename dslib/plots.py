@@ -322,8 +322,10 @@ def ablation(values: dict[str, dict[str, float]], real: dict[str, float], luck: 
     values[setting][metric]; real[metric]; luck[metric]: (lowest, highest) that another seed of the default may give; chosen:
     the setting to ring; thumbs: labelled rows of images (N,3,R,R) to put on top.
     """
-    figure = new_figure(9.0, 2.3 + 0.9 * len(thumbs or {}))
-    top, bottom = figure.subfigures(2, 1, height_ratios=[0.9 * len(thumbs), 2.3]) if thumbs else (None, figure)
+    longest = max(map(len, values))
+    height = 2.3 + 0.04 * longest * (longest > 5)                       # long names are turned, and need room
+    figure = new_figure(9.0, height + 0.9 * len(thumbs or {}))
+    top, bottom = figure.subfigures(2, 1, height_ratios=[0.9 * len(thumbs), height]) if thumbs else (None, figure)
     for axis, (name, images) in zip(np.atleast_1d(top.subplots(len(thumbs), 1)) if thumbs else [], (thumbs or {}).items()):
         axis.imshow(tile(images, len(images)), interpolation="nearest")
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
@@ -338,8 +340,8 @@ def ablation(values: dict[str, dict[str, float]], real: dict[str, float], luck: 
         if chosen is not None:
             axis.plot(names.index(chosen), values[chosen][metric], "o", markersize=12, markerfacecolor="none", color=COLOURS[1])
         axis.set_title(metric, fontsize=9)
-        axis.set_xticks(places, names, fontsize=8, rotation=0 if max(map(len, names)) < 5 else 35,
-                        ha="center" if max(map(len, names)) < 5 else "right", rotation_mode="anchor")
+        axis.set_xticks(places, names, fontsize=8, rotation=35 if longest > 5 else 0, ha="right" if longest > 5 else "center",
+                        rotation_mode="anchor")
         axis.set_xlim(-0.4, len(names) - 0.6)
         axis.tick_params(axis="y", labelsize=8)
         axis.grid(axis="y", alpha=0.3)

@@ -1,6 +1,7 @@
 """The grid of ablations: every point is what its slider says, runs are shared, resumable and safe."""
 
 import copy
+import json
 from dataclasses import fields
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_files_come_back_and_a_pack_is_in_the_order_of_the_axes(tmp_path, monkey
     found = [(row["axis"], row["value"], row["fd"]) for row in grid.rows]
     assert found == [("λ2", "0.3", 1.0), ("steps", "50", 2.0), ("steps", "200", 1.0)]
     assert "not there yet: λ2 0" in capsys.readouterr().err
-    assert torch.equal(grid.thumbs[0], thumbs[1])
+    assert torch.equal(grid.thumbs[0], thumbs[1, :ablations.THUMBS])
     ablations.write(tmp_path / "lambda_img=0.0.npz", [{"steps": 200, "fd": 3.0}], thumbs[:1], {"target": "y"})
     with pytest.raises(UserError, match="measured otherwise"):
         ablations.pack(tmp_path)
@@ -109,7 +110,7 @@ def test_damaged_missing_and_pickled_files_are_one_line(tmp_path):
     (tmp_path / "half.npz").write_bytes(b"PK\x03\x04half")
     with pytest.raises(UserError, match="damaged"):
         ablations.read(tmp_path / "half.npz")
-    np.savez(tmp_path / "pickled.npz", thumbs=np.array([{}], dtype=object), words=np.zeros(1, np.uint8))
+    np.savez(tmp_path / "pickled.npz", pictures=np.array([{}], dtype=object), which=np.zeros(1, int), words=np.zeros(1, np.uint8))
     with pytest.raises(UserError, match="damaged"):
         ablations.read(tmp_path / "pickled.npz")
 
@@ -133,3 +134,11 @@ def test_command_keeps_finished_runs_and_never_overwrites(tmp_path, monkeypatch,
     assert "--overwrite" in capsys.readouterr().err and output.read_text() == "mine"
     assert ablations.main(["--folder", str(tmp_path / "empty"), "--pack", "--output", str(tmp_path / "o.npz")]) == 2
     assert "holds no run" in capsys.readouterr().err
+
+
+def test_the_committed_grid_is_complete():
+    grid = ablations.load()
+    assert {row["axis"] for row in grid.rows} == set(ablations.AXES)
+    assert grid.thumbs.dtype == torch.uint8 and len(grid.thumbs) == len(grid.rows)
+    assert grid.facts["split"] != "test"
+    json.dumps(grid.rows, allow_nan=False)
