@@ -28,10 +28,10 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def to_png(figure: Figure, dpi: int = 100) -> bytes:
-    """The figure as PNG bytes."""
+def to_png(figure: Figure, dpi: int = 100, trim: bool = True) -> bytes:
+    """The figure as PNG bytes. trim: cut the margins, for which everything is drawn twice."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.08)
+    figure.savefig(buffer, format="png", dpi=dpi, **({"bbox_inches": "tight", "pad_inches": 0.08} if trim else {}))
     return buffer.getvalue()
 
 
@@ -42,11 +42,14 @@ def shrink(png: bytes) -> bytes:
     return min(buffer.getvalue(), png, key=len)
 
 
-def show(figure: Figure | Path, alt: str, dpi: int = 100) -> None:
-    """Display a figure, or a PNG file, in a notebook, with a text alternative for readers who cannot see it."""
+def show(figure: Figure | Path, alt: str, dpi: int = 100, live: bool = False) -> None:
+    """Display a figure, or a PNG file, in a notebook, with a text alternative for readers who cannot see it.
+
+    live: a slider is being moved and nothing is saved, so be quick instead of small.
+    """
     from IPython.display import display
-    png = figure.read_bytes() if isinstance(figure, Path) else to_png(figure, dpi)
-    encoded = base64.b64encode(shrink(png)).decode()
+    png = figure.read_bytes() if isinstance(figure, Path) else to_png(figure, dpi, trim=not live)
+    encoded = base64.b64encode(png if live else shrink(png)).decode()
     display({"image/png": encoded, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
 
 

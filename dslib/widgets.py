@@ -30,7 +30,7 @@ def explore(redraw, **controls):
         with screen:
             clear_output(wait=True)
             try:
-                plots.show(*redraw(**{name: control.value for name, control in controls.items()}))
+                plots.show(*redraw(**{name: control.value for name, control in controls.items()}), live=True)
             except Exception as error:              # a slider must survive whatever value it was given
                 print(f"not possible: {error}")
 

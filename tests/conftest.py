@@ -75,7 +75,7 @@ def explored(monkeypatch):
     def explored(call):
         seen, controls = [], {}
         real = widgets.explore
-        monkeypatch.setattr(plots, "show", lambda figure, alt: seen.append(alt))
+        monkeypatch.setattr(plots, "show", lambda figure, alt, **_: seen.append(alt))
         monkeypatch.setattr(widgets, "explore", lambda redraw, **given: (controls.update(given), real(redraw, **given)))
         call()
         return seen, controls

@@ -76,7 +76,7 @@ def test_weights_figure_shares_add_up_and_refuse_nonsense(capsys, monkeypatch):
     with pytest.raises(ValueError, match="no term is called imgg"):
         widgets.weights_figure(norms, {"imgg": 1.0})
     seen = []
-    monkeypatch.setattr(plots, "show", lambda figure, alt: seen.append(alt))
+    monkeypatch.setattr(plots, "show", lambda figure, alt, **_: seen.append(alt))
     widgets.explore_weights(norms, img=0.5)
     assert len(seen) == 1 and "small t" in seen[0]
 

@@ -119,7 +119,7 @@ def first_cells(course: Path, chapter: str, folder: Path) -> list[str]:
 SLIDER = """
 import ipywidgets
 from dslib import plots, widgets
-seen, plots.show = [], lambda figure, alt: seen.append(alt)
+seen, plots.show = [], lambda figure, alt, **_: seen.append(alt)
 slider = ipywidgets.IntSlider(1, 0, 9)
 widgets.explore(lambda n: (None, f"figure {n}"), n=slider)
 slider.value = 5

@@ -25,7 +25,7 @@ def test_a_short_chain_shows_its_last_link(chains):
 
 def test_explore_chain_starts_in_the_middle_and_redraws_once_a_move(chains, monkeypatch):
     seen, controls = [], {}
-    monkeypatch.setattr(plots, "show", lambda figure, alt: seen.append(alt))
+    monkeypatch.setattr(plots, "show", lambda figure, alt, **_: seen.append(alt))
     explore = widgets.explore
     monkeypatch.setattr(widgets, "explore", lambda redraw, **found: (controls.update(found), explore(redraw, **found)))
     widgets.explore_chain(chains)

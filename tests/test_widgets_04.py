@@ -18,7 +18,7 @@ def test_similarity_figure_changes_with_t_and_seed(tiny_source, ten_images):
 
 def test_explorer_shows_a_static_figure_first(tiny_source, ten_images, monkeypatch):
     seen = []
-    monkeypatch.setattr(plots, "show", lambda figure, alt: seen.append(alt))
+    monkeypatch.setattr(plots, "show", lambda figure, alt, **_: seen.append(alt))
     widgets.explore_similarity({"source": tiny_source.unet}, ten_images, SCHEDULE)
     assert len(seen) == 1 and "5 guesses" in seen[0]
 

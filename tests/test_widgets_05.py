@@ -10,7 +10,7 @@ from dslib import haar, plots, widgets
 def drawn(monkeypatch):
     """What was shown, in order, instead of a browser."""
     seen = []
-    monkeypatch.setattr(plots, "show", lambda figure, alt: seen.append((figure, alt)))
+    monkeypatch.setattr(plots, "show", lambda figure, alt, **_: seen.append((figure, alt)))
     return seen
 
 
