@@ -167,20 +167,24 @@ def heatmaps(named: dict[str, Tensor], low: float | None = None, high: float | N
     low = min(np.nanmin(m) for m in kept.values()) if low is None else low
     high = max(np.nanmax(m) for m in kept.values()) if high is None else high
     n = max(len(m) for m in kept.values())
-    size = max(2.2, 0.3 * n)
-    figure = new_figure(size * len(kept) + 0.8, size + 0.35)
-    axes = np.atleast_1d(figure.subplots(1, len(kept)))
+    size = max(1.9, 0.27 * n)                                # inches of one matrix; laid out by hand, which is quicker for a slider
+    width, height = (size + 0.2) * len(kept) + 1.4, size + 1.05
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")
+    axes = [figure.add_axes(((0.5 + k * (size + 0.2)) / width, 0.5 / height, size / width, size / height)) for k in range(len(kept))]
     for axis, (name, matrix) in zip(axes, kept.items()):
         axis.set_facecolor("#bbbbbb")
         drawn = axis.imshow(matrix, cmap="cividis", vmin=low, vmax=high)
         for i, j in zip(*np.nonzero(~np.isnan(matrix))):
             dark = matrix[i, j] < (low + high) / 2
-            axis.text(j, i, f"{matrix[i, j]:.2f}".replace("0.", "."), ha="center", va="center", fontsize=5.5,
+            axis.text(j, i, f"{matrix[i, j]:.2f}".replace("0.", "."), ha="center", va="center", fontsize=5.5 if n > 6 else 8,
                       color="white" if dark else "black", in_layout=False)      # inside the axes: nothing to lay out
-        axis.set(title=name, xticks=range(0, len(matrix), 3), yticks=range(0, len(matrix), 3), xlabel="image j")
+        axis.set(title=name, xticks=range(0, len(matrix), 3), yticks=range(0, len(matrix), 3) if axis is axes[0] else [], xlabel="image j")
         axis.title.set_fontsize(9)
     axes[0].set_ylabel("image i")
-    figure.colorbar(drawn, ax=list(axes), label="cosine similarity", shrink=0.8)
+    bar = figure.add_axes(((width - 0.8) / width, (0.5 + 0.1 * size) / height, 0.1 / width, 0.8 * size / height))
+    figure.colorbar(drawn, cax=bar).set_label("cosine similarity", fontsize=8)
+    bar.tick_params(labelsize=7)
     return figure
 
 

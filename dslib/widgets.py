@@ -79,7 +79,7 @@ def similarity_figure(models: dict, x_0: Tensor, alphas_cumprod: Tensor, t: int,
 def explore_similarity(models: dict, x_0: Tensor, alphas_cumprod: Tensor) -> None:
     """Slider over t, another noise by its seed. models: name → U-Net; x_0: a few images (N,3,R,R)."""
     import ipywidgets as widgets
-    explore(lambda t, seed: similarity_figure(models, x_0[:5], alphas_cumprod, t, seed),
+    explore(lambda t, seed: similarity_figure(models, x_0[:4], alphas_cumprod, t, seed),
             t=widgets.IntSlider(600, 0, len(alphas_cumprod) - 1, description="t", continuous_update=False),
             seed=widgets.BoundedIntText(0, 0, 9999, description="noise seed"))
 

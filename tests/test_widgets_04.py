@@ -20,7 +20,7 @@ def test_explorer_shows_a_static_figure_first(tiny_source, ten_images, monkeypat
     seen = []
     monkeypatch.setattr(plots, "show", lambda figure, alt, **_: seen.append(alt))
     widgets.explore_similarity({"source": tiny_source.unet}, ten_images, SCHEDULE)
-    assert len(seen) == 1 and "5 guesses" in seen[0]
+    assert len(seen) == 1 and "4 guesses" in seen[0]
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
