@@ -90,16 +90,16 @@ def test_balanced_weights_follow_the_gradients(ruler, bank, monkeypatch):
 
 def test_files_come_back_and_a_pack_is_in_the_order_of_the_axes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ablations, "AXES", {"λ2": {"0": {"lambda_img": 0.0}, "0.3": {}},
-                                            "steps": {"50": {"max_train_steps": 50}, "200": {}}})
-    monkeypatch.setattr(ablations, "runs", lambda axes=ablations.AXES: {"default": ({}, [50, 200]), "lambda_img=0.0": ({}, [200])})
+                                            "steps": {"50": {"max_train_steps": 50}, "default": {}}})
+    monkeypatch.setattr(ablations, "runs", lambda axes=ablations.AXES: {"default": ({}, [50, ablations.STEPS]), "lambda_img=0.0": ({}, [ablations.STEPS])})
     thumbs = data.to_uint8(make_images(8, 16)).repeat(2, 1, 1, 1).view(2, 8, 3, 16, 16)
-    ablations.write(tmp_path / "default.npz", [{"steps": 50, "fd": 2.0}, {"steps": 200, "fd": 1.0}], thumbs, {"target": "x"})
+    ablations.write(tmp_path / "default.npz", [{"steps": 50, "fd": 2.0}, {"steps": ablations.STEPS, "fd": 1.0}], thumbs, {"target": "x"})
     grid = ablations.pack(tmp_path)
     found = [(row["axis"], row["value"], row["fd"]) for row in grid.rows]
-    assert found == [("λ2", "0.3", 1.0), ("steps", "50", 2.0), ("steps", "200", 1.0)]
+    assert found == [("λ2", "0.3", 1.0), ("steps", "50", 2.0), ("steps", "default", 1.0)]
     assert "not there yet: λ2 0" in capsys.readouterr().err
     assert torch.equal(grid.thumbs[0], thumbs[1, :ablations.THUMBS])
-    ablations.write(tmp_path / "lambda_img=0.0.npz", [{"steps": 200, "fd": 3.0}], thumbs[:1], {"target": "y"})
+    ablations.write(tmp_path / "lambda_img=0.0.npz", [{"steps": ablations.STEPS, "fd": 3.0}], thumbs[:1], {"target": "y"})
     with pytest.raises(UserError, match="measured otherwise"):
         ablations.pack(tmp_path)
 
