@@ -91,7 +91,8 @@ def test_balanced_weights_follow_the_gradients(ruler, bank, monkeypatch):
 def test_files_come_back_and_a_pack_is_in_the_order_of_the_axes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ablations, "AXES", {"λ2": {"0": {"lambda_img": 0.0}, "0.3": {}},
                                             "steps": {"50": {"max_train_steps": 50}, "default": {}}})
-    monkeypatch.setattr(ablations, "runs", lambda axes=ablations.AXES: {"default": ({}, [50, ablations.STEPS]), "lambda_img=0.0": ({}, [ablations.STEPS])})
+    made = {"default": ({}, [50, ablations.STEPS]), "lambda_img=0.0": ({}, [ablations.STEPS])}
+    monkeypatch.setattr(ablations, "runs", lambda axes=ablations.AXES: made)
     thumbs = data.to_uint8(make_images(8, 16)).repeat(2, 1, 1, 1).view(2, 8, 3, 16, 16)
     ablations.write(tmp_path / "default.npz", [{"steps": 50, "fd": 2.0}, {"steps": ablations.STEPS, "fd": 1.0}], thumbs, {"target": "x"})
     grid = ablations.pack(tmp_path)
