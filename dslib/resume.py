@@ -62,6 +62,11 @@ def flat(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous()
 
 
+def laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A moment in its parameter's memory layout (channels last, for one), which fused Adam takes for granted; Adam's step as it is."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+
+
 def checkpoints(output_dir: str | Path) -> list[Path]:
     """Complete checkpoints in a folder, oldest first."""
     found = [p.parent for p in Path(output_dir).glob("checkpoint-*/state.json")]
@@ -86,15 +91,16 @@ def restore(config, model: UNet2DModel, ema: EMAModel, optimizer) -> int:
         shadow, moments = load_file(folder / "ema.safetensors"), load_file(folder / "optimizer.safetensors")
         same_run(folder, state, config)
         slots: dict[int, dict[str, Tensor]] = {}
+        parameters = list(model.parameters())
         for key, value in moments.items():
             index, name = key.split(".", 1)
-            slots.setdefault(int(index), {})[name] = value
+            slots.setdefault(int(index), {})[name] = laid_out_like(parameters[int(index)], value)
         model.load_state_dict(weights)
         ema.shadow_params = [shadow[f"shadow.{i}"].to(p) for i, p in enumerate(ema.shadow_params)]
         ema.optimization_step = state["ema_step"]
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
         return state["step"]
-    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, IndexError, TypeError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
         raise UserError(f"{folder} cannot be resumed ({type(error).__name__}: {first_line(error)}): it is damaged or of another "
                         "model; resume from an earlier checkpoint") from None
 

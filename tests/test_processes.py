@@ -57,6 +57,6 @@ def trained(folder: Path, processes: int, variant: str) -> tuple[dict, float]:
 def test_two_processes_are_one_with_the_joint_batch(tmp_path, variant):
     one, loss_of_one = trained(tmp_path, 1, variant)
     two, loss_of_two = trained(tmp_path, 2, variant)
-    assert loss_of_one > 0 and loss_of_two == pytest.approx(loss_of_one, rel=0.01)
+    assert loss_of_one > 0 and loss_of_two == pytest.approx(loss_of_one, rel=0.01, abs=1e-7)   # the authors' mean is a few 1e-6
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, atol=3e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
