@@ -36,7 +36,12 @@ DOMAINS = {
 CAPTIONED = "captioned"
 OTHER_STYLES = ("big-ears", "big-smile", "croodles", "cutouts", "dylan", "landscape", "micah", "miniavs", "notionists",
                 "notionists-neutral", "personas", "pixel-art", "shapes", "toon-head")
-DRAWN = DOMAINS | {CAPTIONED: ("avataaars", FACE | {"accessoriesProbability": 40, "facialHairProbability": 30})} | {
+#: target → the same style with glasses and beards as often as not, to fit a probe on what prompts ask for (chapter 09)
+WITH_WORDS = {"sketches": "sketches-with-words", "portraits": "portraits-with-words"}
+WORDS_DRAWN = {
+    "sketches-with-words": ("lorelei", DOMAINS["sketches"][1] | {"glassesProbability": 50, "beardProbability": 50}),
+    "portraits-with-words": ("open-peeps", DOMAINS["portraits"][1] | {"accessoriesProbability": 50, "facialHairProbability": 50})}
+DRAWN = DOMAINS | WORDS_DRAWN | {CAPTIONED: ("avataaars", FACE | {"accessoriesProbability": 40, "facialHairProbability": 30})} | {
     style: (style, {"backgroundColor": PALETTE + PAPER}) for style in OTHER_STYLES}
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``dslib adapt``, ``sample``, ``evaluate``, ``domains``, ``pretrain``, ``pretrain-t2i``, ``table``, ``env``."""
+"""The command line: ``dslib adapt``, ``sample``, ``evaluate``, ``domains``, ``pretrain``, ``table``, ``env``; see also ``cli_t2i``."""
 
 import argparse
 import csv
@@ -6,93 +6,29 @@ import errno
 import io
 import json
 import os
-import shutil
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from . import cli_t2i
 from .env import UserError, main_process
-from .options import EXAMPLES, HelpFormatter, add_backbone, add_config, add_images, add_sampling
+from .options import (
+    EXAMPLES,
+    GO_ON,
+    HelpFormatter,
+    add_backbone,
+    add_config,
+    add_images,
+    add_sampling,
+    check_drawing,
+    check_output_file,
+    config_from,
+    prepare_output,
+    training_images,
+)
 from .watch import watch
-
-
-def config_from(args: argparse.Namespace, **changes):
-    """The TrainConfig that the options describe, checked."""
-    from .train import TrainConfig
-    given = {f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
-    return TrainConfig(**(given | changes)).check()
-
-
-CHECKPOINTS = ("checkpoint-*/state.json", "finetune/checkpoint-*/state.json")
-GO_ON = ", or --resume_from_checkpoint latest to go on"
-
-
-def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, mend: str = "") -> Path:
-    """Make the output folder, or refuse: existing content is only replaced when that was asked for.
-
-    A run that resumes may go on in a folder that holds its own checkpoints; mend: what else the reader could do.
-    """
-    if not main_process():
-        return folder
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output_dir {folder} is a file: name a folder")
-    try:
-        ours = resume and any(next(folder.glob(pattern), None) for pattern in CHECKPOINTS)
-        if folder.is_dir() and any(folder.iterdir()) and not (overwrite or ours):
-            none = " and holds no checkpoint to resume" if resume else ""
-            raise UserError(f"{folder} is not empty{none}: choose another --output_dir or add --overwrite to replace what is in it{mend}")
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".write-test.part"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"--output_dir {folder} cannot be written ({error.strerror}): choose another folder") from None
-    if overwrite and not resume:
-        for pattern in CHECKPOINTS:
-            for old in folder.glob(pattern):
-                shutil.rmtree(old.parent)
-        for name in ("model_index.json", "finetune/model_index.json", "log.csv"):
-            (folder / name).unlink(missing_ok=True)
-    return folder
-
-
-def check_output_file(path: str | None, overwrite: bool) -> None:
-    """Find out now, not after the work, that a result file may not or cannot be written."""
-    if path is None:
-        return
-    if Path(path).exists() and not overwrite:
-        raise UserError(f"{path} exists: choose another --output or add --overwrite")
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {path} cannot be written ({error.strerror}: {error.filename}): choose another place") from None
-
-
-def training_images(args, resolution: int):
-    """(images, domain name or None) from --target or --train_data_dir."""
-    from . import data
-    if args.target is not None:
-        if data.check_domain(args.target) not in data.TARGETS:
-            role = "the source" if args.target == data.SOURCE else "no target"
-            raise UserError(f"{args.target} is {role} domain: choose one of {', '.join(data.TARGETS)}")
-        return data.load_domain(args.target, "ten", None, resolution).images, args.target
-    least = 1 if getattr(args, "method", "finetune") != "domainstudio" else 2
-    return data.ImageFolder(args.train_data_dir, resolution, at_least=least).images, None
-
-
-def check_drawing(args, scheduler, least: int, size: int = 64) -> None:
-    """Find a wrong sampling option or an unavailable backbone before hours are spent, not after."""
-    from . import metrics, sample
-    sample.sampler(scheduler, args.scheduler, args.num_inference_steps)
-    if args.num_images < least:
-        raise UserError(f"--num_images is {args.num_images}: it must be at least {least}")
-    if hasattr(args, "backbone") and size < metrics.SMALLEST:
-        raise UserError(f"images of {size} pixels are too small for the metrics' networks: at least {metrics.SMALLEST} are needed "
-                        "(a source's sample_size, or --resolution for a folder of samples)")
-    if hasattr(args, "backbone"):
-        metrics.load_backbone(args.backbone)
 
 
 def cmd_adapt(args) -> None:
@@ -256,95 +192,6 @@ def grade_source(folder: Path, settings: dict, n: int = 400) -> None:
     print(f"Fréchet ratio {facts['frechet_ratio']:.2f} ({n} samples, st-alex; 1 = as good as real): {folder}")
 
 
-def cmd_pretrain_t2i(args) -> None:
-    from . import pretrain_t2i
-    for name, value in pretrain_t2i.STAGES[args.stage].items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-    if args.stage == "grade":
-        if Path(args.output_dir).is_dir():
-            check_output_file(str(Path(args.output_dir) / "metrics.json"), args.overwrite)
-        grade_t2i(Path(args.output_dir), args)
-        return
-    if args.resolution % 16 or args.resolution < 32:
-        raise UserError(f"--resolution is {args.resolution}: it must be a multiple of 16 and at least 32")
-    least = {"num_images": 1, "num_others": 0, "num_graded": 2, "wordings": 1}
-    for name, least_value in least.items():
-        if getattr(args, name) < least_value:
-            raise UserError(f"--{name} is {getattr(args, name)}: use at least {least_value}")
-    if not 0 <= args.empty_captions < 1:
-        raise UserError(f"--empty_captions is {args.empty_captions}: use a share from 0 to below 1")
-    if args.stage == "unet" and not args.vae:
-        raise UserError("--stage unet needs --vae, the folder that '--stage vae' wrote (…/vae)")
-    config = config_from(args, method="scratch")
-    (pretrain_vae if args.stage == "vae" else pretrain_unet)(args, config)
-
-
-def pretrain_vae(args, config) -> None:
-    """Stage one: draw many styles, train the autoencoder, write ``vae/``, reconstructions.png and metrics.json."""
-    import torch
-
-    from . import latent, plots, pretrain_t2i, report
-    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, GO_ON)
-    pixels = pretrain_t2i.vae_pixels(args.num_images, args.num_others, args.resolution, os.cpu_count() or 1)
-    torch.manual_seed(args.seed)
-    stream = pretrain_t2i.train_vae(pixels, config, latent.new_vae(args.resolution))
-    record, _ = watch(stream, config, "vae", folder / "log.csv", config.train_batch_size)
-    if not main_process():
-        return
-    vae = record.averaged().vae
-    pretrain_t2i.set_scale(vae, pixels[:2000])
-    vae = latent.load_vae(latent.save_vae(vae, folder / "vae"))
-    report.write_atomic(folder / "reconstructions.png", plots.to_png(plots.rows(pretrain_t2i.reconstructions(vae, args.resolution)), 120))
-    facts = {"scaling_factor": vae.config.scaling_factor, "mean_absolute_error": pretrain_t2i.reconstruction_errors(vae, args.resolution),
-             "config": asdict(config) | {"num_images": args.num_images, "num_others": args.num_others, "resolution": args.resolution}}
-    report.write_atomic(folder / "metrics.json", json.dumps(facts, indent=1).encode())
-    print(f"autoencoder in {folder / 'vae'}; mean absolute error {facts['mean_absolute_error']}")
-
-
-def pretrain_unet(args, config) -> None:
-    """Stage two: encode all faces once, train text encoder and U-Net on latents and captions, write the pipeline, grade it."""
-    import torch
-
-    from . import avatars, captions, data, latent, pretrain_t2i
-    vae = latent.load_vae(args.vae)
-    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, GO_ON)
-    pixels, labels = data.draw_domain(avatars.CAPTIONED, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
-    latents = latent.encode(vae, torch.from_numpy(pixels).permute(0, 3, 1, 2), progress="encoding")
-    tokenizer = captions.new_tokenizer()
-    ids = captions.training_ids(tokenizer, labels, args.wordings, args.empty_captions, args.seed)
-    torch.manual_seed(args.seed)
-    text_encoder, unet, scheduler = latent.new_text_encoder(tokenizer), latent.new_unet(latents.shape[-1]), latent.new_scheduler()
-    stream = pretrain_t2i.train_unet(latents, ids, config, text_encoder, unet, scheduler.alphas_cumprod)
-    record, _ = watch(stream, config, "unet", folder / "log.csv", config.train_batch_size)
-    if not main_process():
-        return
-    trained = record.averaged()
-    latent.save_pipeline(latent.assemble(vae, trained.text_encoder, tokenizer, trained.unet, scheduler), folder, half=True)
-    grade_t2i(folder, args, asdict(config) | {"num_images": args.num_images, "wordings": args.wordings,
-                                              "empty_captions": args.empty_captions, "resolution": args.resolution})
-
-
-def grade_t2i(folder: Path, args, settings: dict | None = None) -> None:
-    """Write prompts.png and metrics.json for the pipeline in a folder: does it draw what captions say?"""
-    from . import latent, plots, pretrain_t2i, report
-    pipe = latent.load_pipeline(folder)
-    sheet = pretrain_t2i.contact_sheet(pipe, 8, args.guidance_scale, args.num_inference_steps)
-    report.write_atomic(folder / "prompts.png", plots.to_png(plots.rows(sheet, 8), 120))
-    graded = pretrain_t2i.attribute_accuracy(pipe, args.num_graded, args.guidance_scale, args.num_inference_steps)
-    try:
-        settings = settings or json.loads((folder / "metrics.json").read_text("utf-8")).get("config")
-    except (OSError, ValueError, AttributeError):
-        settings = None
-    facts = {"attributes": {name: row._asdict() for name, row in graded.items()}, "num_graded": args.num_graded, "scheduler": "ddim",
-             "guidance_scale": args.guidance_scale, "num_inference_steps": args.num_inference_steps, "config": settings}
-    report.write_atomic(folder / "metrics.json", json.dumps(facts, indent=1).encode())
-    print("attribute        accuracy  real drawings  captions")
-    for name, row in graded.items():
-        print(f"{name:<17}{row.accuracy:8.2f}{row.ceiling:15.2f}{row.n:10d}")
-    print(f"{folder / 'metrics.json'}, {folder / 'prompts.png'}")
-
-
 def cmd_env(args) -> None:
     from .env import versions
     print("\n".join(f"{name:<20} {value}" for name, value in versions().items()))
@@ -367,7 +214,7 @@ def build_parser() -> argparse.ArgumentParser:
     adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
     adapt.add_argument("--compare_finetune", action="store_true", help="also train the naive baseline and put both in the report")
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(adapt, skip=("snr_gamma", "lambda_coarse", "high_noise_weight", "lr_warmup_steps"))
+    add_config(adapt, skip=("snr_gamma", "lambda_coarse", "high_noise_weight", "lr_warmup_steps", "lora_rank"))
     add_sampling(adapt, 64)
     add_backbone(adapt)
 
@@ -401,29 +248,12 @@ def build_parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(pretrain, skip=("method", "lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "pairwise_variant", "pairwise_weighting",
                                "hfmse_weighting", "pairwise_direction", "pairwise_temperature", "pairwise_space", "pairwise_t_min",
-                               "pairwise_t_max", "detail", "bank_steps"),
+                               "pairwise_t_max", "detail", "bank_steps", "lora_rank"),
                max_train_steps=7000, train_batch_size=32, learning_rate=1e-3, lr_warmup_steps=200, lr_decay_steps=2500,
                adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
                checkpointing_steps=250, output_dir="runs/source")
 
-    t2i = command("pretrain-t2i", cmd_pretrain_t2i, "Train the text-to-image source model: first --stage vae, then --stage unet; --stage "
-                  "grade looks at a trained one again.")
-    t2i.add_argument("--stage", required=True, choices=("vae", "unet", "grade"), help="what to train, or grade")
-    t2i.add_argument("--vae", help="the vae folder of the first stage, for --stage unet")
-    t2i.add_argument("--num_images", type=int, default=24000, help="captioned faces to draw")
-    t2i.add_argument("--num_others", type=int, default=1000, help="pictures of each other style, for --stage vae")
-    t2i.add_argument("--wordings", type=int, default=8, help="different captions a face")
-    t2i.add_argument("--empty_captions", type=float, default=0.1, help="share of empty captions, for classifier-free guidance")
-    t2i.add_argument("--resolution", type=int, default=64, help="pixels a side")
-    t2i.add_argument("--num_graded", type=int, default=400, help="held-out captions to draw at the end")
-    t2i.add_argument("--guidance_scale", type=float, default=3.0, help="classifier-free guidance when drawing; 1: none")
-    t2i.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
-    t2i.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(t2i, skip=("method", "lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "pairwise_variant", "pairwise_weighting",
-                          "hfmse_weighting", "random_flip"),
-               max_train_steps=None, train_batch_size=None, learning_rate=None, lr_warmup_steps=None, lr_decay_steps=None,
-               adam_beta2=0.99, ema_max_decay=0.998, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
-               checkpointing_steps=250, output_dir="runs/t2i")
+    cli_t2i.add_commands(command)
 
     table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")
     table.add_argument("metrics", nargs="+", help="metrics.json files")

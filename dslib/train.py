@@ -47,6 +47,7 @@ class TrainConfig:
     pairwise_t_max: int = 1000
     detail: str = "haar"                  # haar | stacked | haar_level_2 | db2 | pixels: what L_hf and L_hfmse look at
     bank_steps: int = 0                   # draw the same noise again after so many steps; 0: never
+    lora_rank: int = 0                    # text-to-image only: train matrices of this rank beside the attention's; 0: whole U-Net
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_weight_decay: float = 0.0
@@ -79,7 +80,7 @@ class TrainConfig:
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"--{name} is {value}: it must be a positive number")
         for name in ("lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "lambda_coarse", "lr_warmup_steps", "lr_decay_steps",
-                     "adam_weight_decay", "ema_power", "checkpointing_steps", "pairwise_t_min", "bank_steps"):
+                     "adam_weight_decay", "ema_power", "checkpointing_steps", "pairwise_t_min", "bank_steps", "lora_rank"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"--{name} is {getattr(self, name)}: it must be zero or a positive number")
         for name in ("adam_beta1", "adam_beta2", "ema_max_decay"):

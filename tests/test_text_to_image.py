@@ -119,7 +119,7 @@ def test_the_loops_first_step_is_dreambooths_loss(tiny_text):
 @pytest.mark.parametrize("method", train.TEXT_METHODS)
 def test_the_source_stays_and_only_what_is_trained_changes(tiny_text, method, tmp_path):
     before = {part: weights(getattr(tiny_text, part)) for part in latent.PARTS}
-    made = text_to_image.adapted(tiny_text, run(tiny_text, method)[-1])
+    made = text_to_image.adapted(tiny_text, run(tiny_text, method)[-1], TAR)
     assert all(same(before[part], weights(getattr(tiny_text, part))) for part in latent.PARTS)
     changed = {part for part in latent.PARTS if not same(before[part], weights(getattr(made, part)))}
     assert changed == ({"text_encoder"} if method == "textual-inversion" else {"unet"})
@@ -140,7 +140,7 @@ def test_textual_inversion_changes_one_words_vector_alone(tiny_text):
 def test_textual_inversions_loss_is_the_noises_error_under_its_prompt(tiny_text):
     _, z_0, t, eps, _ = first_batch(tiny_text)
     with torch.no_grad():
-        text = latent.embed(tiny_text, [TAR] * 4)
+        text = latent.embed(tiny_text, ["a face face"] * 4)           # the new word starts as "face"
         expected = (tiny_text.unet(tiny_text.scheduler.add_noise(z_0, eps, t), t, text).sample - eps).square().mean()
     torch.testing.assert_close(run(tiny_text, "textual-inversion")[0].loss, expected, atol=1e-5, rtol=1e-4)
 
@@ -182,3 +182,80 @@ def test_prior_latents_are_the_sources_own_and_repeatable(tiny_text):
     first = text_to_image.prior_latents(tiny_text, SOU, 3)
     assert first.shape == (3, 4, 8, 8) and torch.equal(first, text_to_image.prior_latents(tiny_text, SOU, 3))
     assert captions.RARE[0] not in SOU
+
+
+def test_lora_trains_small_matrices_and_leaves_an_ordinary_unet(tiny_text, tmp_path):
+    last = run(tiny_text, "dreambooth", lora_rank=2, learning_rate=0.05)[-1]
+    trained = {name for name, p in last.model.named_parameters() if p.requires_grad}
+    assert trained and all("lora_" in name for name in trained)
+    made = text_to_image.adapted(tiny_text, last, TAR)
+    assert made.unet.state_dict().keys() == tiny_text.unet.state_dict().keys()
+    changed = {name for name, value in made.unet.state_dict().items() if not torch.equal(value, tiny_text.unet.state_dict()[name])}
+    assert changed and all(name.split(".")[-2] in ("to_q", "to_k", "to_v", "0") and "attn" in name for name in changed)
+    again = latent.load_pipeline(latent.save_pipeline(made, tmp_path))
+    assert same(weights(again.unet), weights(made.unet))
+
+
+def test_lora_resumes(tiny_text, tmp_path):
+    whole = run(tiny_text, "domainstudio", lora_rank=2)[-1]
+    run(tiny_text, "domainstudio", lora_rank=2, max_train_steps=2, output_dir=str(tmp_path), checkpointing_steps=2)
+    resumed = run(tiny_text, "domainstudio", lora_rank=2, output_dir=str(tmp_path), resume_from_checkpoint="latest")
+    assert [s.step for s in resumed] == [3] and same(weights(whole.averaged()), weights(resumed[-1].averaged()))
+
+
+def test_a_subject_adds_its_own_error_under_its_own_prompt(tiny_text):
+    chosen, z_0, t, eps, _ = first_batch(tiny_text)
+    person, texts = z_0.flip(0) * 0.5, latent.embed(tiny_text, [TAR, SOU, "a zwx face"])
+    given = tiny_text.unet, None, tiny_text.vae, z_0, z_0.flip(0), t, eps, texts, tiny_text.scheduler.alphas_cumprod, config("dreambooth")
+    with torch.no_grad():
+        loss, terms = text_to_image.dreambooth_loss(*given, person)
+        guess = tiny_text.unet(tiny_text.scheduler.add_noise(person, eps, t), t, texts[2:].repeat(4, 1, 1)).sample
+    torch.testing.assert_close(terms["subject"], (guess - eps).square().mean(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(loss, sum(terms.values()))
+
+
+def test_companions_are_prior_and_subject_side_by_side():
+    prior, person = torch.arange(9.0).view(9, 1, 1, 1), 100 + torch.arange(2.0).view(2, 1, 1, 1)
+    found = text_to_image.companions(4, prior, person).flatten(2)
+    assert found.shape == (4, 2, 2) and found[:, :, 0].flatten().tolist() == list(range(8))
+    assert found[:, :, 1].flatten().tolist() == [100, 101] * 4
+    assert text_to_image.companions(4, prior).shape == (4, 2, 1, 1, 1, 1)
+
+
+def test_personalising_learns_both_prompts(tiny_text):
+    person = text_to_image.Subject(make_images(2, 32, seed=5), "a zwx face")
+    prior = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    steps = list(text_to_image.adapt(tiny_text, make_images(4, 32), config("domainstudio"), TAR, SOU, prior, person))
+    assert set(steps[-1].terms) == {"simple", "prior", "subject", "img", "hf", "hfmse"}
+    with pytest.raises(UserError, match="share the rare word 'sks'"):
+        text_to_image.adapt(tiny_text, make_images(4, 32), config("domainstudio"), TAR, SOU, prior, person._replace(prompt=TAR))
+    with pytest.raises(UserError, match="needs dreambooth or domainstudio"):
+        text_to_image.adapt(tiny_text, make_images(4, 32), config("textual-inversion"), TAR, SOU, prior, person)
+
+
+def test_the_authors_passes_compare_the_model_with_itself(tiny_text):
+    """Ledger rows 1-3, 6 and 7, from the pipeline's own parts, one image at a time."""
+    chosen, z_0, t, eps, _ = first_batch(tiny_text)
+    z_pr, a_bar = z_0.roll(1, 0) * 0.7, tiny_text.scheduler.alphas_cumprod
+    texts = latent.embed(tiny_text, [TAR, SOU])
+    settings = config("domainstudio", pairwise_variant="authors", hfmse_weighting="none")
+    with torch.no_grad():
+        loss, terms = text_to_image.authors_loss(tiny_text.unet, tiny_text.vae, z_0, z_pr, t, eps, texts, a_bar, settings)
+        guesses = {}
+        for name, z, text in (("ada", z_0, texts[:1]), ("own", z_pr, texts[1:])):
+            noise = eps.flip(0)
+            x_t = [tiny_text.scheduler.add_noise(z[i:i + 1], noise[i:i + 1], t[:1]) for i in range(4)]
+            guesses[name] = torch.cat([(x - (1 - a_bar[t[0]]).sqrt() * tiny_text.unet(x, t[:1], text).sample) / a_bar[t[0]].sqrt()
+                                       for x in x_t])
+        p, q = slow_log_p(guesses["ada"][:3]), slow_log_p(guesses["own"][:3])
+        kl = (q.exp() * (q - p)).mean()
+    torch.testing.assert_close(terms["img"], kl, atol=1e-5, rtol=1e-3)
+    expected = terms["simple"] + terms["prior"] + 0.3 * terms["img"] + 0.3 * terms["hf"] + 0.5 * terms["hfmse"]
+    torch.testing.assert_close(loss, expected)
+    assert set(run(tiny_text, "domainstudio", pairwise_variant="authors")[-1].terms) == {"simple", "prior", "img", "hf", "hfmse"}
+    with pytest.raises(UserError, match="at least 3 images"):
+        run(tiny_text, "domainstudio", pairwise_variant="authors", train_batch_size=2)
+
+
+def test_the_rare_word_is_found_in_the_prompt():
+    assert text_to_image.rare_word("a zwx face") == "zwx" and text_to_image.rare_word("a SKS face") == "sks"
