@@ -85,6 +85,8 @@ def tidy(notebook) -> None:
 if __name__ == "__main__":
     os.environ.setdefault("DSLIB_TIER", "cpu")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    if unknown := [a for a in sys.argv[1:] if a.startswith("-") and a not in ("--text", "--expected")]:
+        sys.exit(__doc__ if unknown[0] in ("-h", "--help") else f"{unknown[0]} is no option\n\n{__doc__}")
     work = retext if "--text" in sys.argv else expect if "--expected" in sys.argv else build
     names = [a for a in sys.argv[1:] if not a.startswith("--")] or [p.stem for p in sorted((HERE / "src").glob("*.py"))]
     for name in names:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import data, ddpm, env, metrics, models, plots, report, sample, train
+from . import data, ddpm, env, latent, metrics, models, plots, report, sample, text_to_image, train
 from .bank import Bank
 
 
@@ -79,10 +79,12 @@ def start(method: str, source, images: Tensor, steps: int) -> Iterator[train.Ste
     return train.adapt(source, images, train.TrainConfig(method=method, max_train_steps=steps))
 
 
-def interleave(source, images, methods: list[str], steps: int, warm_up: int = 3) -> dict[str, list[float]]:
-    """Seconds of every step; the methods take turns, so that a busy machine slows all of them alike."""
-    runs = {m: start(m, source, images, steps + warm_up) for m in methods}
-    seconds: dict[str, list[float]] = {m: [] for m in methods}
+WARM_UP = 3       # steps of every run that are not counted
+
+
+def interleave(runs: dict[str, Iterator[train.Step]], steps: int, warm_up: int = WARM_UP) -> dict[str, list[float]]:
+    """Seconds of every step; the runs take turns, so that a busy machine slows all of them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(steps + warm_up):
         for method, run in runs.items():
             record = next(run)
@@ -123,8 +125,19 @@ def memory_rows(methods: list[str]) -> list[dict]:
 
 def step_rows(source, images, methods: list[str], steps: int) -> list[dict]:
     """Median milliseconds of a step of every method."""
-    seconds = interleave(source, images, methods, steps)
+    seconds = interleave({m: start(m, source, images, steps + WARM_UP) for m in methods}, steps)
     return [{"what": "optimiser step", "case": m, "value": 1000 * statistics.median(v), "unit": "ms"} for m, v in seconds.items()]
+
+
+def text_rows(pipe, images: Tensor, steps: int) -> list[dict]:
+    """Median milliseconds of a text-to-image step: DomainStudio, the authors' schedule of passes, DreamBooth, LoRA."""
+    cases = {"domainstudio": {}, "the authors' passes": {"pairwise_variant": "authors"}, "dreambooth": {"method": "dreambooth"},
+             "domainstudio, lora of rank 4": {"lora_rank": 4}}
+    prior, shared = latent.encode(pipe.vae, images), {"max_train_steps": steps + WARM_UP, "train_batch_size": len(images)}
+    runs = {name: text_to_image.adapt(pipe, images, train.TrainConfig(**(shared | case)), "a sks face", "a face", prior)
+            for name, case in cases.items()}
+    return [{"what": "text-to-image step", "case": name, "value": 1000 * statistics.median(v), "unit": "ms"}
+            for name, v in interleave(runs, steps).items()]
 
 
 def lpips_rows(n: int, pairs: int = 40) -> list[dict]:
@@ -201,8 +214,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
     methods = ["finetune", "domainstudio", "loops"]
-    rows = with_ratios(step_rows(source, images, [*methods, "bank"], args.steps) + memory_rows(methods) + lpips_rows(args.num_images)
-                       + sampling_rows(source) + [flops_row(source)])
+    words = text_rows(latent.load_pipeline(env.data_dir() / "text_to_image"), data.load_domain("portraits", "ten").images, args.steps)
+    rows = with_ratios(step_rows(source, images, [*methods, "bank"], args.steps) + words + memory_rows(methods)
+                       + lpips_rows(args.num_images) + sampling_rows(source) + [flops_row(source)])
     machine = f"{env.device_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {platform.machine()}"
     print(f"{machine}; batch {len(images)}, {images.shape[-1]}×{images.shape[-1]}, {args.steps} steps each, medians")
     for row in rows:

@@ -330,17 +330,22 @@ def ablation(values: dict[str, dict[str, float]], real: dict[str, float], luck: 
     the setting to ring; thumbs: labelled rows of images (N,3,R,R) to put on top.
     """
     longest = max(map(len, values))
-    height = 2.3 + 0.04 * longest * (longest > 5)                       # long names are turned, and need room
-    figure = new_figure(9.0, height + 0.9 * len(thumbs or {}))
-    top, bottom = figure.subfigures(2, 1, height_ratios=[0.9 * len(thumbs), height]) if thumbs else (None, figure)
-    for axis, (name, images) in zip(np.atleast_1d(top.subplots(len(thumbs), 1)) if thumbs else [], (thumbs or {}).items()):
+    low = 0.35 + 0.055 * longest * (longest > 5)                        # inches for the settings' names: long ones are turned
+    width, row, panel = 9.0, 0.86, 1.7
+    height = 0.75 + row * len(thumbs or {}) + panel + low               # laid out by hand, which is quicker for a slider
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")
+    for i, (name, images) in enumerate((thumbs or {}).items()):
+        axis = figure.add_axes((1.3 / width, (height - 0.35 - row * (i + 1)) / height, (width - 1.4) / width, 0.94 * row / height))
         axis.imshow(tile(images, len(images)), interpolation="nearest")
+        axis.set_anchor("W")
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
         axis.set(xticks=[], yticks=[])
-        for spine in axis.spines.values():
-            spine.set_visible(False)
+        axis.spines[:].set_visible(False)
+    each = (width - 0.1) / len(real)
+    panels = [figure.add_axes(((0.45 + k * each) / width, low / height, (each - 0.55) / width, panel / height)) for k in range(len(real))]
     names, places = list(values), range(len(values))
-    for axis, metric in zip(bottom.subplots(1, len(real)), real):
+    for axis, metric in zip(panels, real):
         axis.axhspan(*luck[metric], color=COLOURS[0], alpha=0.13, linewidth=0)
         axis.axhline(real[metric], color="black", linestyle="--", linewidth=1)
         axis.plot(places, [values[name][metric] for name in names], "o-", color=COLOURS[0], markersize=5, linewidth=1)

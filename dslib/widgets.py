@@ -77,11 +77,16 @@ def similarity_figure(models: dict, x_0: Tensor, alphas_cumprod: Tensor, t: int,
 
 
 def explore_similarity(models: dict, x_0: Tensor, alphas_cumprod: Tensor) -> None:
-    """Slider over t, another noise by its seed. models: name → U-Net; x_0: a few images (N,3,R,R)."""
+    """Slider over t, another noise by its seed: the first model, the source, and one of the others beside it.
+
+    models: name → U-Net; x_0: a few images (N,3,R,R). Two models at a time, because each costs a forward pass a redraw.
+    """
     import ipywidgets as widgets
-    explore(lambda t, seed: similarity_figure(models, x_0[:4], alphas_cumprod, t, seed),
+    first, *others = models
+    explore(lambda t, seed, beside: similarity_figure({name: models[name] for name in (first, beside)}, x_0[:4], alphas_cumprod, t, seed),
             t=widgets.IntSlider(600, 0, len(alphas_cumprod) - 1, description="t", continuous_update=False),
-            seed=widgets.BoundedIntText(0, 0, 9999, description="noise seed"))
+            seed=widgets.BoundedIntText(0, 0, 9999, description="noise seed"),
+            beside=widgets.Dropdown(options=others or [first], value=(others or [first])[-1], description="beside it"))
 
 
 def weights_figure(norms: dict[str, dict[str, float]], weights: dict[str, float]):
@@ -264,3 +269,21 @@ def explore_ablations(grid, luck: dict[str, tuple[float, float]], recompute=None
 
     button.on_click(pressed)
     display(widgets.VBox([button, screen]))
+
+
+def guidance_figure(drawn: dict[str, dict[float, Tensor]], prompt: str, scale: float):
+    """Pictures of one prompt at one guidance scale, above them those at scale 1: (figure, alt)."""
+    pictures = drawn[prompt]
+    figure = plots.rows({"scale 1": pictures[1.0], f"scale {scale:g}": pictures[scale]}, len(pictures[scale]))
+    return figure, f"{prompt}: the same noise at guidance scale 1 and {scale:g}."
+
+
+def explore_guidance(drawn: dict[str, dict[float, Tensor]]) -> None:
+    """Menu of prompts, slider over guidance scales. drawn[prompt][scale]: images (N,3,R,R) from the same noise; 1.0 is among them."""
+    import ipywidgets as widgets
+    if not drawn or any(1.0 not in pictures for pictures in drawn.values()):
+        raise UserError("every prompt needs pictures at scale 1.0, to compare with")
+    scales = sorted(next(iter(drawn.values())))
+    explore(lambda prompt, scale: guidance_figure(drawn, prompt, scale),
+            prompt=widgets.Dropdown(options=list(drawn), description="prompt"),
+            scale=widgets.SelectionSlider(options=scales, value=scales[-1], description="guidance", continuous_update=False))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import make_images, make_source
 
-from dslib import bench, data, haar, losses, models, train
+from dslib import bench, data, haar, latent, losses, models, train
 
 
 @pytest.fixture
@@ -36,14 +36,16 @@ def test_ratios_are_to_the_first_of_each_kind():
     assert [row["ratio"] for row in bench.with_ratios(rows)] == [1, 1, 1.5]
 
 
-def test_main_writes_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
+def test_main_writes_a_table_and_a_figure(tmp_path, monkeypatch, capsys, tiny_text):
     source, images = make_source(32), make_images(12, 32)
     monkeypatch.setattr(models, "load_source", lambda: source)
     monkeypatch.setattr(data, "load_domain", lambda name, split, n=10: data.Domain(images[:n], [], name, split))
     monkeypatch.setattr(bench, "memory_rows", lambda methods: [])
+    monkeypatch.setattr(latent, "load_pipeline", lambda folder: tiny_text)
     bench.main(["--steps", "1", "--num_images", "12", "--output", str(tmp_path / "out")])
     rows = list(csv.DictReader((tmp_path / "out" / "bench.csv").open()))
     assert [r["case"] for r in rows if r["what"] == "optimiser step"] == ["finetune", "domainstudio", "loops", "bank"]
+    assert [r["case"] for r in rows if r["what"] == "text-to-image step"][:3] == ["domainstudio", "the authors' passes", "dreambooth"]
     assert all(float(r["value"]) > 0 and float(r["ratio"]) > 0 for r in rows)
     assert (tmp_path / "out" / "bench.png").stat().st_size > 1000
     assert "GFLOP" in capsys.readouterr().out

@@ -11,13 +11,13 @@ import torch
 from conftest import make_images
 
 import dslib
-from dslib import ablations, checks, ddpm, haar, losses, metrics, sample, train, views
+from dslib import ablations, checks, ddpm, haar, losses, metrics, sample, text_to_image, train, views
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("*.py"))
 ROW = re.compile(r"^\| \((\d+\.\d+)\) \| `([\w.]+)[^`|]*`(?:, (in this notebook))? \| `(\w+\.py)::(\w+)` \|$", re.M)
 MODULES = {module.__name__.removeprefix("dslib."): module for module in
-           (ablations, checks, ddpm, haar, losses, metrics, sample, train, views)}
+           (ablations, checks, ddpm, haar, losses, metrics, sample, text_to_image, train, views)}
 
 
 @pytest.fixture(params=SOURCES, ids=lambda p: p.stem)

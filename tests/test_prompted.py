@@ -113,7 +113,7 @@ def test_adapt_t2i_learns_a_person_too(tiny_text_dir, ten, tmp_path):
     (["--method", "finetune"], "use one of dreambooth, textual-inversion, domainstudio"),
     (["--instance_prompt", "a face"], "lacks the rare word"), (["--instance_prompt", ""], "--instance_prompt is empty"),
     (["--class_prompt", "a sks face"], "holds the rare word"), (["--num_prior_images", "3"], "3 prior images for 5 images"),
-    (["--subject_prompt", "a zwx face"], "go together"), (["--num_images", "1"], "--num_images 1"),
+    (["--subject_prompt", "a zwx face"], "go together"), (["--num_images", "1"], "--num_images is 1"),
     (["--lora_rank", "-1"], "--lora_rank is -1"), (["--learning_rate", "-1"], "--learning_rate is -1"),
     (["--guidance_scale", "-2"], "--guidance_scale is -2")])
 def test_a_wrong_option_is_one_line_before_anything_is_written(tiny_text_dir, ten, tmp_path, capsys, options, words):
