@@ -41,7 +41,14 @@ WITH_WORDS = {"sketches": "sketches-with-words", "portraits": "portraits-with-wo
 WORDS_DRAWN = {
     "sketches-with-words": ("lorelei", DOMAINS["sketches"][1] | {"glassesProbability": 50, "beardProbability": 50}),
     "portraits-with-words": ("open-peeps", DOMAINS["portraits"][1] | {"accessoriesProbability": 50, "facialHairProbability": 50})}
-DRAWN = DOMAINS | WORDS_DRAWN | {CAPTIONED: ("avataaars", FACE | {"accessoriesProbability": 40, "facialHairProbability": 30})} | {
+#: one person in any mood and any clothes: whom chapter 10 learns beside a style
+PERSON = "person"
+ALWAYS = {"skinColor": ["#614335"], "topVariant": ["fro"], "topProbability": 100, "hairColor": ["#ecdcbf"], "accessoriesVariant": ["round"],
+          "accessoriesProbability": 100, "facialHairVariant": ["beardMajestic"], "facialHairProbability": 100,
+          "facialHairColor": ["#ecdcbf"]}
+DRAWN = DOMAINS | WORDS_DRAWN | {
+    PERSON: ("avataaars", FACE | ALWAYS),
+    CAPTIONED: ("avataaars", FACE | {"accessoriesProbability": 40, "facialHairProbability": 30})} | {
     style: (style, {"backgroundColor": PALETTE + PAPER}) for style in OTHER_STYLES}
 
 

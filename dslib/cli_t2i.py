@@ -16,11 +16,13 @@ LEARNING_RATE = {"dreambooth": 2e-4, "domainstudio": 2e-4, "textual-inversion": 
 
 
 def cmd_adapt_t2i(args) -> None:
-    from . import latent, text_to_image, train
+    from . import latent, prompted, text_to_image, train
     if args.method not in train.TEXT_METHODS:
         raise UserError(f"--method is {args.method!r}: use one of {', '.join(train.TEXT_METHODS)}")
     if bool(args.subject_data_dir) != bool(args.subject_prompt):
         raise UserError("--subject_data_dir and --subject_prompt go together: give both or neither")
+    if args.method == "textual-inversion" and (args.subject_prompt or args.lora_rank):
+        raise UserError("textual-inversion trains one word's vector: a subject or --lora_rank needs dreambooth or domainstudio")
     for name, least in {"num_images": 2, "num_requests": 0, "guidance_scale": 0, "num_inference_steps": 1}.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name} is {getattr(args, name)}: use at least {least}")
@@ -32,8 +34,9 @@ def cmd_adapt_t2i(args) -> None:
     subject = subject_of(args, resolution)
     warn_unknown(source, args)
     text_to_image.check_prompts(source, args.instance_prompt, args.class_prompt, text_to_image.rare_word(args.instance_prompt))
-    if args.num_prior_images < len(images) and args.method != "textual-inversion":
+    if args.num_prior_images < len(images) and methods_of(args) != ["textual-inversion"]:
         raise UserError(f"--num_prior_images: {args.num_prior_images} prior images for {len(images)} images: draw at least as many")
+    clip = prompted.open_clip(args.clip_model) if args.clip_model else None
     name = domain or Path(args.train_data_dir).resolve().name
     output = Path(args.output_dir or f"runs/{name}-{args.method}-t2i")
     prepare_output(output, args.overwrite, args.resume_from_checkpoint, GO_ON)
@@ -49,7 +52,7 @@ def cmd_adapt_t2i(args) -> None:
         if main_process():
             latent.save_pipeline(pipes[method], folder)
     if main_process():
-        write_adapted(args, pipes, histories, images, domain, name, output, asdict(config_of(args, args.method, str(output))))
+        write_adapted(args, pipes, histories, images, domain, name, output, asdict(config_of(args, args.method, str(output))), clip)
         print(f"Pipeline: {output}  (StableDiffusionPipeline.from_pretrained opens it)")
 
 
@@ -114,7 +117,7 @@ def kept_prior(path: Path, source, args):
     return prior
 
 
-def write_adapted(args, pipes, histories, images, domain, name, output, settings) -> None:
+def write_adapted(args, pipes, histories, images, domain, name, output, settings, clip=None) -> None:
     """Draw the same noise and prompts with every model, score what can be scored, and write the report."""
     from . import plots, prompted, report, text_to_image
     word, drawing = text_to_image.rare_word(args.instance_prompt), (args.guidance_scale, args.num_inference_steps, args.seed)
@@ -123,12 +126,15 @@ def write_adapted(args, pipes, histories, images, domain, name, output, settings
              for key, pipe in pipes.items()}
     print("scoring …", file=sys.stderr)
     samples = {key: one["images"] for key, one in found.items()}
-    scores = prompted.scored(samples, images, domain, args.backbone)
+    scores = report.score_all(samples, images, domain, args.backbone)
     answers = {key: one["obeyed"] for key, one in found.items()}
     facts = {"target": name, "backbone": args.backbone, "resolution": images.shape[-1], "num_images": args.num_images, "seed": args.seed,
-             "scheduler": "ddim", "num_inference_steps": args.num_inference_steps, "guidance_scale": args.guidance_scale,
+             "scheduler": type(pipes["source"].scheduler).__name__.removesuffix("Scheduler").lower(),
+             "num_inference_steps": args.num_inference_steps, "guidance_scale": args.guidance_scale,
              "instance_prompt": args.instance_prompt, "class_prompt": args.class_prompt, "config": settings,
              "obeyed": {key: {k: v._asdict() for k, v in one.items()} for key, one in answers.items()}}
+    if clip:
+        facts["clip"] = prompted.clip_similarity(samples | {"training images": images}, args.class_prompt, images, *clip)
     lead = f"{args.instance_prompt!r}: {len(images)} training images, {settings['max_train_steps']} steps, seed {args.seed}."
     where = report.write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts)
     asked = prompted.sheet(pipes, 2, word, *drawing)
@@ -136,6 +142,13 @@ def write_adapted(args, pipes, histories, images, domain, name, output, settings
     print(report.text_table(scores))
     if any(answers.values()):
         print("\n" + prompted.table(answers))
+    for key, row in facts.get("clip", {}).items():
+        print(f"CLIP cosine, {key:<18} with {args.class_prompt!r} {row['text']:.3f}, with the training images {row['image']:.3f}")
+    if args.subject_prompt:
+        prompts = [args.instance_prompt, args.subject_prompt, prompted.both_words(args.instance_prompt, args.subject_prompt)]
+        rows = prompted.person_sheet(pipes, prompts, 3, *drawing)
+        report.write_atomic(output / "person.png", plots.to_png(plots.rows(rows, 9), 120))
+        print(f"\nPerson:   {output / 'person.png'}  (three of each: {'; '.join(prompts)})")
     print(f"\nReport:   {where}\nPrompts:  {output / 'prompts.png'}  (pairs of: {'; '.join(prompted.SHEET)})")
 
 
@@ -239,6 +252,7 @@ def add_commands(command) -> None:
     adapt.add_argument("--subject_prompt", help="its prompt, with a rare word of its own: 'a zwx face'")
     adapt.add_argument("--num_prior_images", type=int, default=200, help="pictures of the class that the source draws first")
     adapt.add_argument("--compare", action="store_true", help="also train the other methods, and put all in the report")
+    adapt.add_argument("--clip_model", help="folder or hub id of a CLIP model (safetensors), to report its similarities too")
     adapt.add_argument("--num_requests", type=int, default=200, help="prompts with words the ten never showed, for the report; 0: none")
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(adapt, skip=("snr_gamma", "lambda_coarse", "high_noise_weight", "lr_warmup_steps", "random_flip", "bank_steps",

@@ -102,7 +102,7 @@ def quiet_transformers():
 
 
 def load_pipeline(source: str | Path) -> StableDiffusionPipeline:
-    """A text-to-image pipeline in float32 on the device at hand, from a folder or a hub id ``owner/name``; safetensors only.
+    """A text-to-image pipeline in float32, frozen, on the device at hand, from a folder or a hub id ``owner/name``; safetensors only.
 
     Raises UserError with the mend: nothing there, another kind of model, pickled weights, parts that do not fit.
     """
@@ -110,7 +110,7 @@ def load_pipeline(source: str | Path) -> StableDiffusionPipeline:
         pipe = models.open_pipeline(source, StableDiffusionPipeline, PARTS)
     check_parts(pipe, source)
     for part in PARTS:
-        getattr(pipe, part).float().eval()
+        getattr(pipe, part).float().eval().requires_grad_(False)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device())
 

@@ -89,7 +89,8 @@ def check_folder(folder: Path, wanted: str = "DDPMPipeline", parts: tuple[str, .
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{folder}/model_index.json is damaged: save the pipeline again with save_pretrained") from None
     if kind != wanted:
-        raise UserError(f"{folder} holds a {kind}: a {wanted} is needed here")
+        other = {"StableDiffusionPipeline": " (dslib adapt-t2i takes it)", "DDPMPipeline": " (dslib adapt takes it)"}.get(kind, "")
+        raise UserError(f"{folder} holds a {kind}{other}: a {wanted} is needed here")
     for part in parts:
         places = [folder / part] + [folder] * (len(parts) == 1)     # old hub pipelines keep a single model's weights at the root
         if any(list(place.glob("*.safetensors")) for place in places):

@@ -1,13 +1,16 @@
-"""Ask an adapted text-to-image model for words that its ten training images never showed, and count the answers (chapter 09)."""
+"""Ask an adapted text-to-image model for words that its ten training images never showed, or for a person, and count the answers
+(chapters 09 and 10)."""
 
 import random
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
+from transformers import CLIPModel, CLIPProcessor
 
-from . import avatars, captions, data, factors, latent, pretrain_t2i, report, sample
+from . import avatars, captions, data, factors, latent, models, pretrain_t2i, sample, text_to_image
 from .env import UserError
 
 #: target domain → what a prompt can ask of it and a probe read back from its pictures
@@ -64,9 +67,13 @@ class Obeyed(NamedTuple):
     n: int
 
 
-def obeyed(images: Tensor, asked: list[Request], domain: str, resolution: int = 64) -> dict[str, Obeyed]:
-    """{attribute: :class:`Obeyed`} of images (N,3,R,R) drawn from N requests; attributes that the probe cannot read are missing."""
-    reader, said = probe(domain, resolution), [one.said for one in asked]
+def obeyed(images: Tensor, asked: list[Request], domain: str, resolution: int = 64,
+           reader: factors.FactorProbe | None = None) -> dict[str, Obeyed]:
+    """{attribute: :class:`Obeyed`} of images (N,3,R,R) drawn from N requests; attributes that the probe cannot read are missing.
+
+    reader: what :func:`probe` gave, if not the usual one.
+    """
+    reader, said = reader or probe(domain, resolution), [one.said for one in asked]
     shown, turned = pretrain_t2i.obeyed(images, said, reader), []
     for by in range(1, 6):
         turned.append(pretrain_t2i.obeyed(images, said[by:] + said[:by], reader))
@@ -75,8 +82,9 @@ def obeyed(images: Tensor, asked: list[Request], domain: str, resolution: int = 
 
 
 def measure(pipe: StableDiffusionPipeline, prompt: str, targets: Tensor, domain: str | None, word: str = captions.RARE[0], n: int = 64,
-            num_requests: int = 200, guidance_scale: float = 3.0, num_inference_steps: int = 20, seed: int = 0) -> dict:
-    """Everything about one model: {"images": n drawn from the prompt alone, "scores": :class:`dslib.report.Score`, "obeyed": …}.
+            num_requests: int = 200, guidance_scale: float = 3.0, num_inference_steps: int = 20, seed: int = 0,
+            reader: factors.FactorProbe | None = None) -> dict:
+    """What one model draws and obeys: {"images": n (n,3,R,R) from the prompt alone, "obeyed": {attribute: :class:`Obeyed`}}.
 
     word: the rare word that requests carry, or "" for the source. Without a drawn domain nothing is asked.
     """
@@ -88,7 +96,7 @@ def measure(pipe: StableDiffusionPipeline, prompt: str, targets: Tensor, domain:
         asked = requests(num_requests, domain, word, seed)
         drawn = latent.draw(pipe, [one.text for one in asked], noise[:num_requests], guidance_scale, num_inference_steps,
                             progress="drawing requests")
-        found["obeyed"] = obeyed(drawn, asked, domain, targets.shape[-1])
+        found["obeyed"] = obeyed(drawn, asked, domain, targets.shape[-1], reader)
     return found
 
 
@@ -120,6 +128,61 @@ def table(found: dict[str, dict[str, Obeyed]]) -> str:
     return "\n".join([*lines, "| real drawings | " + " | ".join(f"{last[k].ceiling:.0%}" for k in names) + " |"])
 
 
-def scored(images: dict[str, Tensor], targets: Tensor, domain: str | None, backbone: str = "st-alex") -> list[report.Score]:
-    """The usual table of :func:`dslib.report.score_all`, of pictures drawn from the instance prompt alone."""
-    return report.score_all(images, targets, domain if domain in data.TARGETS else None, backbone)
+def open_clip(model: str | Path) -> tuple[CLIPModel, CLIPProcessor]:
+    """A CLIP model (Radford et al. 2021) and its processor from a folder or hub id, safetensors only; UserError if there is none."""
+    try:
+        with latent.quiet_transformers():
+            return CLIPModel.from_pretrained(str(model), use_safetensors=True).eval(), CLIPProcessor.from_pretrained(str(model))
+    except Exception as error:          # no network, no such folder, another kind of model, pickled weights: all are about this option
+        raise UserError(f"--clip_model {model} could not be opened as a CLIP model: {models.first_line(error)}") from None
+
+
+@torch.no_grad()
+def clip_similarity(images: dict[str, Tensor], prompt: str, targets: Tensor, clip: CLIPModel,
+                    processor: CLIPProcessor) -> dict[str, dict[str, float]]:
+    """What CLIP says of each model's images {name: (N,3,R,R)}: {name: {"text": …, "image": …}}, mean cosines in [-1,1] with a prompt's
+    vector and with those of the target images (n,3,R,R).
+
+    prompt: without the rare word, which means nothing to CLIP. Meant for photographs and large checkpoints: nothing says that CLIP
+    can tell tiny drawings apart.
+    """
+    def vectors(x: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = list(data.to_uint8(x).permute(0, 2, 3, 1).numpy())
+        found = [clip(**processor(text=[prompt], images=pixels[start:start + 32], return_tensors="pt")) for start in range(0, len(x), 32)]
+        return torch.cat([one.image_embeds for one in found]), found[0].text_embeds
+
+    (real, said), rows = vectors(targets), {name: vectors(x)[0] for name, x in images.items()}
+    return {name: {"text": float((x @ said.T).mean()), "image": float((x @ real.T).mean())} for name, x in rows.items()}
+
+
+# ------------------------------------------------------------------------------------------- is it still this person?
+
+def identity(labels: list[dict[str, str]]) -> dict[str, str]:
+    """What is the same in every picture of a person, {attribute: word}; what a person has not got (a hat) is left out."""
+    found = [captions.attributes(one) for one in labels]
+    if not found:
+        raise UserError("an identity needs at least one labelled picture")
+    return {name: word for name, word in found[0].items() if word != "none" and all(one.get(name) == word for one in found)}
+
+
+def recognised(images: Tensor, person: dict[str, str], reader: factors.FactorProbe) -> dict[str, float]:
+    """Share of images (N,3,R,R) that show the person's word, by attribute; attributes that the probe does not read are missing."""
+    read = reader.read(images)
+    return {name: float((read[name] == reader.classes[name].index(word)).float().mean())
+            for name, word in person.items() if word in reader.classes.get(name, ())}
+
+
+def both_words(instance_prompt: str, subject_prompt: str) -> str:
+    """The style's prompt with the subject's rare word as well: "a sks face", "a zwx face" → "a sks zwx face"."""
+    style, who = text_to_image.rare_word(instance_prompt), text_to_image.rare_word(subject_prompt)
+    return " ".join(f"{word} {who}" if word.lower() == style else word for word in instance_prompt.split())
+
+
+def person_sheet(pipes: dict[str, StableDiffusionPipeline], prompts: list[str], columns: int = 3, guidance_scale: float = 3.0,
+                 num_inference_steps: int = 20, seed: int = 0) -> dict[str, Tensor]:
+    """Every prompt and the same noise through every model: {model: images (columns·prompts,3,R,R)}, prompt after prompt."""
+    rows = {}
+    for name, pipe in pipes.items():
+        noise = sample.start_noise(columns, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
+        rows[name] = torch.cat([latent.draw(pipe, [one] * columns, noise, guidance_scale, num_inference_steps) for one in prompts])
+    return rows

@@ -14,6 +14,7 @@ from . import captions, ddpm, latent, losses, sample, train
 from .env import UserError
 
 LAMBDA_PRIOR = 1.0     # weight of prior preservation, DreamBooth's own
+CHECKPOINT_FROM = 32   # latents larger than this a side are decoded with checkpointing: from images of 512×512 on
 
 
 class NewWord(torch.nn.Module):
@@ -91,12 +92,14 @@ def adapt(source: StableDiffusionPipeline, images: Tensor, config: train.TrainCo
         add_lora(unet, config.lora_rank, config.seed)
     frozen = copy.deepcopy(source.unet).requires_grad_(False).eval() if config.method == "domainstudio" else None
     vae = copy.deepcopy(source.vae).requires_grad_(False).eval()
+    decoded = decode_once(vae, latents) if config.method == "domainstudio" else None
 
     def objective(net, z_0, t, eps, others):
         given = texts.to(z_0.device), schedule.to(z_0.device), config
         if frozen is not None and config.pairwise_variant == "authors":
-            return authors_loss(net, vae, z_0, others[:, 0], t, eps, *given)
-        return dreambooth_loss(net, frozen, vae, z_0, others[:, 0], t, eps, *given, *others[:, 1:].unbind(1))
+            return authors_loss(net, vae, z_0, others[:, 0], t, eps, *given, decoded(z_0))
+        x_0 = None if decoded is None else decoded(z_0)
+        return dreambooth_loss(net, frozen, vae, z_0, others[:, 0], t, eps, *given, *others[:, 1:].unbind(1), x_0=x_0)
 
     return train.fit(unet, latents, config, objective, schedule, companions(len(images), prior, known))
 
@@ -128,6 +131,13 @@ def companions(n: int, prior: Tensor, subject: Tensor | None = None) -> Tensor:
     return torch.stack(columns, 1).view(n, each, len(columns), *prior.shape[1:])
 
 
+def decode_once(vae: AutoencoderKL, latents: Tensor):
+    """A function from some rows of latents (n,4,r,r) to the images (N,3,R,R) that they decode to, all decoded now and kept."""
+    with torch.no_grad():
+        images = torch.cat([latent.decode(vae, part.to(vae.device)) for part in latents.split(10)])
+    return lambda z: images.to(z.device)[torch.cdist(z.flatten(1), latents.to(z).flatten(1)).argmin(1)]
+
+
 def add_lora(unet: UNet2DConditionModel, rank: int, seed: int = 0) -> None:
     """Freeze a U-Net and put trainable matrices of a low rank beside its attention's (LoRA, Hu et al. 2022), through peft."""
     from peft import LoraConfig
@@ -139,11 +149,13 @@ def add_lora(unet: UNet2DConditionModel, rank: int, seed: int = 0) -> None:
 
 
 def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor,
-                    schedule: Tensor, config: train.TrainConfig, z_subject: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+                    schedule: Tensor, config: train.TrainConfig, z_subject: Tensor | None = None,
+                    x_0: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """L_simple under P_tar + L_pr on the prior images under P_sou, in one pass of the U-Net; with a frozen source also
     λ2·L_img + λ3·L_hf + λ4·L_hfmse (DomainStudio §2), the wavelet terms on decoded images.
 
-    z_0, z_prior, z_subject, eps: (N,4,r,r), the same t and ε for all; texts: (2 or 3,L,width): P_tar, P_sou, the subject's.
+    z_0, z_prior, z_subject, eps: (N,4,r,r), the same t and ε for all; texts: (2 or 3,L,width): P_tar, P_sou, the subject's; x_0: what
+    z_0 decodes to, (N,3,R,R), decoded here if it is not given.
     """
     n, x_t = len(z_0), ddpm.q_sample(z_0, t, eps, schedule)
     given = {"simple": x_t, "prior": ddpm.q_sample(z_prior, t, eps, schedule)}
@@ -155,7 +167,7 @@ def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tenso
         with torch.inference_mode():
             eps_sou = frozen.to(z_0.device)(x_t, t, texts[1:2].repeat_interleave(n, 0)).sample
         terms |= domainstudio_terms(vae.to(z_0.device), ddpm.predict_x0(x_t, t, guesses[0], schedule),
-                                    ddpm.predict_x0(x_t, t, eps_sou.clone(), schedule), z_0, schedule[t], config)
+                                    ddpm.predict_x0(x_t, t, eps_sou.clone(), schedule), z_0, schedule[t], config, x_0)
     return weighted(terms, config), terms
 
 
@@ -165,23 +177,27 @@ def weighted(terms: dict[str, Tensor], config: train.TrainConfig) -> Tensor:
     return sum((fixed[name] if name in fixed else getattr(config, f"lambda_{name}")) * value for name, value in terms.items())
 
 
-def domainstudio_terms(vae: AutoencoderKL, z_ada: Tensor, z_sou: Tensor, z_0: Tensor, a_bar: Tensor,
-                       config: train.TrainConfig) -> dict[str, Tensor]:
-    """L_img on predicted latents, L_hf and L_hfmse on what they decode to. The decoder's activations are computed again for the
-    backward pass instead of being kept (checkpointing). a_bar: ᾱ_t (N,)."""
+def domainstudio_terms(vae: AutoencoderKL, z_ada: Tensor, z_sou: Tensor, z_0: Tensor, a_bar: Tensor, config: train.TrainConfig,
+                       x_0: Tensor | None = None) -> dict[str, Tensor]:
+    """L_img on predicted latents, L_hf and L_hfmse on what they decode to. a_bar: ᾱ_t (N,). Above ``CHECKPOINT_FROM`` the decoder's
+    activations are computed again for the backward pass instead of being kept: time for memory."""
     pull = a_bar.sqrt() if config.pairwise_weighting == "sqrt_alphas_cumprod" else torch.ones_like(a_bar)
-    with torch.inference_mode():
-        x_sou, x_0 = latent.decode(vae, torch.cat([z_sou, z_0])).chunk(2)
-    x_ada = checkpoint(lambda z: latent.decode(vae, z), z_ada, use_reentrant=False)
+    with torch.no_grad():
+        x_sou = latent.decode(vae, z_sou)
+        x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
+    if z_ada.shape[-1] > CHECKPOINT_FROM:
+        x_ada = checkpoint(lambda z: latent.decode(vae, z), z_ada, use_reentrant=False)
+    else:
+        x_ada = latent.decode(vae, z_ada)
     options = {"direction": config.pairwise_direction, "temperature": config.pairwise_temperature}
     weight = a_bar if config.hfmse_weighting == "alphas_cumprod" else None
     return {"img": losses.pairwise_kl(losses.scale_gradient(z_ada, pull), z_sou, **options),
-            "hf": losses.hf_pairwise_kl(losses.scale_gradient(x_ada, pull), x_sou.clone(), **options),
-            "hfmse": losses.hf_mse(x_ada, x_0.clone(), weight)}
+            "hf": losses.hf_pairwise_kl(losses.scale_gradient(x_ada, pull), x_sou, **options),
+            "hfmse": losses.hf_mse(x_ada, x_0, weight)}
 
 
 def authors_loss(net, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor, schedule: Tensor,
-                 config: train.TrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+                 config: train.TrainConfig, x_0: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """The published code's schedule of passes (ledger rows 1-3, 6, 7): one pass over 2N at one shared t for the pairwise terms,
     which compare the adapted model with *itself* on prior images; all 2N decoded with gradients; a second pass at fresh t."""
     n, both, vae = len(z_0), torch.cat([z_0, z_prior]), vae.to(z_0.device)
@@ -192,7 +208,7 @@ def authors_loss(net, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tenso
     guess, prior = net(ddpm.q_sample(both, t.repeat(2), eps.repeat(2, 1, 1, 1), schedule), t.repeat(2), words).sample.chunk(2)
     options = {"direction": "sou||ada", "reduction": "mean"}
     with torch.no_grad():
-        x_0 = latent.decode(vae, z_0)
+        x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
     terms = {"simple": (guess - eps).square().mean(), "prior": (prior - eps).square().mean(),
              "img": losses.pairwise_kl(z_ada[:3], z_own[:3], **options), "hf": losses.hf_pairwise_kl(x_ada[:3], x_own[:3], **options),
              "hfmse": losses.hf_mse(x_ada, x_0, schedule[shared[:n]] if config.hfmse_weighting == "alphas_cumprod" else None)}

@@ -287,3 +287,22 @@ def explore_guidance(drawn: dict[str, dict[float, Tensor]]) -> None:
     explore(lambda prompt, scale: guidance_figure(drawn, prompt, scale),
             prompt=widgets.Dropdown(options=list(drawn), description="prompt"),
             scale=widgets.SelectionSlider(options=scales, value=scales[-1], description="guidance", continuous_update=False))
+
+
+def prompts_figure(drawn: dict[str, dict[str, Tensor]], prompt: str, first: str, second: str):
+    """One prompt through two models, the same noise in a column: (figure, alt)."""
+    shown = {name: drawn[name][prompt] for name in dict.fromkeys((first, second))}
+    return plots.rows(shown, len(shown[first])), f"{prompt}, drawn by {' and by '.join(shown)} from the same noise."
+
+
+def explore_prompts(drawn: dict[str, dict[str, Tensor]]) -> None:
+    """Menus of prompts and models, two of these beside each other. drawn[model][prompt]: images (N,3,R,R), the same prompts everywhere."""
+    import ipywidgets as widgets
+    asked = {name: list(pictures) for name, pictures in drawn.items()}
+    if not asked or len(set(map(tuple, asked.values()))) > 1:
+        raise UserError("every model needs pictures of the same prompts")
+    names, prompts = list(asked), next(iter(asked.values()))
+    explore(lambda prompt, first, second: prompts_figure(drawn, prompt, first, second),
+            prompt=widgets.Dropdown(options=prompts, value=prompts[-1], description="prompt"),
+            first=widgets.Dropdown(options=names, description="model"),
+            second=widgets.Dropdown(options=names, value=names[-1], description="beside it"))

@@ -62,6 +62,46 @@ def test_the_sheet_draws_every_model_from_the_same_noise(tiny_text):
     assert torch.equal(plain, rows["source"]) and not torch.equal(rows["again"], rows["source"])
 
 
+@pytest.fixture(scope="module")
+def clip_dir(tmp_path_factory):
+    """A CLIP with random weights and a few hundred words."""
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
+    torch.manual_seed(0)
+    tokenizer = captions.new_tokenizer()
+    width = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = width | {"vocab_size": len(tokenizer), "max_position_embeddings": 24, "bos_token_id": tokenizer.bos_token_id,
+                    "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config = CLIPConfig(text_config=text, vision_config=width | {"image_size": 32, "patch_size": 8}, projection_dim=16)
+    folder = tmp_path_factory.mktemp("clip")
+    CLIPModel(config).save_pretrained(folder, safe_serialization=True)
+    size = {"height": 32, "width": 32}
+    CLIPProcessor(CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=size), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_clip_similarities_are_cosines_of_its_vectors(clip_dir):
+    from transformers import CLIPModel, CLIPProcessor
+    drawn, targets = make_images(3, 32, seed=1), make_images(2, 32, seed=2)
+    found = prompted.clip_similarity({"one": drawn, "targets": targets}, "a face", targets, *prompted.open_clip(clip_dir))
+    clip, processor = CLIPModel.from_pretrained(clip_dir).eval(), CLIPProcessor.from_pretrained(clip_dir)
+    with torch.no_grad():
+        alone = [clip(**processor(text=["a face"], images=[one.permute(1, 2, 0).numpy()], return_tensors="pt"))
+                 for one in data.to_uint8(torch.cat([drawn, targets]))]
+    seen = [one.image_embeds[0] for one in alone]
+    by_hand = sum(torch.cosine_similarity(a, b, 0) for a in seen[:3] for b in seen[3:]) / 6
+    assert found["one"]["image"] == pytest.approx(float(by_hand), abs=1e-5)
+    said = sum(torch.cosine_similarity(a, alone[0].text_embeds[0], 0) for a in seen[:3]) / 3
+    assert found["one"]["text"] == pytest.approx(float(said), abs=1e-5)
+    assert found["targets"]["image"] > 0.5 - 1e-6 and found["targets"] != found["one"]
+    with pytest.raises(UserError, match="could not be opened as a CLIP model"):
+        prompted.open_clip(clip_dir / "missing")
+
+
+def test_both_words_stand_side_by_side():
+    assert prompted.both_words("a sks face", "a zwx face") == "a sks zwx face"
+    assert prompted.both_words("a face in Zwx style", "a sks dog") == "a face in Zwx sks style"
+
+
 # ------------------------------------------------------------------------------------------------ the command
 
 @pytest.fixture
@@ -102,18 +142,24 @@ def test_a_resumed_command_keeps_its_prior_images(tiny_text_dir, ten, tmp_path, 
     assert json.loads((output / "metrics.json").read_text())["config"]["max_train_steps"] == 3
 
 
-def test_adapt_t2i_learns_a_person_too(tiny_text_dir, ten, tmp_path):
+def test_adapt_t2i_learns_a_person_too(tiny_text_dir, ten, tmp_path, clip_dir, capsys):
     output = tmp_path / "out"
     person = ["--subject_data_dir", str(ten), "--subject_prompt", "a zwx face"]
-    assert adapt(tiny_text_dir, ten, output, "--method", "dreambooth", *person) == 0
-    assert (output / "model_index.json").is_file()
+    assert adapt(tiny_text_dir, ten, output, "--method", "dreambooth", "--clip_model", str(clip_dir), *person) == 0
+    assert (output / "model_index.json").is_file() and (output / "person.png").is_file()
+    assert "a sks face; a zwx face; a sks zwx face" in capsys.readouterr().out
+    assert set(json.loads((output / "metrics.json").read_text())["clip"]) == {"source", "dreambooth", "training images"}
 
 
 @pytest.mark.parametrize(("options", "words"), [
     (["--method", "finetune"], "use one of dreambooth, textual-inversion, domainstudio"),
     (["--instance_prompt", "a face"], "lacks the rare word"), (["--instance_prompt", ""], "--instance_prompt is empty"),
     (["--class_prompt", "a sks face"], "holds the rare word"), (["--num_prior_images", "3"], "3 prior images for 5 images"),
-    (["--subject_prompt", "a zwx face"], "go together"), (["--num_images", "1"], "--num_images is 1"),
+    (["--subject_prompt", "a zwx face"], "go together"),
+    (["--method", "textual-inversion", "--lora_rank", "2"], "needs dreambooth or domainstudio"),
+    (["--method", "textual-inversion", "--compare", "--num_prior_images", "3"], "3 prior images for 5 images"),
+    (["--num_images", "1"], "--num_images is 1"),
+    (["--clip_model", "no/such/folder"], "could not be opened as a CLIP model"),
     (["--lora_rank", "-1"], "--lora_rank is -1"), (["--learning_rate", "-1"], "--learning_rate is -1"),
     (["--guidance_scale", "-2"], "--guidance_scale is -2")])
 def test_a_wrong_option_is_one_line_before_anything_is_written(tiny_text_dir, ten, tmp_path, capsys, options, words):

@@ -106,6 +106,28 @@ def test_every_term_sends_gradients_to_the_unet(tiny_text, name):
     assert net.conv_in.weight.grad.abs().sum() > 0
 
 
+def test_checkpointing_changes_memory_and_nothing_else(tiny_text, monkeypatch):
+    _, z_0, t, eps, _ = first_batch(tiny_text)
+    texts, schedule, found = latent.embed(tiny_text, [TAR, SOU]), tiny_text.scheduler.alphas_cumprod, []
+    for most in (0, 32):
+        monkeypatch.setattr(text_to_image, "CHECKPOINT_FROM", most)
+        net = copy.deepcopy(tiny_text.unet).requires_grad_(True)
+        loss, _ = text_to_image.dreambooth_loss(net, tiny_text.unet, tiny_text.vae, z_0, z_0.flip(0), t, eps, texts, schedule,
+                                                config("domainstudio"))
+        loss.backward()
+        found.append((loss.detach(), net.conv_in.weight.grad))
+    assert found[0][1].abs().sum() > 0
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_training_images_are_decoded_once_and_found_again(tiny_text):
+    latents = torch.randn(13, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    look_up, chosen = text_to_image.decode_once(tiny_text.vae, latents), torch.tensor([12, 0, 5])
+    with torch.no_grad():
+        wanted = torch.cat([latent.decode(tiny_text.vae, latents[i:i + 1]) for i in chosen])
+    torch.testing.assert_close(look_up(latents[chosen]), wanted, atol=1e-5, rtol=1e-4)
+
+
 def test_the_loops_first_step_is_dreambooths_loss(tiny_text):
     prior = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     chosen, z_0, t, eps, which = first_batch(tiny_text)

@@ -12,6 +12,7 @@ from .copying import check_copy_rate, check_intra_lpips_by_hand, intra_lpips_by_
 from .forward import check_nearest, check_predict_x0, check_q_sample, nearest
 from .measuring import check_entropy_bits, check_half_sample_error, check_lpips_from_features, entropy_bits, lpips_from_features
 from .objective import balanced_weights, check_balanced_weights, check_total_loss, total_loss
+from .person import check_one_batch, check_recognised, one_batch, recognised_by_hand
 from .prompting import check_dreambooth_loss, check_guided, dreambooth_loss_by_hand, guided
 from .similarity import authors_weight, check_authors_weight, check_pairwise_kl, check_pairwise_log_probs
 from .training import check_ddim_step, check_ema_update, check_simple_loss, ddim_step, ema_update, simple_loss
@@ -26,6 +27,7 @@ SOLUTIONS = {
     "lpips_from_features": lpips_from_features, "entropy_bits": entropy_bits, "half_sample_error": metrics.half_sample_error,
     "pooled_std": pooled_std, "not_beaten": not_beaten,
     "guided": guided, "dreambooth_loss": dreambooth_loss_by_hand,
+    "one_batch": one_batch, "recognised": recognised_by_hand,
 }
 __all__ = ["SOLUTIONS", "solution",
            "check_expected",
@@ -37,7 +39,8 @@ __all__ = ["SOLUTIONS", "solution",
            "balanced_weights", "check_balanced_weights", "check_total_loss", "total_loss",
            "check_entropy_bits", "check_half_sample_error", "check_lpips_from_features", "entropy_bits", "lpips_from_features",
            "check_not_beaten", "check_pooled_std", "not_beaten", "pooled_std",
-           "check_dreambooth_loss", "check_guided", "dreambooth_loss_by_hand", "guided"]
+           "check_dreambooth_loss", "check_guided", "dreambooth_loss_by_hand", "guided",
+           "check_one_batch", "check_recognised", "one_batch", "recognised_by_hand"]
 
 
 def solution(name: str) -> None:

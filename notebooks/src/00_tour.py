@@ -126,21 +126,22 @@ plots.show(plots.grid(source_samples[:20], 10, "source model"), alt="Twenty face
 # running average of the weights (EMA), which draws cleaner pictures than the last step's.
 
 # %% tags=["nbval-ignore-output"]
-import time
-
 from tqdm.auto import tqdm
 
 from dslib import train
 
-adapted, history = {}, {}
+adapted, history, snapshots = {}, {}, {}
 for method in ("finetune", "domainstudio"):
-    began, history[method] = time.time(), {}
+    seconds, history[method], snapshots[method] = 0.0, {}, {0: source_samples[:8]}
     config = train.TrainConfig(method=method, max_train_steps=steps, seed=rt.seed)
     for record in tqdm(train.adapt(source, ten.images, config), total=steps, desc=method):
         for name, value in record.terms.items():
             history[method].setdefault(name, []).append(float(value))
+        seconds += record.seconds
+        if record.step % max(1, steps // 4) == 0:             # four times on the way, for the slider below
+            snapshots[method][record.step] = sample.sample(record.averaged(), source.scheduler, noise[:8], inference_steps, "dpmsolver")
     adapted[method] = record.averaged()
-    print(f"{method}: {steps} steps in {time.time() - began:.0f} s")
+    print(f"{method}: {steps} steps in {seconds:.0f} s")
 
 # %% tags=["slide"]
 plots.show(plots.losses(history), alt="Loss terms against the step; finetune has one term, domainstudio four.")
@@ -294,6 +295,14 @@ _ = checks.check_expected("00", rt, real_nearest=real.nearest_lpips, naive_neare
 # %% [markdown]
 # ## Play
 #
+# Eight samples on their way from the source, and under each the training image nearest to it. Where do the two methods part?
+
+# %%
+from dslib import widgets
+
+widgets.explore_memorisation(snapshots, ten.images, 8)
+
+# %% [markdown]
 # Change `target` in the parameters cell and run everything again, or use the command line, which calls the same loop:
 #
 # ```

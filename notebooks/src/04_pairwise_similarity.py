@@ -51,7 +51,7 @@ target = "sunglasses"      # also: sketches, portraits, adventurers, robots
 steps = rt.pick(smoke=2, cpu=120, colab=300)
 seeds = rt.pick(smoke=[0], cpu=[0, 1, 2])      # of the noise that the matrices are measured with
 lambda_img = 0.1
-shown_t = 600
+shown_t = 600          # 0 to 999
 
 # %% [markdown]
 # ## Where we are going
@@ -457,7 +457,8 @@ _ = checks.check_expected("04", rt, naive_change=float(moved["naive"][:, 1, 0].m
 # %% [markdown]
 # ## Play
 #
-# Any $t$, any noise, the four models. Watch the matrices agree at small $t$, whatever the model, and part further on.
+# Any $t$, any noise, the source and one of the others beside it (two of the four, because each costs a pass a redraw). Watch the
+# matrices agree at small $t$, whatever the model, and part further on.
 
 # %%
 from dslib import widgets

@@ -47,7 +47,7 @@ except ImportError:
 rt = env.start(seed=0)
 
 # %% tags=["parameters"]
-num_images = rt.pick(smoke=10, cpu=200)        # held-out images a domain
+num_images = rt.pick(smoke=10, cpu=200)        # held-out images a domain, ten or more
 split = rt.pick(smoke="ten", cpu="test")       # of the target domains; CI takes the ten, which need no drawing
 num_chains = rt.pick(smoke=3, cpu=16)          # pictures drawn by the source model, a seed
 inference_steps = rt.pick(smoke=2, cpu=20)

@@ -1,0 +1,345 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["slide"]
+# # 10. Personalise: this person, in that style
+#
+# **Claim.** By the end you will have taught one model two new words from ten pictures each, a person and a style, and shown how much of
+# the person is left when both are asked for at once. The evidence is a grid of same-noise pictures and a probe that reads skin, glasses
+# and beard back. The controls: the same model asked for the style alone, the source, and learning the two one after the other.
+#
+# | | |
+# |---|---|
+# | Read / run | 30 min / 5 min on two CPU cores (tier `cpu`) |
+# | Device | a laptop CPU is enough |
+# | Needs | chapter 09 |
+# | Paper | DomainStudio, the application at the end of its text-to-image part; DreamBooth (Ruiz et al. 2023) |
+# | `dslib` files | `text_to_image.py`, `prompted.py` |
+# | You will keep | a pipeline with two words of your own, and a count of what became of the person |
+#
+# **You will**
+# - meet a person in ten moods;
+# - put three prompts into one pass of the U-Net yourself;
+# - learn two words one after the other, and see which suffers;
+# - learn them together, with DreamBooth and with DomainStudio, and count.
+
+# %% tags=["setup", "nbval-ignore-output"]
+# Setup, the same cell in every chapter. FETCH runs only where there is no dslib, as in Colab; `make badges REPO=owner/name` writes it.
+FETCH = "echo No dslib in this kernel. Choose the kernel in .venv after make install, or upload the course and unzip it as course/; false"
+try:
+    from dslib import env
+except ImportError:
+    import subprocess
+    import sys
+    if (done := subprocess.getstatusoutput(f"test -d course -o -d ../dslib || ({FETCH})"))[0]:
+        raise SystemExit(done[1].splitlines()[0]) from None
+    sys.path += ["course", ".."]
+    from dslib import env
+rt = env.start(seed=0)
+
+# %% tags=["parameters"]
+target, style_prompt, person_prompt, both_prompt, class_prompt = "portraits", "a sks face", "a zwx face", "a sks zwx face", "a face"
+steps = rt.pick(smoke=2, cpu=60, colab=300)
+learning_rate = 1e-3
+num_images = rt.pick(smoke=6, cpu=24, colab=100)
+inference_steps = rt.pick(smoke=2, cpu=12, colab=20)
+probe_images = rt.pick(smoke=300, cpu=1500, colab=3000)
+guidance_scale = 3.0
+
+# %% [markdown] tags=["slide"]
+# ## Ten pictures of somebody
+#
+# The person is an avatar drawn in the source's own language: always the same skin, hair, beard and glasses, in any mood, any clothes and
+# before any background. The style is the ten `portraits` of chapter 09.
+
+# %%
+from dslib import avatars, data, env, latent, plots, prompted
+
+source = latent.load_pipeline(env.data_dir() / "text_to_image")
+drawn, ten = data.load_domain(avatars.PERSON, "ten"), data.load_domain(target, "ten").images
+person = prompted.identity(drawn.labels)
+print("the same in all ten:", person)
+
+# %% tags=["slide"]
+plots.show(plots.rows({"person": drawn.images, "style": ten}),
+           alt="Ten drawings of one bearded person with an afro and round glasses, and the ten training images of the style.")
+
+# %% [markdown]
+# Nobody told the model these words. `identity` compares the labels that drew the ten, and we keep them for the reading alone.
+#
+# ## The naive version: one after the other
+#
+# DreamBooth teaches a new word. So teach it one, then the other: first the person under "a zwx face", then the style, starting from the
+# model that knows the person.
+
+# %% tags=["nbval-ignore-output"]
+from tqdm.auto import tqdm
+
+from dslib import text_to_image, train
+
+prior = text_to_image.prior_latents(source, class_prompt, n=10 * rt.pick(smoke=1, cpu=4, colab=20))
+
+
+def learn(pipe, images, prompt, method="dreambooth", subject=None):
+    """One run, start to end: a pipeline, ten images and their prompt → the adapted pipeline."""
+    config = train.TrainConfig(method=method, max_train_steps=steps, learning_rate=learning_rate, train_batch_size=5, seed=rt.seed)
+    stream = text_to_image.adapt(pipe, images, config, prompt, class_prompt, prior, subject)
+    for record in tqdm(stream, total=steps, desc=f"{method}, {prompt}"):
+        last = record
+    return text_to_image.adapted(pipe, last, prompt)
+
+
+models = {"source": source, "person only": learn(source, drawn.images, person_prompt)}
+models["then the style"] = learn(models["person only"], ten, style_prompt)
+
+# %%
+from dslib import sample
+
+noise = sample.start_noise(max(5, num_images), source.unet.config.sample_size, seed=rt.seed, channels=4)
+
+
+def ask(pipe, prompt, n=5):
+    """n pictures of one prompt, the same noise for everyone."""
+    return latent.draw(pipe, [prompt] * n, noise[:n], guidance_scale, inference_steps)
+
+
+rows = {f"{name}: {prompt}": ask(models[name], prompt) for name in ("person only", "then the style")
+        for prompt in (person_prompt, style_prompt)}
+
+# %% tags=["slide"]
+plots.show(plots.rows(rows), alt="Four rows: the person's and the style's word, after the first and after the second training.")
+
+# %% [markdown]
+# RESULTS_SEQUENCE
+#
+# ## Both at once
+#
+# The cure is to go on showing the person while the style is learned. Prior, style and person are three sets of latents with a prompt
+# each; one pass of the U-Net can take all of them:
+#
+# $$\mathcal L_{personalise} = \mathcal L(P_{style}, P_{sou})
+# + \mathbb E\,\|\varepsilon - \varepsilon_\theta(z^{sub}_t, t, P_{sub})\|^2 \tag{10.1}$$
+#
+# where $\mathcal L$ is DreamBooth's loss (9.2) or DomainStudio's (9.3). Diversity terms act on the *style* alone: whom the person resembles
+# must not be kept, that is the point of a person.
+#
+# ## Exercise: three prompts in one pass
+#
+# *Difficulty ●●○ · importance ●●○ · 10 minutes*
+#
+# Build what the U-Net is given: all noised latents, their steps and their texts, part after part.
+
+# %%
+def one_batch(z_0, z_prior, z_subject, t, eps, texts, alphas_cumprod):
+    """Your code here: latents (N,4,r,r), t (N,), eps, texts (3,L,width), ᾱ → x_t (3N,4,r,r), t (3N,), text (3N,L,width)."""
+    return None
+
+# %%
+from dslib import checks
+
+_ = checks.check_one_batch(one_batch)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `t.repeat(3)` and `texts.repeat_interleave(N, 0)` look alike and are not: print both for two latents.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("one_batch")` in a new cell.
+# </details>
+#
+# ## Now import it
+#
+# The library's loss with a subject is the sum over the three parts, here taken apart by hand:
+
+# %% tags=["nbval-check-output"]
+import torch
+
+from dslib import ddpm
+
+z_0, z_subject = latent.encode(source.vae, ten[:5]), latent.encode(source.vae, drawn.images[:5])
+texts, a_bar = latent.embed(source, [style_prompt, class_prompt, person_prompt]), source.scheduler.alphas_cumprod.to(source.device)
+generator = torch.Generator().manual_seed(rt.seed)
+t, eps = ddpm.sample_timesteps(5, len(a_bar), generator).to(source.device), torch.randn(z_0.shape, generator=generator).to(source.device)
+z_0, z_prior, z_subject = (z.to(source.device) for z in (z_0, prior[:5], z_subject))
+with torch.no_grad():
+    x_t, all_t, all_texts = checks.one_batch(z_0, z_prior, z_subject, t, eps, texts, a_bar)
+    error = source.unet(x_t, all_t, all_texts).sample - eps.repeat(3, 1, 1, 1)
+    by_hand = sum(part.square().mean() for part in error.chunk(3))
+    loss, terms = text_to_image.dreambooth_loss(source.unet, None, source.vae, z_0, z_prior, t, eps, texts, a_bar,
+                                                train.TrainConfig(method="dreambooth"), z_subject)
+bool((loss - by_hand).abs() < 1e-4)
+
+# %% [markdown]
+# ## Run
+#
+# Person and style together, once without and once with DomainStudio's terms:
+
+# %% tags=["nbval-ignore-output"]
+subject = text_to_image.Subject(drawn.images, person_prompt)
+models["together, dreambooth"] = learn(source, ten, style_prompt, "dreambooth", subject)
+models["together, domainstudio"] = learn(source, ten, style_prompt, "domainstudio", subject)
+
+# %% [markdown]
+# The signature figure: the same noise, three prompts, every model. The third prompt, "a sks zwx face", was never trained on.
+
+# %% tags=["slide"]
+prompts = {"style": style_prompt, "person": person_prompt, "both": both_prompt}
+names = [name for name in models if name != "person only"]
+pictures = prompted.person_sheet({name: models[name] for name in names}, list(prompts.values()), 3, guidance_scale, inference_steps)
+print("three columns each:", ", ".join(prompts.values()))
+plots.show(plots.rows(pictures, 9), alt="Rows: models; three columns each for the style's word, the person's word, and both at once.")
+
+# %% [markdown]
+# RESULTS_GRID
+#
+# ## Count the person
+#
+# ## Exercise: how much of the person is there?
+#
+# *Difficulty ●○○ · importance ●●● · 10 minutes*
+#
+# Of every picture a probe reads some attributes. The person's share is the part of these readings that is right:
+#
+# $$s = \frac{1}{N\,|A|}\sum_{a \in A}\sum_{i=1}^{N}\big[\,\mathrm{read}_a(x_i) = \mathrm{person}_a\,\big] \tag{10.2}$$
+
+# %%
+def recognised(read, person):
+    """Your code here: {attribute: [word of every picture]} and {attribute: the person's word} → a number in [0, 1]."""
+    return None
+
+# %%
+_ = checks.check_recognised(recognised)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Go through the person's attributes, not through those that were read: a probe may also read the background, which is nobody's.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("recognised")` in a new cell.
+# </details>
+#
+# Two languages need two probes: one fitted on the source's drawings, for "a zwx face", and one fitted on the style's, for anything with
+# "sks". The style has no afro, so there skin, glasses and beard must do.
+
+# %% tags=["nbval-ignore-output"]
+from dslib import pretrain_t2i
+
+readers = {"source": pretrain_t2i.attribute_probe(n=probe_images), "style": prompted.probe(target, n=probe_images)}
+drawings = {(name, key): ask(models[name], prompt, num_images) for name in names for key, prompt in prompts.items()}
+real = {"person, real": prompted.recognised(data.load_domain(avatars.PERSON, "test", 100).images, person, readers["source"])}
+
+# %%
+def share(images, reader):
+    """Equation (10.2) for images and a probe, and the attributes one by one."""
+    found = prompted.recognised(images, {k: v for k, v in person.items() if k in readers["style"].classes}, readers[reader])
+    return sum(found.values()) / len(found), found
+
+
+shares = {(name, key): share(drawings[name, key], "source" if key == "person" or name == "source" else "style") for name, key in drawings}
+print(f"{'the person is there in …':<26}" + "".join(f"{key:>10}" for key in prompts))
+for name in names:
+    print(f"{name:<26}" + "".join(f"{shares[name, key][0]:>10.0%}" for key in prompts))
+print(f"{'real pictures':<26}{'':>10}{sum(real['person, real'].values()) / len(real['person, real']):>10.0%}")
+
+# %% [markdown]
+# RESULTS_SHARES
+#
+# One number hides which attribute went. The same, one by one, for the prompt with both words:
+
+# %% tags=["slide"]
+columns = list(shares["source", "both"][1])
+print(f"{'both words':<26}" + "".join(f"{name:>10}" for name in columns))
+for name in names:
+    print(f"{name:<26}" + "".join(f"{shares[name, 'both'][1][k]:>10.0%}" for k in columns))
+
+# %% [markdown]
+# RESULTS_ATTRIBUTES
+#
+# And is it the style? The usual scores, of the prompt with both words against the style's held-out drawings:
+
+# %% tags=["slide"]
+from dslib import report
+
+scores = report.score_all({name: drawings[name, "both"] for name in names}, ten, target)
+print(report.text_table(scores))
+
+# %% [markdown]
+# RESULTS_SCORES
+#
+# ## Play
+#
+# Ask any of the models for anything. The words must be ones that it knows.
+
+# %%
+from dslib import widgets
+
+asked = ["a zwx face", "a sks face", "a sks zwx face", "a zwx face with a blue hat", "a sks zwx face on a yellow background"]
+widgets.explore_prompts({name: {prompt: ask(models[name], prompt, 4) for prompt in asked} for name in names})
+
+# %% [markdown]
+# RESULTS_PLAY
+
+# %%
+_ = checks.check_expected("10", rt, person_after_style=shares["then the style", "person"][0],
+                          person_together=shares["together, domainstudio", "person"][0],
+                          both_dreambooth=shares["together, dreambooth", "both"][0],
+                          both_domainstudio=shares["together, domainstudio", "both"][0], both_hit=scores[-1].domain_hit)
+
+# %% [markdown]
+# ## What can go wrong
+#
+# | symptom | cause | mend |
+# |---|---|---|
+# | "a zwx face" is no longer the person | learned first, then forgotten | both together, `--subject_data_dir` |
+# | "a sks face" has the person's beard | the words leak into each other: three sets share all weights | more prior images, `--lora_rank 4` |
+# | both words give only one of the two | the pair was never trained on; one word outweighs | other order of words, larger guidance |
+# | the person has one mood | ten pictures in one mood | ten that differ in all but the person |
+# | `UserError: … share the rare word` | one word for two things | `sks` for one, `zwx` for the other |
+#
+# ## Equations, code, tests
+#
+# | equation | in `dslib` | held by, in `tests/` |
+# |---|---|---|
+# | (10.1) | `text_to_image.dreambooth_loss` | `test_text_to_image.py::test_a_subject_adds_its_own_error_under_its_own_prompt` |
+# | (10.2) | `checks.recognised_by_hand` | `test_checks_10.py::test_a_person_is_recognised_attribute_by_attribute` |
+#
+# ## Paper, authors' code, ours
+#
+# | point | paper | authors' code | here |
+# |---|---|---|---|
+# | prompts | – | "a [V] dog in the [S] style" for both at once | "a sks zwx face": our source knows few words |
+# | what is learned together | subject and style | two sets of images with a prompt each | the same, in one pass |
+# | how it is judged | pictures | – | pictures, and the person's share |
+#
+# ## Check yourself
+#
+# 1. Why does the subject get no pairwise term?
+#    <details><summary>Answer</summary>L_img asks that pictures resemble each other as the source's do, which are different people. A person's
+#    ten pictures must resemble each other more than that.</details>
+# 2. "a sks face" shows the person's glasses in 60 % of the pictures. Is the person leaking?
+#    <details><summary>Answer</summary>Compare with a model that never saw the person, asked for the same style: the style's own ten may
+#    wear glasses too.</details>
+# 3. Why two probes?
+#    <details><summary>Answer</summary>A linear probe reads the drawings it was fitted on. What it says of another style is a guess
+#    (chapter 07).</details>
+# 4. Open: the order of words. Is "a zwx sks face" another person?
+# 5. Project: your own ten pictures of an object, and a style:
+#    `dslib adapt-t2i --train_data_dir style --instance_prompt "a sks face" --subject_data_dir person --subject_prompt "a zwx face"`.
+#
+# **Before you use it on people.** A model that draws a person on demand can draw what that person never did. Ask first; the drawings here
+# are nobody.
+#
+# ## In this notebook we have
+#
+# - taught one model a person and a style, one after the other and together;
+# - written a batch of three prompts;
+# - counted what is left of the person, with the style alone as the control.
