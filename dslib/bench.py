@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import data, ddpm, env, latent, metrics, models, plots, report, sample, text_to_image, train
+from . import captions, data, ddpm, env, latent, metrics, models, plots, report, sample, text_to_image, train
 from .bank import Bank
 
 
@@ -134,7 +134,8 @@ def text_rows(pipe, images: Tensor, steps: int) -> list[dict]:
     cases = {"domainstudio": {}, "the authors' passes": {"pairwise_variant": "authors"}, "dreambooth": {"method": "dreambooth"},
              "domainstudio, lora of rank 4": {"lora_rank": 4}}
     prior, shared = latent.encode(pipe.vae, images), {"max_train_steps": steps + WARM_UP, "train_batch_size": len(images)}
-    runs = {name: text_to_image.adapt(pipe, images, train.TrainConfig(**(shared | case)), "a sks face", "a face", prior)
+    runs = {name: text_to_image.adapt(pipe, images, train.TrainConfig(**(shared | case)), captions.INSTANCE_PROMPT,
+                                     captions.CLASS_PROMPT, prior)
             for name, case in cases.items()}
     return [{"what": "text-to-image step", "case": name, "value": 1000 * statistics.median(v), "unit": "ms"}
             for name, v in interleave(runs, steps).items()]

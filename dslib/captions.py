@@ -18,6 +18,7 @@ from .env import UserError
 POSITIONS = 24                # tokens a prompt may take, with the start and the end token
 RARE = ("sks", "zwx")         # words in the vocabulary that no caption uses: for a new subject, and for a new style
 CLASS_PROMPT = "a face"
+INSTANCE_PROMPT = "a face in sks style"        # why not "a sks face": the frozen text encoder hardly says it (chapter 09)
 
 COLOURS = {
     "#ffffff": "white", "#e6e6e6": "white", "#929598": "grey", "#3c4f5c": "grey", "#262e33": "black", "#5199e4": "blue",

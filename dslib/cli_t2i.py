@@ -119,10 +119,10 @@ def kept_prior(path: Path, source, args):
 
 def write_adapted(args, pipes, histories, images, domain, name, output, settings, clip=None) -> None:
     """Draw the same noise and prompts with every model, score what can be scored, and write the report."""
-    from . import plots, prompted, report, text_to_image
-    word, drawing = text_to_image.rare_word(args.instance_prompt), (args.guidance_scale, args.num_inference_steps, args.seed)
+    from . import plots, prompted, report
+    drawing = args.guidance_scale, args.num_inference_steps, args.seed
     found = {key: prompted.measure(pipe, args.class_prompt if key == "source" else args.instance_prompt, images, domain,
-                                   "" if key == "source" else word, args.num_images, args.num_requests, *drawing)
+                                   args.num_images, args.num_requests, *drawing)
              for key, pipe in pipes.items()}
     print("scoring …", file=sys.stderr)
     samples = {key: one["images"] for key, one in found.items()}
@@ -137,7 +137,7 @@ def write_adapted(args, pipes, histories, images, domain, name, output, settings
         facts["clip"] = prompted.clip_similarity(samples | {"training images": images}, args.class_prompt, images, *clip)
     lead = f"{args.instance_prompt!r}: {len(images)} training images, {settings['max_train_steps']} steps, seed {args.seed}."
     where = report.write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts)
-    asked = prompted.sheet(pipes, 2, word, *drawing)
+    asked = prompted.sheet(pipes, 2, args.instance_prompt, args.class_prompt, *drawing)
     report.write_atomic(output / "prompts.png", plots.to_png(plots.rows(asked, 2 * len(prompted.SHEET)), 120))
     print(report.text_table(scores))
     if any(answers.values()):
@@ -145,7 +145,8 @@ def write_adapted(args, pipes, histories, images, domain, name, output, settings
     for key, row in facts.get("clip", {}).items():
         print(f"CLIP cosine, {key:<18} with {args.class_prompt!r} {row['text']:.3f}, with the training images {row['image']:.3f}")
     if args.subject_prompt:
-        prompts = [args.instance_prompt, args.subject_prompt, prompted.both_words(args.instance_prompt, args.subject_prompt)]
+        prompts = [args.instance_prompt, args.subject_prompt,
+                   prompted.both_words(args.instance_prompt, args.subject_prompt, args.class_prompt)]
         rows = prompted.person_sheet(pipes, prompts, 3, *drawing)
         report.write_atomic(output / "person.png", plots.to_png(plots.rows(rows, 9), 120))
         print(f"\nPerson:   {output / 'person.png'}  (three of each: {'; '.join(prompts)})")
@@ -246,16 +247,16 @@ def add_commands(command) -> None:
     adapt = command("adapt-t2i", cmd_adapt_t2i, "Teach a text-to-image source a new style, or a person and a style, from about ten images.")
     add_images(adapt)
     adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped model")
-    adapt.add_argument("--instance_prompt", default="a sks face", help="prompt of the training images, with a rare word")
+    adapt.add_argument("--instance_prompt", default="a face in sks style", help="prompt of the training images, with a rare word")
     adapt.add_argument("--class_prompt", default="a face", help="the same without the rare word: what the source is asked")
     adapt.add_argument("--subject_data_dir", help="a folder with images of one person or thing to learn beside the style")
-    adapt.add_argument("--subject_prompt", help="its prompt, with a rare word of its own: 'a zwx face'")
+    adapt.add_argument("--subject_prompt", help="its prompt, with a rare word of its own: 'a face of zwx'")
     adapt.add_argument("--num_prior_images", type=int, default=200, help="pictures of the class that the source draws first")
     adapt.add_argument("--compare", action="store_true", help="also train the other methods, and put all in the report")
     adapt.add_argument("--clip_model", help="folder or hub id of a CLIP model (safetensors), to report its similarities too")
     adapt.add_argument("--num_requests", type=int, default=200, help="prompts with words the ten never showed, for the report; 0: none")
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(adapt, skip=("snr_gamma", "lambda_coarse", "high_noise_weight", "lr_warmup_steps", "random_flip", "bank_steps",
+    add_config(adapt, skip=("snr_gamma", "lambda_coarse", "high_noise_weight", "lr_warmup_steps", "random_flip",
                             *UNCONDITIONAL), helps={"method": "dreambooth, textual-inversion or domainstudio", "learning_rate":
                             "AdamW's step size; default: by method"}, max_train_steps=300, learning_rate=None)
     adapt.add_argument("--num_images", type=int, default=64, help="images to draw for the report")

@@ -15,7 +15,7 @@ EXAMPLES = {
     "domains": "dslib domains --output domains.png",
     "pretrain": "dslib pretrain --output_dir runs/source",
     "adapt-t2i": "dslib adapt-t2i --target portraits --compare\n"
-                 "  dslib adapt-t2i --train_data_dir my_ten_photos --instance_prompt 'a sks face' --output_dir runs/mine-t2i",
+                 "  dslib adapt-t2i --train_data_dir my_ten_photos --instance_prompt 'a face in sks style' --output_dir runs/mine-t2i",
     "pretrain-t2i": "dslib pretrain-t2i --stage vae --output_dir runs/t2i-vae\n"
                     "  dslib pretrain-t2i --stage unet --vae runs/t2i-vae/vae --output_dir runs/t2i",
     "table": "dslib table runs/results/*/metrics.json --output table.csv",

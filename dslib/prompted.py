@@ -23,10 +23,10 @@ class Request(NamedTuple):
     said: dict[str, str]          # attribute → word; "none" where the prompt asks for nothing
 
 
-def requests(n: int, domain: str = "portraits", word: str = "", seed: int = 0) -> list[Request]:
-    """n prompts such as "a sks face with dark skin and glasses on a blue background", drawn at random.
+def requests(n: int, domain: str = "portraits", prompt: str = captions.CLASS_PROMPT, seed: int = 0) -> list[Request]:
+    """n prompts such as "a face in sks style with dark skin and glasses on a blue background", drawn at random.
 
-    word: the rare word to put before "face", or the empty string for the source's own language.
+    prompt: what stands in the place of "a face": the prompt that a model was adapted with.
     """
     if domain not in ASKED:
         raise UserError(f"nothing is known to ask of {domain}: use one of {', '.join(ASKED)}")
@@ -39,7 +39,7 @@ def requests(n: int, domain: str = "portraits", word: str = "", seed: int = 0) -
             said |= {"skin": rng.choice(skins), "background": rng.choice(backgrounds)}
         order = rng.sample(("glasses", "beard", "skin"), 3)
         text = captions.sentence({k: v for k, v in said.items() if v != "none"}, "face", order, 0.9)
-        found.append(Request(text.replace("face", f"{word} face".strip(), 1), said))
+        found.append(Request(text.replace(captions.CLASS_PROMPT, prompt, 1), said))
     return found
 
 
@@ -81,22 +81,21 @@ def obeyed(images: Tensor, asked: list[Request], domain: str, resolution: int = 
             for name, (share, n) in shown.items() if name in ASKED[domain]}
 
 
-def measure(pipe: StableDiffusionPipeline, prompt: str, targets: Tensor, domain: str | None, word: str = captions.RARE[0], n: int = 64,
-            num_requests: int = 200, guidance_scale: float = 3.0, num_inference_steps: int = 20, seed: int = 0,
+def measure(pipe: StableDiffusionPipeline, prompt: str, targets: Tensor, domain: str | None, n: int = 64, num_requests: int = 200,
+            guidance_scale: float = 3.0, num_inference_steps: int = 20, seed: int = 0,
             reader: factors.FactorProbe | None = None) -> dict:
-    """What one model draws and obeys: {"images": n (n,3,R,R) from the prompt alone, "obeyed": {attribute: :class:`Obeyed`}}.
-
-    word: the rare word that requests carry, or "" for the source. Without a drawn domain nothing is asked.
+    """What one model draws and obeys: {"images": n (n,3,R,R) from the prompt alone, "asked": (num_requests,3,R,R) from requests that
+    begin with it, "obeyed": {attribute: :class:`Obeyed`}}. Where nothing is known to ask of the domain, the last two are empty.
     """
     size, channels = pipe.unet.config.sample_size, pipe.unet.config.in_channels
     noise = sample.start_noise(max(n, num_requests), size, seed, channels)
     images = latent.draw(pipe, [prompt] * n, noise[:n], guidance_scale, num_inference_steps, progress="drawing")
-    found = {"images": images, "obeyed": {}}
+    found = {"images": images, "asked": images[:0], "obeyed": {}}
     if domain in ASKED and num_requests:
-        asked = requests(num_requests, domain, word, seed)
+        asked = requests(num_requests, domain, prompt, seed)
         drawn = latent.draw(pipe, [one.text for one in asked], noise[:num_requests], guidance_scale, num_inference_steps,
                             progress="drawing requests")
-        found["obeyed"] = obeyed(drawn, asked, domain, targets.shape[-1], reader)
+        found |= {"asked": drawn, "obeyed": obeyed(drawn, asked, domain, targets.shape[-1], reader)}
     return found
 
 
@@ -104,16 +103,17 @@ SHEET = ("a face", "a face with glasses", "a face with a beard", "a face with da
          "a face with glasses, a beard and orange skin on a blue background")
 
 
-def sheet(pipes: dict[str, StableDiffusionPipeline], columns: int = 3, word: str = captions.RARE[0], guidance_scale: float = 3.0,
-          num_inference_steps: int = 20, seed: int = 0) -> dict[str, Tensor]:
+def sheet(pipes: dict[str, StableDiffusionPipeline], columns: int = 3, instance_prompt: str = captions.INSTANCE_PROMPT,
+          class_prompt: str = captions.CLASS_PROMPT, guidance_scale: float = 3.0, num_inference_steps: int = 20,
+          seed: int = 0) -> dict[str, Tensor]:
     """The same prompts and the same noise through every model: {model: images (columns·prompts,3,R,R)}, prompt after prompt.
 
-    The model called "source" gets its own language, the others the rare word.
+    The model called "source" is asked for the class, the others for the instance.
     """
     rows = {}
     for name, pipe in pipes.items():
         noise = sample.start_noise(columns, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
-        texts = [text if name == "source" else text.replace("face", f"{word} face", 1) for text in SHEET]
+        texts = [text.replace(SHEET[0], class_prompt if name == "source" else instance_prompt, 1) for text in SHEET]
         rows[name] = torch.cat([latent.draw(pipe, [text] * columns, noise, guidance_scale, num_inference_steps) for text in texts])
     return rows
 
@@ -172,8 +172,13 @@ def recognised(images: Tensor, person: dict[str, str], reader: factors.FactorPro
             for name, word in person.items() if word in reader.classes.get(name, ())}
 
 
-def both_words(instance_prompt: str, subject_prompt: str) -> str:
-    """The style's prompt with the subject's rare word as well: "a sks face", "a zwx face" → "a sks zwx face"."""
+def both_words(instance_prompt: str, subject_prompt: str, class_prompt: str = captions.CLASS_PROMPT) -> str:
+    """The style's prompt of the subject: "a face in sks style", "a face of zwx" → "a face of zwx in sks style".
+
+    Where the class prompt is no part of the style's, the subject's rare word goes behind the style's: "a sks zwx face".
+    """
+    if class_prompt in instance_prompt:
+        return instance_prompt.replace(class_prompt, subject_prompt, 1)
     style, who = text_to_image.rare_word(instance_prompt), text_to_image.rare_word(subject_prompt)
     return " ".join(f"{word} {who}" if word.lower() == style else word for word in instance_prompt.split())
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from . import captions, ddpm, latent, losses, sample, train
+from .bank import Bank
 from .env import UserError
 
 LAMBDA_PRIOR = 1.0     # weight of prior preservation, DreamBooth's own
@@ -33,13 +35,13 @@ def check_prompts(pipe: StableDiffusionPipeline, instance_prompt: str, class_pro
     """The rare word's token id, or a UserError with the mend if the two prompts cannot teach a new word."""
     for option, prompt in (("--instance_prompt", instance_prompt), ("--class_prompt", class_prompt)):
         if not prompt.strip():
-            raise UserError(f"{option} is empty: use words such as 'a {rare} face' and 'a face'")
+            raise UserError(f"{option} is empty: use words such as 'a face in {rare} style' and 'a face'")
         tokens, most = pipe.tokenizer(prompt, truncation=False, verbose=False).input_ids, pipe.tokenizer.model_max_length
         if len(tokens) > most:
             kept = pipe.tokenizer.decode(tokens[1:most - 1])
             raise UserError(f"{option} takes {len(tokens)} tokens and {most} fit: it would be cut to '{kept.strip()}'")
     if rare not in instance_prompt.lower().split():
-        raise UserError(f"--instance_prompt {instance_prompt!r} lacks the rare word {rare!r}: say 'a {rare} face', for instance")
+        raise UserError(f"--instance_prompt {instance_prompt!r} lacks the rare word {rare!r}: say 'a face in {rare} style', for instance")
     if rare in class_prompt.lower().split():
         raise UserError(f"--class_prompt {class_prompt!r} holds the rare word {rare!r}: it must name the class alone, such as 'a face'")
     return pipe.tokenizer.convert_tokens_to_ids(pipe.tokenizer.tokenize(rare))[0]
@@ -59,7 +61,7 @@ def prior_latents(pipe: StableDiffusionPipeline, class_prompt: str, n: int = 200
 class Subject(NamedTuple):
     """Who is learned beside a style (chapter 10)."""
     images: Tensor          # (m,3,R,R) in [-1,1]: one person
-    prompt: str             # with a rare word of its own, "a sks face"
+    prompt: str             # with a rare word of its own, "a face of zwx"
 
 
 def adapt(source: StableDiffusionPipeline, images: Tensor, config: train.TrainConfig, instance_prompt: str, class_prompt: str,
@@ -91,6 +93,8 @@ def adapt(source: StableDiffusionPipeline, images: Tensor, config: train.TrainCo
     if config.lora_rank:
         add_lora(unet, config.lora_rank, config.seed)
     frozen = copy.deepcopy(source.unet).requires_grad_(False).eval() if config.method == "domainstudio" else None
+    if frozen is not None and config.bank_steps:
+        frozen = Bank(frozen)
     vae = copy.deepcopy(source.vae).requires_grad_(False).eval()
     decoded = decode_once(vae, latents) if config.method == "domainstudio" else None
 
@@ -164,10 +168,14 @@ def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tenso
     guesses = net(torch.cat(list(given.values())), t.repeat(len(given)), texts.repeat_interleave(n, 0)).sample.chunk(len(given))
     terms = {name: (guess - eps).square().mean() for name, guess in zip(given, guesses)}
     if frozen is not None:
-        with torch.inference_mode():
+        vae = vae.to(z_0.device)
+        with torch.no_grad():
             eps_sou = frozen.to(z_0.device)(x_t, t, texts[1:2].repeat_interleave(n, 0)).sample
-        terms |= domainstudio_terms(vae.to(z_0.device), ddpm.predict_x0(x_t, t, guesses[0], schedule),
-                                    ddpm.predict_x0(x_t, t, eps_sou.clone(), schedule), z_0, schedule[t], config, x_0)
+            z_sou = ddpm.predict_x0(x_t, t, eps_sou, schedule)
+            x_sou = frozen.remember("decode", partial(latent.decode, vae), z_sou) if isinstance(frozen, Bank) else latent.decode(vae, z_sou)
+            x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
+        z_ada = ddpm.predict_x0(x_t, t, guesses[0], schedule)
+        terms |= domainstudio_terms(z_ada, z_sou, decode_trained(vae, z_ada), x_sou, x_0, schedule[t], config)
     return weighted(terms, config), terms
 
 
@@ -177,18 +185,18 @@ def weighted(terms: dict[str, Tensor], config: train.TrainConfig) -> Tensor:
     return sum((fixed[name] if name in fixed else getattr(config, f"lambda_{name}")) * value for name, value in terms.items())
 
 
-def domainstudio_terms(vae: AutoencoderKL, z_ada: Tensor, z_sou: Tensor, z_0: Tensor, a_bar: Tensor, config: train.TrainConfig,
-                       x_0: Tensor | None = None) -> dict[str, Tensor]:
-    """L_img on predicted latents, L_hf and L_hfmse on what they decode to. a_bar: ᾱ_t (N,). Above ``CHECKPOINT_FROM`` the decoder's
-    activations are computed again for the backward pass instead of being kept: time for memory."""
+def decode_trained(vae: AutoencoderKL, z: Tensor) -> Tensor:
+    """Latents (N,4,r,r) → images (N,3,R,R) with gradients. Above ``CHECKPOINT_FROM`` the decoder's activations are computed again for the
+    backward pass instead of being kept: time for memory."""
+    if z.shape[-1] > CHECKPOINT_FROM:
+        return checkpoint(partial(latent.decode, vae), z, use_reentrant=False)
+    return latent.decode(vae, z)
+
+
+def domainstudio_terms(z_ada: Tensor, z_sou: Tensor, x_ada: Tensor, x_sou: Tensor, x_0: Tensor, a_bar: Tensor,
+                       config: train.TrainConfig) -> dict[str, Tensor]:
+    """L_img on predicted latents z (N,4,r,r), L_hf and L_hfmse on what they decode to, x (N,3,R,R). a_bar: ᾱ_t (N,)."""
     pull = a_bar.sqrt() if config.pairwise_weighting == "sqrt_alphas_cumprod" else torch.ones_like(a_bar)
-    with torch.no_grad():
-        x_sou = latent.decode(vae, z_sou)
-        x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
-    if z_ada.shape[-1] > CHECKPOINT_FROM:
-        x_ada = checkpoint(lambda z: latent.decode(vae, z), z_ada, use_reentrant=False)
-    else:
-        x_ada = latent.decode(vae, z_ada)
     options = {"direction": config.pairwise_direction, "temperature": config.pairwise_temperature}
     weight = a_bar if config.hfmse_weighting == "alphas_cumprod" else None
     return {"img": losses.pairwise_kl(losses.scale_gradient(z_ada, pull), z_sou, **options),

@@ -12,11 +12,11 @@ from dslib.env import UserError
 
 @pytest.mark.parametrize("domain", prompted.ASKED)
 def test_requests_say_what_they_ask(domain):
-    asked = prompted.requests(60, domain, "sks", seed=1)
-    assert asked == prompted.requests(60, domain, "sks", seed=1) != prompted.requests(60, domain, "sks", seed=2)
+    asked = prompted.requests(60, domain, captions.INSTANCE_PROMPT, seed=1)
+    assert asked == prompted.requests(60, domain, captions.INSTANCE_PROMPT, 1) != prompted.requests(60, domain, captions.INSTANCE_PROMPT, 2)
     tokenizer = captions.new_tokenizer()
     for one in asked:
-        assert one.text.count("sks face") == 1 and not captions.unknown_words(tokenizer, one.text)
+        assert one.text.startswith("a face in sks style") and not captions.unknown_words(tokenizer, one.text)
         assert set(one.said) == set(prompted.ASKED[domain])
         assert ("beard" in one.text) == (one.said["beard"] == "beard") and ("glasses" in one.text) == (one.said["glasses"] == "glasses")
         assert all(word in one.text for word in one.said.values() if word != "none")
@@ -98,8 +98,10 @@ def test_clip_similarities_are_cosines_of_its_vectors(clip_dir):
 
 
 def test_both_words_stand_side_by_side():
+    assert prompted.both_words("a face in sks style", "a face of zwx") == "a face of zwx in sks style"
+    assert prompted.both_words("a dog in sks style", "a zwx dog", "a dog") == "a zwx dog in sks style"
     assert prompted.both_words("a sks face", "a zwx face") == "a sks zwx face"
-    assert prompted.both_words("a face in Zwx style", "a sks dog") == "a face in Zwx sks style"
+    assert prompted.both_words("a face in Zwx style", "a sks dog", "a dog") == "a face in Zwx sks style"
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -128,7 +130,7 @@ def test_adapt_t2i_writes_an_ordinary_pipeline_and_a_report(tiny_text_dir, ten, 
         latent.load_pipeline(folder)
     facts = json.loads((output / "metrics.json").read_text())
     assert [row["name"] for row in facts["scores"]] == ["source", "dreambooth", "textual-inversion", "domainstudio"]
-    assert facts["config"]["learning_rate"] == 2e-4 and facts["instance_prompt"] == "a sks face"
+    assert facts["config"]["learning_rate"] == 2e-4 and facts["instance_prompt"] == captions.INSTANCE_PROMPT
     assert {"report.html", "samples.png", "prompts.png", "losses.png", "prior.safetensors"} <= {p.name for p in output.iterdir()}
     assert adapt(tiny_text_dir, ten, output) == 2 and "is not empty" in capsys.readouterr().err
 
@@ -144,10 +146,10 @@ def test_a_resumed_command_keeps_its_prior_images(tiny_text_dir, ten, tmp_path, 
 
 def test_adapt_t2i_learns_a_person_too(tiny_text_dir, ten, tmp_path, clip_dir, capsys):
     output = tmp_path / "out"
-    person = ["--subject_data_dir", str(ten), "--subject_prompt", "a zwx face"]
+    person = ["--subject_data_dir", str(ten), "--subject_prompt", "a face of zwx"]
     assert adapt(tiny_text_dir, ten, output, "--method", "dreambooth", "--clip_model", str(clip_dir), *person) == 0
     assert (output / "model_index.json").is_file() and (output / "person.png").is_file()
-    assert "a sks face; a zwx face; a sks zwx face" in capsys.readouterr().out
+    assert "a face in sks style; a face of zwx; a face of zwx in sks style" in capsys.readouterr().out
     assert set(json.loads((output / "metrics.json").read_text())["clip"]) == {"source", "dreambooth", "training images"}
 
 

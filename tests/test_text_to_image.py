@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from conftest import make_images
 
 from dslib import captions, ddpm, latent, text_to_image, train
+from dslib.bank import Bank
 from dslib.env import UserError
 from dslib.haar import dwt2
 from dslib.train import TrainConfig
@@ -118,6 +119,21 @@ def test_checkpointing_changes_memory_and_nothing_else(tiny_text, monkeypatch):
         found.append((loss.detach(), net.conv_in.weight.grad))
     assert found[0][1].abs().sum() > 0
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_source_that_remembers_gives_the_same_numbers(tiny_text, monkeypatch):
+    """Eight steps over three draws of noise, with a memory and without: 3 questions and 3 decodings, and the same weights."""
+    calls, remember = [], Bank.remember
+
+    def counted(self, name, function, *question):
+        return remember(self, name, lambda *q: calls.append(name) or function(*q), *question)
+
+    monkeypatch.setattr(Bank, "remember", counted)
+    with_bank = run(tiny_text, "domainstudio", max_train_steps=8, bank_steps=3)[-1]
+    assert sorted(calls) == ["decode"] * 3 + ["unet"] * 3
+    monkeypatch.setattr(Bank, "remember", lambda self, name, function, *question: function(*question))
+    without = run(tiny_text, "domainstudio", max_train_steps=8, bank_steps=3)[-1]
+    assert same(weights(with_bank.model), weights(without.model))
 
 
 def test_training_images_are_decoded_once_and_found_again(tiny_text):
