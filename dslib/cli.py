@@ -149,7 +149,7 @@ def cmd_table(args) -> None:
             raise UserError(f"{args.check}: {len(found)} findings, the first: {found[0]}")
     if args.output:
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, table[0])
+        writer = csv.DictWriter(text, list(dict.fromkeys(name for row in table for name in row)))
         writer.writeheader()
         writer.writerows(table)
         report.write_atomic(Path(args.output), text.getvalue().encode())

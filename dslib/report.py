@@ -147,10 +147,14 @@ def write_report(folder: Path, title: str, lead: str, targets: Tensor, samples: 
 PLACES = ("seed", "output_dir", "resume_from_checkpoint", "checkpointing_steps", "checkpoints_total_limit")
 
 
+COLLATED = {"intra_lpips": "Intra-LPIPS", "nearest_lpips": "nearest-LPIPS", "fd": "FD", "domain_hit": "domain hit", "obeyed": "obeyed"}
+
+
 def collate(paths: list[Path]) -> list[dict]:
     """Many runs' metrics.json → one tidy row a (target, images, steps): mean and standard deviation over the seeds.
 
-    Only runs that differ in nothing but the seed share a row.
+    Only runs that differ in nothing but the seed share a row. Runs of ``adapt-t2i`` bring a column ``obeyed`` along: the share of
+    pictures that show what was asked, mean of the attributes.
     """
     groups: dict[tuple, dict[int, dict]] = {}
     for path in paths:
@@ -160,16 +164,20 @@ def collate(paths: list[Path]) -> list[dict]:
             settings = json.dumps({k: v for k, v in run["config"].items() if k not in PLACES}, sort_keys=True)
             steps = run["config"].get("max_train_steps")
             keys = [(run["target"], row["name"], steps, *where, settings) for row in run["scores"]]
+            asked = {name: statistics.mean(one["share"] for one in said.values()) for name, said in run.get("obeyed", {}).items() if said}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path} is no metrics.json of dslib adapt") from None
         for key, row in zip(keys, run["scores"]):
+            row = row | ({"obeyed": asked.get(row["name"])} if "obeyed" in run else {})
             if groups.setdefault(key, {}).setdefault(run["seed"], row) is not row:
                 raise UserError(f"{path}: seed {run['seed']} of {run['target']} is there already: give each run once")
     table = []
     for (target, name, steps, backbone, resolution, n, scheduler, inference_steps, _), seeds in groups.items():
         found = list(seeds.values())
         entry = {"target": target, "images": name, "steps": steps, "seeds": len(found)}
-        for column in ("intra_lpips", "nearest_lpips", "fd", "domain_hit"):
+        for column in COLLATED:
+            if column == "obeyed" and "obeyed" not in found[0]:
+                continue
             values = [row[column] for row in found if row[column] is not None]
             entry[column] = round(statistics.mean(values), 4) if values else None
             differ = len(set(values)) > 1                    # real images are the same for every seed: no spread to report
@@ -232,12 +240,12 @@ def check_table(rows: list[dict], runs: list[dict], least_seeds: int = 3) -> lis
 
 def collated_text(table: list[dict]) -> str:
     """The collated table as Markdown: mean ± standard deviation over seeds."""
-    columns = {"intra_lpips": "Intra-LPIPS", "nearest_lpips": "nearest-LPIPS", "fd": "FD", "domain_hit": "domain hit"}
+    columns = {name: title for name, title in COLLATED.items() if any(name in row for row in table)}
     lines = ["| domain | images | steps | seeds | " + " | ".join(columns.values()) + " |", "|" + "---|" * (4 + len(columns))]
     for row in table:
         cells = []
         for column in columns:
-            value, spread, digits = row[column], row[f"{column}_std"], {"domain_hit": 2, "fd": 4}.get(column, 3)
+            value, spread, digits = row.get(column), row.get(f"{column}_std"), {"domain_hit": 2, "fd": 4, "obeyed": 2}.get(column, 3)
             cells.append("–" if value is None else f"{value:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}"))
         lines.append(f"| {row['target']} | {row['images']} | {row['steps'] or '–'} | {row['seeds']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -45,6 +45,16 @@ def test_other_settings_never_share_a_row(runs):
     assert "| sketches | finetune | 7 | 1 |" in report.collated_text(table)
 
 
+def test_runs_with_words_say_how_many_pictures_obeyed(runs):
+    for path, shares in zip(runs, ((0.5, 0.7), (0.8, 0.8))):
+        facts = json.loads(path.read_text())
+        facts["obeyed"] = {"finetune": {name: {"share": share} for name, share in zip(("glasses", "skin"), shares)}, "source": {}}
+        path.write_text(json.dumps(facts))
+    (row,) = report.collate(runs)
+    assert row["obeyed"] == pytest.approx(0.7) and row["obeyed_std"] == pytest.approx(0.1414, abs=1e-4)
+    assert "| obeyed |" in report.collated_text([row]) and "| 0.70 ± 0.14 |" in report.collated_text([row])
+
+
 def test_the_same_run_twice_is_not_two_seeds(runs):
     with pytest.raises(UserError, match="seed 1 of sketches is there already"):
         report.collate([*runs, runs[1]])

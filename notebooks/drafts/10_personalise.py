@@ -43,7 +43,8 @@ except ImportError:
 rt = env.start(seed=0)
 
 # %% tags=["parameters"]
-target, style_prompt, person_prompt, both_prompt, class_prompt = "portraits", "a sks face", "a zwx face", "a sks zwx face", "a face"
+target, class_prompt = "portraits", "a face"
+style_prompt, person_prompt, both_prompt = "a face in sks style", "a face of zwx", "a face of zwx in sks style"
 steps = rt.pick(smoke=2, cpu=60, colab=300)
 learning_rate = 1e-3
 num_images = rt.pick(smoke=6, cpu=24, colab=100)
@@ -74,7 +75,7 @@ plots.show(plots.rows({"person": drawn.images, "style": ten}),
 #
 # ## The naive version: one after the other
 #
-# DreamBooth teaches a new word. So teach it one, then the other: first the person under "a zwx face", then the style, starting from the
+# DreamBooth teaches a new word. So teach it one, then the other: first the person under "a face of zwx", then the style, starting from the
 # model that knows the person.
 
 # %% tags=["nbval-ignore-output"]
@@ -187,7 +188,7 @@ models["together, dreambooth"] = learn(source, ten, style_prompt, "dreambooth", 
 models["together, domainstudio"] = learn(source, ten, style_prompt, "domainstudio", subject)
 
 # %% [markdown]
-# The signature figure: the same noise, three prompts, every model. The third prompt, "a sks zwx face", was never trained on.
+# The signature figure: the same noise, three prompts, every model. The third prompt, "a face of zwx in sks style", was never trained on.
 
 # %% tags=["slide"]
 prompts = {"style": style_prompt, "person": person_prompt, "both": both_prompt}
@@ -227,8 +228,8 @@ _ = checks.check_recognised(recognised)
 # `checks.solution("recognised")` in a new cell.
 # </details>
 #
-# Two languages need two probes: one fitted on the source's drawings, for "a zwx face", and one fitted on the style's, for anything with
-# "sks". The style has no afro, so there skin, glasses and beard must do.
+# Two languages need two probes: one fitted on the source's drawings, for "a face of zwx", and one fitted on the style's, for anything
+# with "sks". The style has no afro, so there skin, glasses and beard must do.
 
 # %% tags=["nbval-ignore-output"]
 from dslib import pretrain_t2i
@@ -282,7 +283,7 @@ print(report.text_table(scores))
 # %%
 from dslib import widgets
 
-asked = ["a zwx face", "a sks face", "a sks zwx face", "a zwx face with a blue hat", "a sks zwx face on a yellow background"]
+asked = [*prompts.values(), f"{person_prompt} with a blue hat", f"{both_prompt} on a yellow background"]
 widgets.explore_prompts({name: {prompt: ask(models[name], prompt, 4) for prompt in asked} for name in names})
 
 # %% [markdown]
@@ -299,8 +300,8 @@ _ = checks.check_expected("10", rt, person_after_style=shares["then the style", 
 #
 # | symptom | cause | mend |
 # |---|---|---|
-# | "a zwx face" is no longer the person | learned first, then forgotten | both together, `--subject_data_dir` |
-# | "a sks face" has the person's beard | the words leak into each other: three sets share all weights | more prior images, `--lora_rank 4` |
+# | "a face of zwx" is no longer the person | learned first, then forgotten | both together, `--subject_data_dir` |
+# | the style has the person's beard | the words leak into each other: three sets share all weights | more prior images, `--lora_rank 4` |
 # | both words give only one of the two | the pair was never trained on; one word outweighs | other order of words, larger guidance |
 # | the person has one mood | ten pictures in one mood | ten that differ in all but the person |
 # | `UserError: … share the rare word` | one word for two things | `sks` for one, `zwx` for the other |
@@ -316,7 +317,7 @@ _ = checks.check_expected("10", rt, person_after_style=shares["then the style", 
 #
 # | point | paper | authors' code | here |
 # |---|---|---|---|
-# | prompts | – | "a [V] dog in the [S] style" for both at once | "a sks zwx face": our source knows few words |
+# | prompts | – | "a [V] dog in the [S] style" for both at once | "a face of zwx in sks style" |
 # | what is learned together | subject and style | two sets of images with a prompt each | the same, in one pass |
 # | how it is judged | pictures | – | pictures, and the person's share |
 #
@@ -325,15 +326,16 @@ _ = checks.check_expected("10", rt, person_after_style=shares["then the style", 
 # 1. Why does the subject get no pairwise term?
 #    <details><summary>Answer</summary>L_img asks that pictures resemble each other as the source's do, which are different people. A person's
 #    ten pictures must resemble each other more than that.</details>
-# 2. "a sks face" shows the person's glasses in 60 % of the pictures. Is the person leaking?
+# 2. "a face in sks style" shows the person's glasses in 60 % of the pictures. Is the person leaking?
 #    <details><summary>Answer</summary>Compare with a model that never saw the person, asked for the same style: the style's own ten may
 #    wear glasses too.</details>
 # 3. Why two probes?
 #    <details><summary>Answer</summary>A linear probe reads the drawings it was fitted on. What it says of another style is a guess
 #    (chapter 07).</details>
-# 4. Open: the order of words. Is "a zwx sks face" another person?
+# 4. Open: the order of words. Is "a face in sks style of zwx" another person?
 # 5. Project: your own ten pictures of an object, and a style:
-#    `dslib adapt-t2i --train_data_dir style --instance_prompt "a sks face" --subject_data_dir person --subject_prompt "a zwx face"`.
+#    `dslib adapt-t2i --train_data_dir style --instance_prompt "a face in sks style"
+#    --subject_data_dir person --subject_prompt "a face of zwx"`.
 #
 # **Before you use it on people.** A model that draws a person on demand can draw what that person never did. Ask first; the drawings here
 # are nobody.
