@@ -12,7 +12,7 @@ from .watch import watch
 
 UNCONDITIONAL = ("lambda_vlb", "pairwise_space", "pairwise_t_min", "pairwise_t_max", "detail")      # options without a text-to-image twin
 #: AdamW's step size where none is given: one word's vector takes far larger steps than a U-Net
-LEARNING_RATE = {"dreambooth": 2e-4, "domainstudio": 2e-4, "textual-inversion": 2e-2, "lora": 2e-3}
+LEARNING_RATE = {"dreambooth": 5e-4, "domainstudio": 5e-4, "textual-inversion": 2e-2, "lora": 2e-3}
 
 
 def cmd_adapt_t2i(args) -> None:

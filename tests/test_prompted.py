@@ -130,7 +130,7 @@ def test_adapt_t2i_writes_an_ordinary_pipeline_and_a_report(tiny_text_dir, ten, 
         latent.load_pipeline(folder)
     facts = json.loads((output / "metrics.json").read_text())
     assert [row["name"] for row in facts["scores"]] == ["source", "dreambooth", "textual-inversion", "domainstudio"]
-    assert facts["config"]["learning_rate"] == 2e-4 and facts["instance_prompt"] == captions.INSTANCE_PROMPT
+    assert facts["config"]["learning_rate"] == 5e-4 and facts["instance_prompt"] == captions.INSTANCE_PROMPT
     assert {"report.html", "samples.png", "prompts.png", "losses.png", "prior.safetensors"} <= {p.name for p in output.iterdir()}
     assert adapt(tiny_text_dir, ten, output) == 2 and "is not empty" in capsys.readouterr().err
 

@@ -45,7 +45,7 @@ rt = env.start(seed=0)
 # %% tags=["parameters"]
 target, class_prompt = "portraits", "a face"
 style_prompt, person_prompt, both_prompt = "a face in sks style", "a face of zwx", "a face of zwx in sks style"
-steps = rt.pick(smoke=2, cpu=60, colab=300)
+steps = rt.pick(smoke=2, cpu=120, colab=300)
 learning_rate = 1e-3
 num_images = rt.pick(smoke=6, cpu=24, colab=100)
 inference_steps = rt.pick(smoke=2, cpu=12, colab=20)
