@@ -43,11 +43,15 @@ def requests(n: int, domain: str = "portraits", prompt: str = captions.CLASS_PRO
     return found
 
 
+#: the styles' skins: the source's, and the darkest of ``portraits``, which is another brown than the source's
+STYLE_SKIN = captions.WORDS["skin"][1] | {"#694d3d": "dark"}
+
+
 def style_attributes(labels: dict[str, str]) -> dict[str, str]:
     """A style's own factor labels → {attribute: word}, of what prompts can ask; "none" for no glasses or no beard."""
     glasses, beard = labels.get("glasses", labels.get("accessories")), labels.get("beard", labels.get("facialHair"))
     found = {"glasses": "glasses" if glasses else "none", "beard": "beard" if beard else "none"}
-    for name, values in (("skin", captions.WORDS["skin"][1]), ("background", captions.COLOURS)):
+    for name, values in (("skin", STYLE_SKIN), ("background", captions.COLOURS)):
         factor = captions.WORDS[name][0]
         if labels.get(factor) in values:
             found[name] = values[labels[factor]]

@@ -417,7 +417,7 @@ _ = checks.check_expected("09", rt, dreambooth_hit=named["dreambooth"].domain_hi
 #
 # | symptom | cause | mend |
 # |---|---|---|
-# | the new prompt draws the old faces | too few steps; or a prompt that the text encoder hardly tells from the class | more steps; say "in sks style" |
+# | the new prompt draws the old faces | too few steps, or a prompt that hardly moves the text encoder | more steps; say "in sks style" |
 # | *every* face has the style, "a face" too | no prior images, or too few | `--num_prior_images 200` |
 # | the words are ignored | overfitting: the ten said nothing of hats | fewer steps, `--lora_rank 4`, DomainStudio |
 # | burnt colours | guidance too high | `--guidance_scale 2` |

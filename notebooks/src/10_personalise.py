@@ -229,38 +229,42 @@ _ = checks.check_recognised(recognised)
 # </details>
 #
 # Two languages need two probes: one fitted on the source's drawings, for "a face of zwx", and one fitted on the style's, for anything
-# with "sks". The style has no afro, so there skin, glasses and beard must do.
+# with "sks". Not every attribute can be read in both; the share counts those that can.
 
 # %% tags=["nbval-ignore-output"]
 from dslib import pretrain_t2i
 
 readers = {"source": pretrain_t2i.attribute_probe(n=probe_images), "style": prompted.probe(target, n=probe_images)}
 drawings = {(name, key): ask(models[name], prompt, num_images) for name in names for key, prompt in prompts.items()}
-real = {"person, real": prompted.recognised(data.load_domain(avatars.PERSON, "test", 100).images, person, readers["source"])}
+drawings["real person", "person"] = data.load_domain(avatars.PERSON, "test", 100).images
+drawings["real style", "style"] = data.load_domain(target, "test", 100).images
 
 # %%
-def share(images, reader):
-    """Equation (10.2) for images and a probe, and the attributes one by one."""
-    found = prompted.recognised(images, {k: v for k, v in person.items() if k in readers["style"].classes}, readers[reader])
-    return sum(found.values()) / len(found), found
+def read(name, key):
+    """The person's attributes in one model's answer to one prompt, by the probe of its language."""
+    language = "source" if key == "person" or name == "source" else "style"
+    return prompted.recognised(drawings[name, key], person, readers[language])
 
 
-shares = {(name, key): share(drawings[name, key], "source" if key == "person" or name == "source" else "style") for name, key in drawings}
+found = {asked: read(*asked) for asked in drawings}
+common = sorted(set.intersection(*map(set, found.values())))
+shares = {asked: sum(one[name] for name in common) / len(common) for asked, one in found.items()}
+print("read by both probes:", ", ".join(common))
 print(f"{'the person is there in …':<26}" + "".join(f"{key:>10}" for key in prompts))
 for name in names:
-    print(f"{name:<26}" + "".join(f"{shares[name, key][0]:>10.0%}" for key in prompts))
-print(f"{'real pictures':<26}{'':>10}{sum(real['person, real'].values()) / len(real['person, real']):>10.0%}")
+    print(f"{name:<26}" + "".join(f"{shares[name, key]:>10.0%}" for key in prompts))
+print(f"{'real pictures':<26}{shares['real style', 'style']:>10.0%}{shares['real person', 'person']:>10.0%}")
 
 # %% [markdown]
 # RESULTS_SHARES
 #
-# One number hides which attribute went. The same, one by one, for the prompt with both words:
+# One number hides which attribute came through. One by one, in the style's language, with the style alone as the control:
 
 # %% tags=["slide"]
-columns = list(shares["source", "both"][1])
-print(f"{'both words':<26}" + "".join(f"{name:>10}" for name in columns))
-for name in names:
-    print(f"{name:<26}" + "".join(f"{shares[name, 'both'][1][k]:>10.0%}" for k in columns))
+columns = [k for k in person if k in readers["style"].classes]
+print(f"{'':<40}" + "".join(f"{k:>10}" for k in columns))
+for name, key in [(name, key) for name in names[1:] for key in ("style", "both")] + [("real style", "style")]:
+    print(f"{name + ', ' + key:<40}" + "".join(f"{found[name, key][k]:>10.0%}" for k in columns))
 
 # %% [markdown]
 # RESULTS_ATTRIBUTES
@@ -290,10 +294,10 @@ widgets.explore_prompts({name: {prompt: ask(models[name], prompt, 4) for prompt 
 # RESULTS_PLAY
 
 # %%
-_ = checks.check_expected("10", rt, person_after_style=shares["then the style", "person"][0],
-                          person_together=shares["together, domainstudio", "person"][0],
-                          both_dreambooth=shares["together, dreambooth", "both"][0],
-                          both_domainstudio=shares["together, domainstudio", "both"][0], both_hit=scores[-1].domain_hit)
+_ = checks.check_expected("10", rt, person_after_style=shares["then the style", "person"],
+                          person_together=shares["together, domainstudio", "person"],
+                          both_dreambooth=shares["together, dreambooth", "both"],
+                          both_domainstudio=shares["together, domainstudio", "both"], both_hit=scores[-1].domain_hit)
 
 # %% [markdown]
 # ## What can go wrong
@@ -324,8 +328,8 @@ _ = checks.check_expected("10", rt, person_after_style=shares["then the style", 
 # ## Check yourself
 #
 # 1. Why does the subject get no pairwise term?
-#    <details><summary>Answer</summary>L_img asks that pictures resemble each other as the source's do, which are different people. A person's
-#    ten pictures must resemble each other more than that.</details>
+#    <details><summary>Answer</summary>L_img asks that pictures resemble each other as the source's do, which are different
+#    people. A person's ten pictures must resemble each other more than that.</details>
 # 2. "a face in sks style" shows the person's glasses in 60 % of the pictures. Is the person leaking?
 #    <details><summary>Answer</summary>Compare with a model that never saw the person, asked for the same style: the style's own ten may
 #    wear glasses too.</details>
