@@ -32,7 +32,7 @@ class Bank:
         return SimpleNamespace(sample=self.remember("unet", ask, *question))
 
     def remember(self, name: str, function, *question: Tensor) -> Tensor:
-        """function(*question), a tensor; computed once for a name and the same numbers, then kept on the CPU."""
+        """``function(*question)``, a tensor; computed once for a name and the same numbers, then kept on the CPU."""
         key = hashlib.blake2b(name.encode())
         for tensor in question:
             key.update(tensor.detach().cpu().numpy().tobytes())

@@ -217,6 +217,7 @@ def pretrain_unet(args, config) -> None:
     if not main_process():
         return
     trained = record.averaged()
+    latent.lengthen_rare_words(trained.text_encoder, tokenizer)
     latent.save_pipeline(latent.assemble(vae, trained.text_encoder, tokenizer, trained.unet, scheduler), folder, half=True)
     grade_t2i(folder, args, asdict(config) | {"num_images": args.num_images, "wordings": args.wordings,
                                               "empty_captions": args.empty_captions, "resolution": args.resolution})

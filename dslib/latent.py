@@ -152,6 +152,19 @@ def load_vae(folder: str | Path) -> AutoencoderKL:
     return vae.float().eval().requires_grad_(False)
 
 
+@torch.no_grad()
+def lengthen_rare_words(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
+    """Make the vectors of the words that no caption uses (``captions.RARE``) as long as the vocabulary's longest; directions stay.
+
+    Training never touched them: random, and shorter than those of words that mean something. A U-Net hardly hears them then, and
+    learns "a face in sks style" and "a face of zwx" as one prompt (chapter 10).
+    """
+    table = text_encoder.get_input_embeddings().weight
+    longest = table.norm(dim=1).max()
+    for row in tokenizer.convert_tokens_to_ids([f"{word}</w>" for word in captions.RARE]):
+        table[row] *= longest / table[row].norm()
+
+
 # ------------------------------------------------------------------------------------- pictures, latents and words
 
 @torch.no_grad()

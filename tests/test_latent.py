@@ -157,6 +157,21 @@ def test_encode_is_the_scaled_mean_and_decode_undoes_the_scale(tiny_text):
     torch.testing.assert_close(latent.encode(vae, pixels), latent.encode(vae, data.to_float(pixels)))
 
 
+def rare_rows(pipe):
+    return pipe.tokenizer.convert_tokens_to_ids([f"{word}</w>" for word in captions.RARE])
+
+
+def test_rare_words_become_as_long_as_the_longest_and_keep_their_direction(tiny_text):
+    text_encoder, rows = copy.deepcopy(tiny_text.text_encoder), rare_rows(tiny_text)
+    before = tiny_text.text_encoder.get_input_embeddings().weight
+    latent.lengthen_rare_words(text_encoder, tiny_text.tokenizer)
+    after = text_encoder.get_input_embeddings().weight
+    others = [i for i in range(len(before)) if i not in rows]
+    assert len(set(rows)) == 2 and torch.equal(after[others], before[others])
+    assert torch.allclose(after[rows].norm(dim=1), before.norm(dim=1).max()) and (after[rows] != before[rows]).any(1).all()
+    assert torch.allclose(torch.cosine_similarity(after[rows], before[rows]), torch.ones(2))
+
+
 def test_embed_is_the_text_encoders_last_layer(tiny_text):
     vectors = latent.embed(tiny_text, PROMPTS)
     assert vectors.shape == (3, captions.POSITIONS, 32)
@@ -300,7 +315,10 @@ def test_both_stages_and_grading_from_the_command_line(tmp_path, monkeypatch, ca
     assert main(["pretrain-t2i", "--stage", "unet", "--vae", str(first / "vae"), "--output_dir", str(second), *SMALL, *graded]) == 0
     facts = json.loads((second / "metrics.json").read_text())
     assert facts["config"]["max_train_steps"] == 2 and (second / "prompts.png").exists()
-    assert same(weights(latent.load_vae(first / "vae")), weights(latent.load_pipeline(second).vae))
+    saved = latent.load_pipeline(second)
+    lengths = saved.text_encoder.get_input_embeddings().weight.norm(dim=1)
+    assert torch.allclose(lengths[rare_rows(saved)], lengths.max(), rtol=1e-3)
+    assert same(weights(latent.load_vae(first / "vae")), weights(saved.vae))
     assert main(["pretrain-t2i", "--stage", "grade", "--output_dir", str(second), *graded]) == 2
     assert "metrics.json exists" in capsys.readouterr().err
     assert main(["pretrain-t2i", "--stage", "grade", "--output_dir", str(second), "--overwrite", *graded]) == 0

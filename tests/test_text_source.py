@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from dslib import captions, data, env, latent, plots, sample
+from dslib import captions, data, ddpm, env, latent, plots, sample
 
 FOLDER = env.data_dir() / "text_to_image"
 
@@ -34,6 +34,19 @@ def test_the_card_states_what_was_measured():
         stated = re.search(rf"^\| {name} \| (\d+) % \| (\d+) % \| (\d+) \|$", card, re.M)
         assert stated, f"{name} is not in the card's table"
         assert [int(x) for x in stated.groups()] == [round(100 * row["accuracy"]), round(100 * row["ceiling"]), row["n"]]
+
+
+def test_two_rare_words_are_two_prompts_to_the_u_net(source):
+    """Before training: the answers to a style's and a person's prompt differ at least half as much as glasses make a difference."""
+    faces = data.load_domain("portraits", "ten").images
+    z, t = latent.encode(source.vae, faces), torch.full((10,), 500)
+    eps = torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
+    z_t = ddpm.q_sample(z, t, eps, source.scheduler.alphas_cumprod)
+    prompts = ["a face in sks style", "a face of zwx", "a face", "a face with glasses"]
+    with torch.no_grad():
+        style, person, face, glasses = (source.unet(z_t, t, text.expand(10, -1, -1)).sample
+                                        for text in latent.embed(source, prompts).split(1))
+    assert (style - person).square().mean() > 0.5 * (glasses - face).square().mean()
 
 
 def test_a_colour_that_is_asked_for_is_drawn(source):

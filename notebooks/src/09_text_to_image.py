@@ -6,7 +6,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown] tags=["slide"]
 # # 9. Text-to-image: the same idea, with words
 #
