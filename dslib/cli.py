@@ -141,6 +141,8 @@ def cmd_table(args) -> None:
     if missing:
         raise UserError(f"no file {missing[0]}: give the metrics.json files that dslib adapt wrote")
     table = report.collate([Path(path) for path in args.metrics])
+    if args.pool:
+        table = report.pooled(table, report.load_table(args.pool))
     print(report.collated_text(table))
     if args.check:
         found = report.check_table(report.load_table(args.check), table, args.least_seeds)
@@ -259,6 +261,7 @@ def build_parser() -> argparse.ArgumentParser:
     table.add_argument("metrics", nargs="+", help="metrics.json files")
     table.add_argument("--output", help="also write the table to this CSV file")
     table.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
+    table.add_argument("--pool", help="a CSV file of this command: count its seeds in, whose metrics.json are not at hand")
     table.add_argument("--check", help="compare this CSV file with the runs: four rows a domain, enough seeds, the runs' own numbers")
     table.add_argument("--least_seeds", type=int, default=3, help="seeds that --check asks for")
 

@@ -174,7 +174,7 @@ def collate(paths: list[Path]) -> list[dict]:
     table = []
     for (target, name, steps, backbone, resolution, n, scheduler, inference_steps, _), seeds in groups.items():
         found = list(seeds.values())
-        entry = {"target": target, "images": name, "steps": steps, "seeds": len(found)}
+        entry = {"target": target, "images": name, "steps": steps, "seeds": len(found), "which": which(seeds)}
         for column in COLLATED:
             if column == "obeyed" and "obeyed" not in found[0]:
                 continue
@@ -185,6 +185,38 @@ def collate(paths: list[Path]) -> list[dict]:
         table.append(entry | {"backbone": backbone, "resolution": resolution, "num_images": n, "scheduler": scheduler,
                               "num_inference_steps": inference_steps})
     return table
+
+
+def which(seeds) -> str:
+    """Seeds as a word that no reader of CSV takes for a number: "#0 #1 #4"."""
+    return " ".join(f"#{seed}" for seed in sorted(seeds))
+
+
+def pooled(table: list[dict], earlier: list[dict]) -> list[dict]:
+    """Rows of two tables (:func:`collate`, :func:`load_table`) that share their settings as if all their runs had been collated together.
+
+    For runs whose metrics.json is not at hand. Means and deviations combine exactly, but for what rounding took. Raises UserError
+    if both know a seed.
+    """
+    known = {tuple(row[key] for key in SETTINGS): row for row in earlier}
+    both = [pool_rows(known.pop(key), row) if (key := tuple(row[k] for k in SETTINGS)) in known else row for row in table]
+    return sorted([*both, *known.values()], key=lambda row: (row["target"], row["steps"]))
+
+
+def pool_rows(a: dict, b: dict) -> dict:
+    """Two rows of one setting → one: n, mean and standard deviation of all their runs."""
+    if twice := set(a["which"].split()) & set(b["which"].split()):
+        raise UserError(f"{a['target']}, {a['images']}: seed {sorted(twice)[0][1:]} is in both tables: give each run once")
+    m, n = a["seeds"], b["seeds"]
+    row = a | {"seeds": m + n, "which": which(int(seed[1:]) for seed in (a["which"] + " " + b["which"]).split())}
+    for column in COLLATED:
+        x, y = a.get(column), b.get(column)
+        if x is None or y is None:
+            continue
+        squares = sum((k - 1) * (one.get(f"{column}_std") or 0) ** 2 for k, one in ((m, a), (n, b))) + (x - y) ** 2 * m * n / (m + n)
+        spread = (squares / (m + n - 1)) ** 0.5
+        row |= {column: round((m * x + n * y) / (m + n), 4), f"{column}_std": round(spread, 4) or None}
+    return row
 
 
 def load_table(path: str | Path) -> list[dict]:

@@ -83,6 +83,26 @@ def test_what_is_no_table_is_named(tmp_path):
         report.load_table(tmp_path / "other.csv")
 
 
+def test_tables_pool_as_if_their_runs_had_been_collated_together(handed_in):
+    runs, _ = handed_in
+    for cut in (1, 2):
+        table = report.pooled(report.collate(runs[cut:]), report.collate(runs[:cut]))
+        for one, whole in zip(table, report.collate(runs), strict=True):
+            assert one["which"] == "#0 #1 #2" and one.keys() == whole.keys()
+            assert [one[k] for k in ("target", "images", "seeds")] == [whole[k] for k in ("target", "images", "seeds")]
+            assert one["intra_lpips"] == pytest.approx(whole["intra_lpips"], abs=1e-4)
+            assert one["intra_lpips_std"] == pytest.approx(whole["intra_lpips_std"], abs=2e-4) and one["fd_std"] is None
+
+
+def test_a_seed_is_not_pooled_twice_and_other_settings_stay_apart(handed_in):
+    runs, _ = handed_in
+    with pytest.raises(UserError, match="sketches, .*: seed 1 is in both tables"):
+        report.pooled(report.collate(runs[:2]), report.collate(runs[1:]))
+    others = [row | {"steps": 7} for row in report.collate(runs[1:])]
+    table = report.pooled(report.collate(runs), others)
+    assert len(table) == 2 * len(others) and [row["seeds"] for row in table] == [2] * len(others) + [3] * len(others)
+
+
 def test_a_missing_score_is_a_dash_not_a_number():
     row = report.Score("mine", None, None, 0.25, None, None)
     assert [report.cell(row, c) for c in report.COLUMNS] == ["mine", "–", "0.250", "–", "–"]
@@ -117,7 +137,7 @@ def test_a_sound_table_can_be_handed_in(handed_in, capsys):
 
 
 @pytest.mark.parametrize("old, new, finding", [
-    ("finetune,300,3,0.3,", "finetune,300,3,0.9,", "sketches, finetune: intra_lpips is 0.9, the runs say 0.3"),
+    ("finetune,300,3,#0 #1 #2,0.3,", "finetune,300,3,#0 #1 #2,0.9,", "sketches, finetune: intra_lpips is 0.9, the runs say 0.3"),
     ("finetune,300,3", "finetune,300,30", "sketches, finetune: seeds is 30, the runs say 3"),
     ("sketches,finetune", "sketches,mine", "sketches, mine: in the table, but not in the runs"),
     ("sketches,finetune", "sketches,mine", "sketches: no row 'finetune'"),
