@@ -1,7 +1,8 @@
 """Build notebooks/NN_name.ipynb from notebooks/src/NN_name.py, run it, and strip what only makes noise in a diff.
 
-``build_notebooks.py [--text | --expected] [NAME …]``: all by default. --text takes over changed text, and a changed setup
-cell, and keeps the outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and records in data/expected what it found.
+``build_notebooks.py [--text | --expected | --record] [NAME …]``: all by default. --text takes over changed text, and a changed setup
+cell, and keeps the outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and records in data/expected what it
+found; --record does both, for the outputs that are committed.
 """
 
 import json
@@ -19,31 +20,63 @@ HERE = Path(__file__).resolve().parent.parent / "notebooks"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
-def executed(source: Path):
-    """The notebook of a source, run from a clean kernel in the tier of DSLIB_TIER (default cpu)."""
+def executed(source: Path, before_checking=None):
+    """The notebook of a source, run from a clean kernel in the tier of DSLIB_TIER (default cpu).
+
+    The cell that compares with data/expected runs a second time, in the same kernel, after ``before_checking(notebook)``.
+    """
     notebook = jupytext.read(source)
-    NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}).execute()
+    client = NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(HERE)}})
+    client.reset_execution_trackers()
+    with client.setup_kernel():
+        for i, cell in enumerate(notebook.cells):
+            client.execute_cell(cell, i)
+        if before_checking:
+            before_checking(notebook)
+            i, cell = checking(notebook)
+            count = cell.execution_count
+            client.execute_cell(cell, i, store_history=False)
+            cell.execution_count = count
     return notebook
+
+
+def checking(notebook):
+    """(place, cell) of the one that compares with data/expected."""
+    return next((i, c) for i, c in enumerate(notebook.cells) if "checks.check_expected(" in c.source)
 
 
 def build(source: Path) -> Path:
     """Convert, execute, tidy, write."""
-    notebook = executed(source)
+    return write(source, executed(source))
+
+
+def write(source: Path, notebook) -> Path:
     tidy(notebook)
     target = HERE / f"{source.stem}.ipynb"
     nbformat.write(notebook, target)
     return target
 
 
+def build_and_record(source: Path) -> Path:
+    """One run for both: the notebook with its outputs, and what it found as the values to expect."""
+    began = time.time()
+    return write(source, executed(source, lambda notebook: record(source, notebook, round(time.time() - began))))
+
+
 def expect(source: Path) -> Path:
-    """Record what ``check_expected`` printed, and how long the chapter took. A tolerance is kept; a new one is
-    15 %, at least 0.0001, and for a share of few images (``_hit``) one in four."""
-    began, tier = time.time(), os.environ["DSLIB_TIER"]
-    cell = next(c for c in executed(source).cells if "checks.check_expected(" in c.source)
+    """Record what a run finds, and how long it takes; write no notebook."""
+    began = time.time()
+    return record(source, executed(source), round(time.time() - began))
+
+
+def record(source: Path, notebook, seconds: int) -> Path:
+    """Write into data/expected what ``check_expected`` printed. A tolerance is kept; a new one is 15 %, at least 0.0001, and for a
+    share of few images (``_hit``) one in four."""
+    tier = os.environ["DSLIB_TIER"]
     target = HERE.parent / "data" / "expected" / f"{source.stem[:2]}.json"
     old = json.loads(target.read_text()) if target.exists() else {"seconds": {}, "values": {}}
-    known = {"seconds": old["seconds"] | {tier: round(time.time() - began)}, "values": {}}
-    for name, value in re.findall(r"^\S (\w+): (\S+?),? ", "".join(o.get("text", "") for o in cell.outputs), re.M):
+    known = {"seconds": old["seconds"] | {tier: seconds}, "values": {}}
+    for name, value in re.findall(r"^\S (\w+): (\S+?),? ", "".join(o.get("text", "") for o in checking(notebook)[1].outputs), re.M):
         value, tiers = float(value), known["values"].setdefault(name, old["values"].get(name, {}))
         usual = 0.26 if name.endswith("_hit") else max(1e-4, float(f"{0.15 * abs(value):.2g}"))
         tiers[tier] = [value, tiers.get(tier, [0, usual])[1]]
@@ -85,9 +118,10 @@ def tidy(notebook) -> None:
 if __name__ == "__main__":
     os.environ.setdefault("DSLIB_TIER", "cpu")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    if unknown := [a for a in sys.argv[1:] if a.startswith("-") and a not in ("--text", "--expected")]:
+    if unknown := [a for a in sys.argv[1:] if a.startswith("-") and a not in ("--text", "--expected", "--record")]:
         sys.exit(__doc__ if unknown[0] in ("-h", "--help") else f"{unknown[0]} is no option\n\n{__doc__}")
-    work = retext if "--text" in sys.argv else expect if "--expected" in sys.argv else build
+    kinds = {"--text": retext, "--expected": expect, "--record": build_and_record}
+    work = next((kinds[a] for a in sys.argv if a in kinds), build)
     names = [a for a in sys.argv[1:] if not a.startswith("--")] or [p.stem for p in sorted((HERE / "src").glob("*.py"))]
     for name in names:
         path = work(HERE / "src" / f"{name}.py")

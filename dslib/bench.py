@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import captions, data, ddpm, env, latent, metrics, models, plots, report, sample, text_to_image, train
+from . import ablations, captions, data, ddpm, env, latent, metrics, models, plots, report, sample, text_to_image, train, widgets
 from .bank import Bank
 
 
@@ -178,6 +178,26 @@ def sampling_rows(source, n: int = 8) -> list[dict]:
     return rows
 
 
+def redraw_rows(source, images: Tensor, times: int = 7) -> list[dict]:
+    """Median milliseconds from letting a slider go to its picture: one explorer each of chapters 01, 04, 05 and 08."""
+    unet, a_bar = source.unet, source.scheduler.alphas_cumprod
+    grid = ablations.read(env.data_dir() / "results" / "08_ablations.npz")
+    luck = {name: (0.0, 1.0) for name in widgets.METRICS.values()}
+    figures = {"noise and guess": lambda i: widgets.forward_figure(unet, images[:6], a_bar, 100 * i + 50),
+               "two similarity matrices": lambda i: widgets.similarity_figure({"a": unet, "b": unet}, images[:4], a_bar, 600, i),
+               "bands": lambda i: widgets.bands_figure(images[0], "db2", 1 + i % 3),
+               "point of the grid": lambda i: widgets.ablation_figure(grid, luck, "λ2, L_img", i % 5)}
+    rows = []
+    for case, figure in figures.items():
+        seconds = []
+        for i in range(times + 1):                       # the first one loads fonts
+            began = time.perf_counter()
+            plots.to_png(figure(i)[0], 100, trim=False)
+            seconds.append(time.perf_counter() - began)
+        rows.append({"what": "redraw of a slider", "case": case, "value": 1000 * statistics.median(seconds[1:]), "unit": "ms"})
+    return rows
+
+
 def flops_row(source) -> dict:
     """Floating-point operations of one forward pass of one image; a multiplication and an addition count as two."""
     size, channels = source.unet.config.sample_size, source.unet.config.in_channels
@@ -225,7 +245,7 @@ def main(argv: list[str] | None = None) -> None:
     methods = ["finetune", "domainstudio", "loops"]
     words = text_rows(latent.load_pipeline(env.data_dir() / "text_to_image"), data.load_domain("portraits", "ten").images, args.steps)
     rows = with_ratios(step_rows(source, images, [*methods, "bank"], args.steps) + words + memory_rows(methods)
-                       + lpips_rows(args.num_images) + sampling_rows(source) + [flops_row(source)])
+                       + lpips_rows(args.num_images) + sampling_rows(source) + redraw_rows(source, images) + [flops_row(source)])
     machine = f"{env.device_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {platform.machine()}"
     print(f"{machine}; batch {len(images)}, {images.shape[-1]}×{images.shape[-1]}, {args.steps} steps each, medians")
     for row in rows:

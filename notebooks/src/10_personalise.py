@@ -11,7 +11,8 @@
 #
 # **Claim.** By the end you will have taught one model two new words from ten pictures each, a person and a style, and shown how much of
 # the person is left when both are asked for at once. The evidence is a grid of same-noise pictures and a probe that reads skin, glasses
-# and beard back. The controls: the same model asked for the style alone, the source, and learning the two one after the other.
+# and beard back. The controls: the same model asked for the style alone, the source, learning the two one after the other, and words
+# too quiet to be told apart.
 #
 # | | |
 # |---|---|
@@ -73,6 +74,42 @@ plots.show(plots.rows({"person": drawn.images, "style": ten}),
 # %% [markdown]
 # Nobody told the model these words. `identity` compares the labels that drew the ten, and we keep them for the reading alone.
 #
+# ## Two words that are heard
+#
+# "zwx" will mean the person, "sks" the style. No caption ever used them, so training left their vectors as it found them: random, and a
+# quarter as long as those of words that mean much. The shipped source has them lengthened (`latent.lengthen_rare_words`). Does that
+# matter? Here is a copy that whispers again, and how differently either U-Net answers two prompts, before any training:
+
+# %%
+import torch
+
+from dslib import captions, ddpm
+
+quiet = latent.load_pipeline(env.data_dir() / "text_to_image")
+table = quiet.text_encoder.get_input_embeddings().weight
+rare = quiet.tokenizer.convert_tokens_to_ids([f"{word}</w>" for word in captions.RARE])
+table[rare] *= table.norm(dim=1).median() / table[rare].norm(dim=1, keepdim=True)
+a_bar = source.scheduler.alphas_cumprod.to(source.device)
+z_style = latent.encode(source.vae, ten).to(source.device)
+generator = torch.Generator().manual_seed(rt.seed)
+eps_style = torch.randn(z_style.shape, generator=generator).to(source.device)
+z_t = ddpm.q_sample(z_style, torch.full((10,), 500, device=source.device), eps_style, a_bar)
+
+
+@torch.no_grad()
+def apart(pipe, *prompts):
+    """Mean squared difference between a U-Net's answers to two prompts, ten latents at t = 500."""
+    one, other = (pipe.unet(z_t, 500, text.expand(10, -1, -1)).sample for text in latent.embed(pipe, prompts).split(1))
+    return float((one - other).square().mean())
+
+
+for pair in ((style_prompt, person_prompt), (class_prompt, style_prompt), (class_prompt, f"{class_prompt} with glasses")):
+    print(f"{' / '.join(pair):<40} shipped {apart(source, *pair):.6f}   whispering {apart(quiet, *pair):.6f}")
+
+# %% [markdown]
+# Whispered, the two are one prompt to the U-Net: its answers differ by a fourteenth of what glasses make. Lengthened, they differ twice as
+# much as glasses do. The words still mean nothing; but they mean something different each, and that is what training can take hold of.
+#
 # ## The naive version: one after the other
 #
 # DreamBooth teaches a new word. So teach it one, then the other: first the person under "a face of zwx", then the style, starting from the
@@ -116,7 +153,10 @@ rows = {f"{name}: {prompt}": ask(models[name], prompt) for name in ("person only
 plots.show(plots.rows(rows), alt="Four rows: the person's and the style's word, after the first and after the second training.")
 
 # %% [markdown]
-# RESULTS_SEQUENCE
+# Read it from above. After the first training "a face of zwx" is the person, afro, glasses, beard and all. "a face in sks style" was not
+# trained on, and is mostly somebody else, though skin and glasses have leaked into two of five. After the second training the style is
+# there, with black outlines, and the person has suffered: the glasses are left, the skin has turned pale or patchy, and the last two
+# columns are blots. Nobody showed the person any more, and all words share one U-Net.
 #
 # ## Both at once
 #
@@ -160,12 +200,8 @@ _ = checks.check_one_batch(one_batch)
 # The library's loss with a subject is the sum over the three parts, here taken apart by hand:
 
 # %% tags=["nbval-check-output"]
-import torch
-
-from dslib import ddpm
-
 z_0, z_subject = latent.encode(source.vae, ten[:5]), latent.encode(source.vae, drawn.images[:5])
-texts, a_bar = latent.embed(source, [style_prompt, class_prompt, person_prompt]), source.scheduler.alphas_cumprod.to(source.device)
+texts = latent.embed(source, [style_prompt, class_prompt, person_prompt])
 generator = torch.Generator().manual_seed(rt.seed)
 t, eps = ddpm.sample_timesteps(5, len(a_bar), generator).to(source.device), torch.randn(z_0.shape, generator=generator).to(source.device)
 z_0, z_prior, z_subject = (z.to(source.device) for z in (z_0, prior[:5], z_subject))
@@ -180,10 +216,12 @@ bool((loss - by_hand).abs() < 1e-4)
 # %% [markdown]
 # ## Run
 #
-# Person and style together, once without and once with DomainStudio's terms:
+# Person and style together: from the source that whispers as a control, then from the shipped one, once without and once with
+# DomainStudio's terms:
 
 # %% tags=["nbval-ignore-output"]
 subject = text_to_image.Subject(drawn.images, person_prompt)
+models["together, whispering"] = learn(quiet, ten, style_prompt, "dreambooth", subject)
 models["together, dreambooth"] = learn(source, ten, style_prompt, "dreambooth", subject)
 models["together, domainstudio"] = learn(source, ten, style_prompt, "domainstudio", subject)
 
@@ -198,7 +236,10 @@ print("three columns each:", ", ".join(prompts.values()))
 plots.show(plots.rows(pictures, 9), alt="Rows: models; three columns each for the style's word, the person's word, and both at once.")
 
 # %% [markdown]
-# RESULTS_GRID
+# Row by row. *Then the style* has kept the person's glasses and lost the skin. *Whispering*: one mixture of person and style answers all
+# three prompts, since to that U-Net they were one. In the last two rows the words have parted: three pictures of the style, three of the
+# person, and then the pair that nobody trained. DreamBooth draws the person's glasses, skin and white beard in the style's dark outlines;
+# with DomainStudio's terms the person is there and the style is a hint of it.
 #
 # ## Count the person
 #
@@ -256,7 +297,10 @@ for name in names:
 print(f"{'real pictures':<26}{shares['real style', 'style']:>10.0%}{shares['real person', 'person']:>10.0%}")
 
 # %% [markdown]
-# RESULTS_SHARES
+# The zero of this scale is not 0 %: real drawings of the style, which show anybody, score 22 %. Asked for the person, the two models of
+# the shipped source give back 75 % and 69 %, where the real person scores 90 %; learned first and then left alone, 62 %. Asked for both,
+# they show 42 % and 38 % of the person, and asked for the style alone 15 %: the second word adds the person, as it should. The model that
+# whispers has 33 % and 27 %, hardly a difference. These are 24 pictures and two attributes, so one share is good to about ten points.
 #
 # One number hides which attribute came through. One by one, in the style's language, with the style alone as the control:
 
@@ -267,7 +311,9 @@ for name, key in [(name, key) for name in names[1:] for key in ("style", "both")
     print(f"{name + ', ' + key:<40}" + "".join(f"{found[name, key][k]:>10.0%}" for k in columns))
 
 # %% [markdown]
-# RESULTS_ATTRIBUTES
+# "Both" against "style" in every pair of rows. Glasses come through with either method (17 % to 38 % and 50 %), the dark skin with
+# DreamBooth (12 % to 46 %), the beard hardly (12 % and 21 %; 18 % of real drawings have one). The afro is missing from the table: the
+# style's labels have other names for hair, and its probe does not read it.
 #
 # And is it the style? The usual scores, of the prompt with both words against the style's held-out drawings:
 
@@ -278,7 +324,10 @@ scores = report.score_all({name: drawings[name, "both"] for name in names}, ten,
 print(report.text_table(scores))
 
 # %% [markdown]
-# RESULTS_SCORES
+# With DreamBooth the pair of words is drawn in the style (83 % hits) and far from any of the ten; with DomainStudio in a quarter of the
+# pictures. The terms that keep the source's distances hold back the style here as they do in short runs without words (chapter 08), and
+# 120 steps are short. So for a person in a style, at this length, plain DreamBooth is the better tool. One seed; what 300 steps change is
+# an exercise for the `colab` tier.
 #
 # ## Play
 #
@@ -291,7 +340,8 @@ asked = [*prompts.values(), f"{person_prompt} with a blue hat", f"{both_prompt} 
 widgets.explore_prompts({name: {prompt: ask(models[name], prompt, 4) for prompt in asked} for name in names})
 
 # %% [markdown]
-# RESULTS_PLAY
+# The figure shows the last prompt, with a yellow background that neither of the two sets was captioned with: it is obeyed. For the
+# source both rare words are noise, so it draws just anybody.
 
 # %%
 _ = checks.check_expected("10", rt, person_after_style=shares["then the style", "person"],
@@ -304,6 +354,7 @@ _ = checks.check_expected("10", rt, person_after_style=shares["then the style", 
 #
 # | symptom | cause | mend |
 # |---|---|---|
+# | all prompts give one mixture | the U-Net does not hear the rare words | longer vectors, or words around them: "in … style", "of …" |
 # | "a face of zwx" is no longer the person | learned first, then forgotten | both together, `--subject_data_dir` |
 # | the style has the person's beard | the words leak into each other: three sets share all weights | more prior images, `--lora_rank 4` |
 # | both words give only one of the two | the pair was never trained on; one word outweighs | other order of words, larger guidance |
