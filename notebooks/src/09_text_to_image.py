@@ -441,10 +441,10 @@ print(report.collated_text(report.load_table(env.data_dir() / "results" / "text_
 
 # %% [markdown]
 # Over three seeds the picture is the same, and smaller than one hopes. On `portraits` DomainStudio's samples differ more than
-# DreamBooth's on average (0.179; 0.164; real 0.226), by less than the seeds do, and are somewhat nearer to the ten (0.165; 0.175; real
-# 0.209). Its FD is less than half. On `sketches`, where real images hardly differ, both are near the real Intra-LPIPS and neither copies, and
-# the FDs overlap. In what is *obeyed* there is no difference at all. DomainStudio wins clearly in fidelity on one of two styles,
-# and in nothing else that three seeds can show.
+# DreamBooth's on average (0.179; 0.164; real 0.226), by less than the seeds do, and are somewhat nearer to the ten (0.165; 0.175;
+# real 0.209). Its FD is less than half. On `sketches`, where real images hardly differ, both are near the real Intra-LPIPS and
+# neither copies, and the FDs overlap. In what is *obeyed* there is no difference at all. DomainStudio wins clearly in fidelity on one
+# of two styles, and in nothing else that three seeds can show.
 
 # %%
 named = {score.name: score for score in scores}
