@@ -32,8 +32,9 @@ from .watch import watch
 
 
 def cmd_adapt(args) -> None:
-    from . import models
-    config_from(args, output_dir=args.output_dir or "runs")
+    from . import models, train
+    if config_from(args, output_dir=args.output_dir or "runs").method not in train.METHODS:
+        raise UserError(f"--method is {args.method!r}, which adapts text-to-image models: use one of {', '.join(train.METHODS)}")
     if args.compare_finetune and args.resume_from_checkpoint not in (None, "latest"):
         raise UserError("--compare_finetune trains two models: resume them with --resume_from_checkpoint latest, not from one checkpoint")
     source = models.load_source(args.source)
@@ -53,7 +54,10 @@ def cmd_adapt(args) -> None:
         if main_process():
             models.save_pipeline(unets[method], source.scheduler, folder)
     if main_process():
-        write_results(args, source, unets, histories, images, domain, name, output, asdict(config))
+        try:
+            write_results(args, source, unets, histories, images, domain, name, output, asdict(config))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f" while drawing; the trained model is in {output}: 'dslib sample {output}' draws with it") from None
 
 
 def adapt_one(source, images, config):
@@ -285,7 +289,7 @@ def main(argv: list[str] | None = None) -> int:
     except SafetensorError as error:
         print(f"dslib: error: weights could not be read or written ({error}); what was saved before is whole", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("dslib: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"dslib: stopped{stopped}", file=sys.stderr)
         return 130
     return 0

@@ -50,7 +50,7 @@ def check_domain(name: str) -> str:
         return name
     near = difflib.get_close_matches(name, avatars.DOMAINS, n=1, cutoff=0.55)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(f"unknown domain {name!r}: {hint}known are {', '.join(avatars.DOMAINS)}")
+    raise UserError(f"unknown domain {name!r}: {hint}known are {', '.join(TARGETS)}; the source is {SOURCE}")
 
 
 def load_domain(name: str, split: str, n: int | None = None, resolution: int = 64, workers: int = 1) -> Domain:

@@ -110,7 +110,7 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
     try:
         ours = resume and any(next(folder.glob(pattern), None) for pattern in CHECKPOINTS)
         if folder.is_dir() and any(folder.iterdir()) and not (overwrite or ours):
-            none = " and holds no checkpoint to resume" if resume else ""
+            none, mend = (" and holds no checkpoint to resume", "") if resume else ("", mend)
             raise UserError(f"{folder} is not empty{none}: choose another --output_dir or add --overwrite to replace what is in it{mend}")
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".write-test.part"

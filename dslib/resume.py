@@ -78,7 +78,7 @@ def restore(config, model: UNet2DModel, ema: EMAModel, optimizer) -> int:
     if config.resume_from_checkpoint == "latest":
         found = checkpoints(config.output_dir)
         if not found:
-            print(f"no checkpoint in {config.output_dir}: starting from step 0", file=sys.stderr)
+            print(f"{config.method}: no checkpoint in {config.output_dir}, not begun yet: starting from step 0", file=sys.stderr)
             return 0
         folder = found[-1]
     else:

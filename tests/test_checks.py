@@ -38,6 +38,13 @@ def test_an_unknown_exercise_is_answered_with_the_known_ones(capsys):
     assert "known are" in capsys.readouterr().out
 
 
+def test_a_solution_is_found_by_its_self_checks_name_and_a_slip_is_guessed(capsys):
+    checks.solution("haar_step")
+    assert "def " in capsys.readouterr().out
+    checks.solution("authors_weights")
+    assert "did you mean 'authors_weight'?" in capsys.readouterr().out
+
+
 def a_bar(schedule, t):
     return schedule[t].view(-1, 1, 1, 1)
 

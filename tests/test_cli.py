@@ -604,3 +604,17 @@ def test_result_files_are_not_replaced_unasked(tmp_path, capsys):
         assert run(*arguments) == 2
         assert one_line(capsys, "scores.json exists", "--overwrite")
     assert kept.read_text() == "mine"
+
+
+def test_a_text_to_image_method_is_refused_before_anything_is_made(tmp_path, capsys):
+    assert cli.main(["adapt", "--target", "sketches", "--method", "dreambooth", "--output_dir", str(tmp_path / "new")]) == 2
+    assert "'dreambooth', which adapts text-to-image models" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def test_stopping_while_drawing_says_where_the_model_is(tmp_path, source_dir, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(cli, "write_results", stop)
+    out = tmp_path / "run"
+    assert run("adapt", "--target", "sketches", "--source", source_dir, "--max_train_steps", 1, "--output_dir", out) == 130
+    assert f"'dslib sample {out}' draws with it" in capsys.readouterr().err and (out / "model_index.json").exists()

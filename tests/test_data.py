@@ -96,7 +96,7 @@ def test_an_unknown_domain_suggests_the_nearest(typed, meant):
 
 
 def test_a_domain_like_no_other_lists_the_known_ones():
-    with pytest.raises(UserError, match="known are avataaars, sunglasses, sketches, portraits, adventurers, robots") as caught:
+    with pytest.raises(UserError, match="known are sunglasses, .*, robots; the source is avataaars") as caught:
         data.check_domain("zzz")
     assert "did you mean" not in str(caught.value)
 

@@ -12,7 +12,7 @@
 # **Claim.** By the end you will have shown that, given ten cartoon faces with sunglasses, *naive fine-tuning* of a
 # diffusion model comes nearer to those ten than honest strangers of the same domain are, on its way to redrawing them, while
 # **DomainStudio**, at the same number of steps, keeps more of that distance, and pays with a somewhat lower hit rate. The evidence
-# is a committed table of four seeds, and your own shorter run beside it: distances to the ten and between samples, and the
+# is a committed table of five seeds, and your own shorter run beside it: distances to the ten and between samples, and the
 # domain hit rate, all held against what *real, held-out* images score. The controls are the source model, which is diverse but
 # wears no sunglasses, the ten images themselves, copied, and plain noise.
 #
@@ -203,7 +203,7 @@ print(report.text_table(scores))
 #   you would notice. Compare the `source` row.
 # - FD tells all of them from real images: the source's own flaws are in every row.
 #
-# One seed, few samples, few steps. What happens when nobody stops in time? The committed runs have four seeds and 600 steps
+# One seed, few samples, few steps. What happens when nobody stops in time? The committed runs have five seeds and 600 steps
 # (`make results`):
 
 # %% tags=["slide"]
@@ -212,8 +212,8 @@ print(report.collated_text(committed))
 
 # %% [markdown]
 # Now the two part. `finetune` has walked on: its samples are nearer to the ten than real images are. It is redrawing. `domainstudio` has
-# kept that distance, and has fewer hits. In Intra-LPIPS the two lie on either side of real images, and the spread over four seeds is as
-# large as what lies between them: nobody wins there (chapter 08 takes this up).
+# kept that distance, and has fewer hits. In Intra-LPIPS one lies just below real images and the other just above, and the spread over five
+# seeds is as large as what lies between them: nobody wins there (chapter 08 takes this up).
 # The weights were chosen by looking at one of these seeds, so read the difference as what the method *can* do here, not as a law.
 #
 # The short run in the same terms:

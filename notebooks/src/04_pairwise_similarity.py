@@ -509,7 +509,7 @@ print(f"the paper's, ten images: {float(everyone):.6f}, times λ = {lambda_img}:
 #
 # 1. Why not compare $\varepsilon$ directly, or $x_t$?
 #    <details><summary>Answer</summary>$x_t$ is the same for both models, and $\varepsilon$ is almost all noise: two
-#    noises in a thousand dimensions
+#    noises in thousands of dimensions
 #    are orthogonal whatever the pictures. $\tilde x_0$ is where the pictures are.</details>
 # 2. Why does the loss not simply forbid adaptation?
 #    <details><summary>Answer</summary>It does resist: the same dark bar on all faces has a price (above), because a cosine

@@ -755,15 +755,16 @@ for name in dict.fromkeys(row["target"] for row in table):
               f"nearest-LPIPS {near_off:+.3f}; FD × {row['fd'] / real_row['fd']:5.1f}; domain hit {row['domain_hit']:.0%}")
 
 # %% [markdown]
-# Two scores call DomainStudio's samples real after 600 steps: Intra-LPIPS and nearest-LPIPS, which naive fine-tuning's fail by being too
-# near the ten (0.231, where real images reach down to 0.239). But FD and the domain hit tell both from real images, and by much: an FD
+# Two scores call DomainStudio's samples real after 600 steps: Intra-LPIPS and nearest-LPIPS. Naive fine-tuning's fail the second by being
+# too near the ten (0.234, where real images reach down to 0.239). But FD and the domain hit tell both from real images, and by much: an FD
 # seven times the real one. Adapted models do not draw like the artist yet, and no amount of diversity hides that.
 #
-# And the spread: ± 0.02 in Intra-LPIPS over four seeds, where the two methods are 0.018 apart. With three seeds DomainStudio was the nearer
-# one to real images (0.301 against 0.298); the fourth seed moved its mean to 0.310, and naive fine-tuning's to 0.292. In Intra-LPIPS nobody
-# has won.
+# And the spread: ± 0.02 in Intra-LPIPS over five seeds, where the two methods are 0.015 apart. With three seeds DomainStudio was the nearer
+# one to real images (0.301 against 0.298); with five its mean is 0.311, and naive fine-tuning's 0.296. Two more runs have turned the
+# order round. In Intra-LPIPS nobody has won.
 #
-# On the other domains, one or two seeds and half the steps, naive fine-tuning is nearer to real images in FD and hits throughout.
+# On the other domains, three seeds or five and half the steps, naive fine-tuning is nearer to real images in FD and hits throughout,
+# on `adventurers` by less in FD than the seeds differ.
 #
 # ## Did it come out as expected?
 
