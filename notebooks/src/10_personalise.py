@@ -53,7 +53,7 @@ inference_steps = rt.pick(smoke=2, cpu=12, colab=20)
 probe_images = rt.pick(smoke=300, cpu=1500, colab=3000)
 guidance_scale = 3.0
 
-# %% [markdown] tags=["slide"]
+# %% [markdown]
 # ## Ten pictures of somebody
 #
 # The person is an avatar drawn in the source's own language: always the same skin, hair, beard and glasses, in any mood, any clothes and
