@@ -52,7 +52,7 @@ inference_steps = rt.pick(smoke=2, cpu=12, colab=20)
 probe_images = rt.pick(smoke=400, cpu=1500, colab=3000)
 guidance_scale = 3.0
 
-# %% [markdown] tags=["slide"]
+# %% [markdown]
 # ## Four networks, one pipeline
 #
 # Our source has the same parts as Stable Diffusion, each a few hundred times smaller. `dslib pretrain-t2i` made it from captioned
