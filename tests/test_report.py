@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dslib import cli, report
+from dslib import cli, env, report
 from dslib.env import UserError
 
 
@@ -168,3 +168,19 @@ def test_too_few_seeds_and_mixed_settings_are_named(handed_in):
         json.dump(other, file)
     mixed = report.collate(runs)
     assert any("differ in a setting" in line for line in report.check_table(mixed, mixed))
+
+
+@pytest.mark.parametrize("name, runs, earlier", [("table.csv", "unconditional", "earlier.csv"), ("text_to_image.csv", "text_to_image", None)])
+def test_the_committed_tables_are_what_their_runs_say(name, runs, earlier):
+    folder = env.data_dir() / "results"
+    table = report.collate(sorted((folder / runs).glob("*.json")))
+    if earlier:
+        table = report.pooled(table, report.load_table(folder / earlier))
+
+    def keyed(rows):
+        return {tuple(row[key] for key in report.SETTINGS): row for row in rows}
+
+    assert keyed(report.load_table(folder / name)) == keyed(table)
+    seeds = {row["target"]: row["seeds"] for row in table}
+    assert min(seeds.values()) >= 3
+    assert earlier is None or seeds["sunglasses"] == seeds["sketches"] == 5

@@ -760,7 +760,7 @@ for name in dict.fromkeys(row["target"] for row in table):
 # seven times the real one. Adapted models do not draw like the artist yet, and no amount of diversity hides that.
 #
 # And the spread: ± 0.02 in Intra-LPIPS over five seeds, where the two methods are 0.015 apart. With three seeds DomainStudio was the nearer
-# one to real images (0.301 against 0.298); with five its mean is 0.311, and naive fine-tuning's 0.296. Two more runs have turned the
+# one to real images (0.301 against 0.298); with five its mean is 0.311, and naive fine-tuning's 0.295. Two more runs have turned the
 # order round. In Intra-LPIPS nobody has won.
 #
 # On the other domains, three seeds or five and half the steps, naive fine-tuning is nearer to real images in FD and hits throughout,
