@@ -78,7 +78,7 @@ RUNS ?= data/results/unconditional
 EARLIER ?= data/results/earlier.csv
 TABLE ?= data/results/table.csv
 COMPARE ?= --compare_finetune
-results: $(READY)  ## the table of all five domains (seven minutes a run, 25 runs, on two cores): data/results/table.csv
+results: $(READY)  ## the table of all five domains (about six minutes a run of 300 steps on one core, 25 runs): data/results/table.csv
 	mkdir -p $(RUNS)
 	for seed in $(SEEDS); do for target in $(TARGETS); do \
 	  out=runs/$(notdir $(RUNS))/$$target-$$seed; kept=$(RUNS)/$$target-$$seed.json; steps=300; [ $$target = sunglasses ] && steps=600; \

@@ -33,8 +33,7 @@ from .watch import watch
 
 def cmd_adapt(args) -> None:
     from . import models, train
-    if config_from(args, output_dir=args.output_dir or "runs").method not in train.METHODS:
-        raise UserError(f"--method is {args.method!r}, which adapts text-to-image models: use one of {', '.join(train.METHODS)}")
+    train.check_unconditional(config_from(args, output_dir=args.output_dir or "runs").method)
     if args.compare_finetune and args.resume_from_checkpoint not in (None, "latest"):
         raise UserError("--compare_finetune trains two models: resume them with --resume_from_checkpoint latest, not from one checkpoint")
     source = models.load_source(args.source)

@@ -18,7 +18,7 @@ EXAMPLES = {
                  "  dslib adapt-t2i --train_data_dir my_ten_photos --instance_prompt 'a face in sks style' --output_dir runs/mine-t2i",
     "pretrain-t2i": "dslib pretrain-t2i --stage vae --output_dir runs/t2i-vae\n"
                     "  dslib pretrain-t2i --stage unet --vae runs/t2i-vae/vae --output_dir runs/t2i",
-    "table": "dslib table runs/results/*/metrics.json --output table.csv",
+    "table": "dslib table runs/*/metrics.json --output table.csv",
     "env": "dslib env",
 }
 

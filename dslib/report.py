@@ -195,12 +195,14 @@ def which(seeds) -> str:
 def pooled(table: list[dict], earlier: list[dict]) -> list[dict]:
     """Rows of two tables (:func:`collate`, :func:`load_table`) that share their settings as if all their runs had been collated together.
 
-    For runs whose metrics.json is not at hand. Means and deviations combine exactly, but for what rounding took. Raises UserError
-    if both know a seed.
+    For runs whose metrics.json is not at hand. Means and deviations combine exactly, but for what rounding took. A table does not hold
+    the weights λ: that they are the same is up to the caller. Raises UserError if both know a seed, or if ``earlier`` names none.
     """
+    if not all({"which", *SETTINGS} <= row.keys() for row in earlier):
+        raise UserError("the table to pool does not say which seeds and settings it holds: make it again with this version of dslib table")
     known = {tuple(row[key] for key in SETTINGS): row for row in earlier}
     both = [pool_rows(known.pop(key), row) if (key := tuple(row[k] for k in SETTINGS)) in known else row for row in table]
-    return sorted([*both, *known.values()], key=lambda row: (row["target"], row["steps"]))
+    return sorted([*both, *known.values()], key=lambda row: (row["target"], row["steps"] or 0))
 
 
 def pool_rows(a: dict, b: dict) -> dict:

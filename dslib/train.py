@@ -259,10 +259,15 @@ def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None
     return fit(model, images, config, objective, schedule)
 
 
+def check_unconditional(method: str) -> None:
+    """Raise a UserError if the method is one for text-to-image sources."""
+    if method not in METHODS:
+        raise UserError(f"--method is {method!r}, which adapts text-to-image models: use one of {', '.join(METHODS)}")
+
+
 def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainConfig:
     """Check images and settings against the source; cap the batch at the number of images."""
-    if config.method not in METHODS:
-        raise UserError(f"--method is {config.method!r}, which adapts text-to-image models: use one of {', '.join(METHODS)}")
+    check_unconditional(config.method)
     want, channels = source.unet.config.sample_size, source.unet.config.in_channels
     if tuple(images.shape[1:]) != (channels, want, want):
         got = "×".join(map(str, images.shape[1:]))

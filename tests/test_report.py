@@ -98,6 +98,8 @@ def test_a_seed_is_not_pooled_twice_and_other_settings_stay_apart(handed_in):
     runs, _ = handed_in
     with pytest.raises(UserError, match="sketches, .*: seed 1 is in both tables"):
         report.pooled(report.collate(runs[:2]), report.collate(runs[1:]))
+    with pytest.raises(UserError, match="does not say which seeds"):
+        report.pooled(report.collate(runs), [{k: v for k, v in row.items() if k != "which"} for row in report.collate(runs)])
     others = [row | {"steps": 7} for row in report.collate(runs[1:])]
     table = report.pooled(report.collate(runs), others)
     assert len(table) == 2 * len(others) and [row["seeds"] for row in table] == [2] * len(others) + [3] * len(others)

@@ -16,7 +16,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 45 min / 5 min on two CPU cores (tier `cpu`) |
+# | Read / run | 45 min / 4 min on two CPU cores (tier `cpu`) |
 # | Device | a laptop CPU is enough |
 # | Needs | chapters 01, 03, 04 and 05; "ledger rows" are explained in [chapter 00](00_tour.ipynb) |
 # | Paper | DomainStudio §1, the whole objective; its weights |

@@ -239,7 +239,8 @@ print(f"{'real images':<14}" + "   ".join(f"{name} {grid.facts['real'][m]:.3f}" 
 # scores the setting without L_hf is at least as near to real images as naive fine-tuning, on average: Intra-LPIPS 0.315 against
 # 0.339 (real 0.288), FD 1.78 against 1.85, hits 77 against 72 %, nearest-LPIPS alike. Each of these differences alone could be luck.
 # But it is the first setting of this course that does not trail naive fine-tuning in a short run, and it was found on one domain: before
-# it becomes the default it has to hold on others, with more seeds. That is work for `make results ARGS="--lambda_hf 0"`.
+# it becomes the default it has to hold on others, with more seeds. That is work for
+# `make results RUNS=runs/no_hf/kept EARLIER= TABLE=runs/no_hf/table.csv COMPARE= ARGS="--lambda_hf 0"`.
 #
 # ## Steps: the rival is called early stopping
 

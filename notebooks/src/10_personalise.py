@@ -76,8 +76,8 @@ plots.show(plots.rows({"person": drawn.images, "style": ten}),
 #
 # ## Two words that are heard
 #
-# "zwx" will mean the person, "sks" the style. No caption ever used them, so training left their vectors as it found them: random, and a
-# quarter as long as those of words that mean much. The shipped source has them lengthened (`latent.lengthen_rare_words`). Does that
+# "zwx" will mean the person, "sks" the style. No caption ever used them, so training left their vectors as it found them: random, and
+# shorter than those of words that mean much. The shipped source has them lengthened (`latent.lengthen_rare_words`). Does that
 # matter? Here is a copy that whispers again, and how differently either U-Net answers two prompts, before any training:
 
 # %%
@@ -156,7 +156,7 @@ plots.show(plots.rows(rows), alt="Four rows: the person's and the style's word, 
 # Read it from above. After the first training "a face of zwx" is the person, afro, glasses, beard and all. "a face in sks style" was not
 # trained on, and is mostly somebody else, though skin and glasses have leaked into two of five. After the second training the style is
 # there, with black outlines, and the person has suffered: the glasses are left, the skin has turned pale or patchy, and the last two
-# columns are blots. Nobody showed the person any more, and all words share one U-Net.
+# faces are half blotted out. Nobody showed the person any more, and all words share one U-Net.
 #
 # ## Both at once
 #
@@ -324,14 +324,11 @@ scores = report.score_all({name: drawings[name, "both"] for name in names}, ten,
 print(report.text_table(scores))
 
 # %% [markdown]
-# With DreamBooth the pair of words is drawn in the style (83 % hits) and far from any of the ten; with DomainStudio in a quarter of the
-# pictures. The terms that keep the source's distances hold back the style here as they do in short runs without words (chapter 08), and
-# 120 steps are short. So for a person in a style, at this length, plain DreamBooth is the better tool. One seed; what 300 steps change is
-# an exercise for the `colab` tier.
-#
-# ## Play
-#
-# Ask any of the models for anything. The words must be ones that it knows.
+# With DreamBooth the pair of words is drawn in the style (83 % hits), no nearer to the ten than strangers are (0.234; real 0.220); with
+# DomainStudio in a quarter of the pictures. In short runs without words its terms held back the style as well (chapter 08), and 120 steps
+# are short; whether that is the cause here was not tried. So for a person in a style, at this length, plain DreamBooth is the better
+# tool. One seed; what 300 steps change is an exercise for the `colab` tier.  ## Play  Ask any of the models for anything. The words
+# must be ones that it knows.
 
 # %%
 from dslib import widgets
