@@ -351,7 +351,9 @@ def test_a_finished_run_goes_on_when_given_more_steps(adapt_args, tmp_path, no_r
 def test_a_finished_run_without_checkpoints_cannot_be_resumed_and_is_not_touched(finished, adapt_args, tmp_path, capsys):
     output = shutil.copytree(finished, tmp_path / "out")
     assert run(*adapt_args, "--compare_finetune", "--output_dir", output, *LATEST) == 2
-    assert one_line(capsys, "holds no checkpoint", "--overwrite")
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1 and "holds no checkpoint" in told[0] and "--overwrite" in told[0]
+    assert "--resume" not in told[0], "resuming is what failed"
     assert stored_weights(output) == stored_weights(finished)
 
 

@@ -327,8 +327,11 @@ print(report.text_table(scores))
 # With DreamBooth the pair of words is drawn in the style (83 % hits), no nearer to the ten than strangers are (0.234; real 0.220); with
 # DomainStudio in a quarter of the pictures. In short runs without words its terms held back the style as well (chapter 08), and 120 steps
 # are short; whether that is the cause here was not tried. So for a person in a style, at this length, plain DreamBooth is the better
-# tool. One seed; what 300 steps change is an exercise for the `colab` tier.  ## Play  Ask any of the models for anything. The words
-# must be ones that it knows.
+# tool. One seed; what 300 steps change is an exercise for the `colab` tier.
+#
+# ## Play
+#
+# Ask any of the models for anything. The words must be ones that it knows.
 
 # %%
 from dslib import widgets
