@@ -8,7 +8,7 @@ SITE := $(VENV)/.site
 COLAB := .venv-colab
 DEMO := runs/demo
 
-.PHONY: demo test install lint notebooks lab badges colab-test site slides bench results results-t2i ablations clean help
+.PHONY: demo test install lint notebooks lab badges colab-test site slides bench results results-t2i ablations curves clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -95,9 +95,13 @@ results-t2i: $(READY)  ## the table of text-to-image runs (nine minutes a run, 6
 	done; done
 	$(BIN)/dslib table data/results/text_to_image/*.json --output data/results/text_to_image.csv --overwrite
 
-ablations: $(READY)  ## the grid of chapter 08 (about 45 minutes on two cores; goes on where it was stopped)
+ablations: $(READY)  ## the grid of chapter 08 (about 45 minutes on two cores; points that are there are not run again)
 	$(BIN)/python -m dslib.ablations
 	$(BIN)/python -m dslib.ablations --pack --overwrite
+
+curves: $(READY)  ## the curves of chapter 08: five domains, seven methods (four minutes a run on one core; the committed ones are not run again)
+	$(BIN)/python -m dslib.curves
+	$(BIN)/python -m dslib.curves --pack
 
 clean:  ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) $(COLAB) .pytest_cache .ruff_cache *.egg-info

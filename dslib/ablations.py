@@ -27,7 +27,7 @@ from .env import UserError, data_dir, first_line
 
 STEPS, SHOTS, NUM_IMAGES, THUMBS = 150, 10, 48, 6
 TARGET, SPLIT = "sunglasses", "validation"          # never the ``test`` images that the results table uses
-NAIVE, NO_HF = {"method": "finetune"}, {"lambda_hf": 0.0}
+NAIVE, NO_HF, BANK = {"method": "finetune"}, {"lambda_hf": 0.0}, {"bank_steps": 20}
 
 # axis → value on the slider → what differs from the defaults of TrainConfig; "shots" and "balanced" are ours
 AXES: dict[str, dict[str, dict]] = {
@@ -37,9 +37,9 @@ AXES: dict[str, dict[str, dict]] = {
     "λ4, L_hfmse": {"0": {"lambda_hfmse": 0.0}, "0.5": {}, "2": {"lambda_hfmse": 2.0}},
     "steps": {str(s): {"max_train_steps": s} for s in (50, 100, 150, 300)},
     "steps, naive": {str(s): NAIVE | {"max_train_steps": s} for s in (50, 100, 150, 300)},
-    "shots": {"3": {"shots": 3}, "10": {}, "30": {"shots": 30}, "100": {"shots": 100}},
+    "shots": {"3": {"shots": 3}, "10": {}, "30": {"shots": 30}, "100": {"shots": 100}, "1000": {"shots": 1000}},
     "shots, naive": {"1": NAIVE | {"shots": 1}, "3": NAIVE | {"shots": 3}, "10": NAIVE, "30": NAIVE | {"shots": 30},
-                     "100": NAIVE | {"shots": 100}},
+                     "100": NAIVE | {"shots": 100}, "1000": NAIVE | {"shots": 1000}},
     "detail": {"haar": {}, "stacked": {"detail": "stacked"}, "haar, level 2": {"detail": "haar_level_2"}, "db2": {"detail": "db2"},
                "pixels": {"detail": "pixels"}},
     "compared by L_img": {"pixels": {}, "centred": {"pairwise_space": "centred"}, "features": {"pairwise_space": "features"}},
@@ -55,7 +55,8 @@ AXES: dict[str, dict[str, dict]] = {
     "seed, naive": {"0": NAIVE, "1": NAIVE | {"seed": 1}, "2": NAIVE | {"seed": 2}},
     "seed, no L_hf": {"0": NO_HF, "1": NO_HF | {"seed": 1}, "2": NO_HF | {"seed": 2}},
     "no L_hf, and": {"nothing else": NO_HF, "λ2 = 1": NO_HF | {"lambda_img": 1.0}, "features": NO_HF | {"pairwise_space": "features"}},
-    "bank": {"20 steps": {"bank_steps": 20}, "never": {}},
+    "bank": {"5 steps": {"bank_steps": 5}, "20 steps": BANK, "never": {}},
+    "seed, bank of 20": {"0": BANK, "1": BANK | {"seed": 1}, "2": BANK | {"seed": 2}},
 }
 
 
@@ -120,11 +121,11 @@ def training_images(target: str, shots: int, resolution: int) -> Tensor:
 class Ruler:
     """What every point is measured with: the ten, real images, a probe, and the start noise that all share."""
 
-    def __init__(self, source, target: str = TARGET, num_images: int = NUM_IMAGES, inference_steps: int = 15):
+    def __init__(self, source, target: str = TARGET, num_images: int = NUM_IMAGES, inference_steps: int = 15, split: str = SPLIT):
         size = source.unet.config.sample_size
         self.source, self.target, self.inference_steps = source, target, inference_steps
         self.ten = data.load_domain(target, "ten", resolution=size).images
-        self.real, reference = data.load_domain(target, SPLIT, 5 * num_images, size).images.split([num_images, 4 * num_images])
+        self.real, reference = data.load_domain(target, split, 5 * num_images, size).images.split([num_images, 4 * num_images])
         self.reference = metrics.pooled_features(reference)
         self.probe = metrics.domain_probe(target, size)
         self.noise = sample.start_noise(num_images, size, 100, source.unet.config.in_channels)
@@ -179,9 +180,12 @@ def runs(axes: dict[str, dict[str, dict]] = AXES) -> dict[str, tuple[dict, list[
     return {name: (rest, sorted(set(stops))) for name, (rest, stops) in found.items()}
 
 
-def work(folder: Path, only: list[str] | None = None, mixed_precision: str = "no", source: str | None = None) -> None:
-    """Make every run that is not in the folder yet: ``<name>.npz`` each, whole or not at all."""
-    pending = {name: run for name, run in runs().items() if not (folder / f"{name}.npz").exists()}
+def work(folder: Path, only: list[str] | None = None, mixed_precision: str = "no", source: str | None = None,
+         kept: Grid | None = None) -> None:
+    """Make every run that is neither in the folder nor in the grid that is ``kept``: ``<name>.npz`` each, whole or not at all."""
+    there = set() if kept is None else {place(row) for row in kept.rows}
+    pending = {name: run for name, run in runs().items() if not (folder / f"{name}.npz").exists()
+               and not all((name, stop) in there for stop in run[1])}
     if only:
         pending = {name: run for name, run in pending.items() if any(word in name for word in only)}
     if not pending:
@@ -226,28 +230,44 @@ def read(path: Path) -> Grid:
         raise UserError(f"{path} is damaged ({first_line(error)}): delete it and run 'python -m dslib.ablations --pack'") from None
 
 
-def pack(folder: Path) -> Grid:
-    """All points whose run is in the folder, in the order of ``AXES``; says on stderr what is missing."""
-    rows, thumbs, facts, missing = [], [], {}, []
-    done = {name: read(folder / f"{name}.npz") for name in runs() if (folder / f"{name}.npz").exists()}
+def place(row: dict) -> tuple[str, int]:
+    """The run that a point of a grid comes from, and the step at which it was measured."""
+    return name_of({key: value for key, value in row["changes"].items() if key != "max_train_steps"}), row["steps"]
+
+
+def pack(folder: Path, kept: Grid | None = None) -> Grid:
+    """All points whose run is in the folder or that the grid ``kept`` holds, in the order of ``AXES``; stderr says what is missing."""
+    points, facts, rows, thumbs, missing = {}, {}, [], [], []
+    if kept is not None:
+        facts, points = kept.facts, {place(row): (row, pictures) for row, pictures in zip(kept.rows, kept.thumbs)}
+    for name in runs():
+        if (path := folder / f"{name}.npz").exists():
+            found = read(path)
+            if facts and not alike(found.facts, facts):
+                raise UserError(f"{path} was measured otherwise than the others: delete it and run it again")
+            facts = facts or found.facts
+            points |= {(name, row["steps"]): (row, pictures[:THUMBS]) for row, pictures in zip(found.rows, found.thumbs)}
     for axis, values in AXES.items():
         for value, changes in values.items():
-            rest = {key: v for key, v in changes.items() if key != "max_train_steps"}
-            found = done.get(name_of(rest), Grid([], torch.empty(0), facts))
-            if facts and found.facts != facts:
-                raise UserError(f"{folder}/{name_of(rest)}.npz was measured otherwise than the others: delete it and run it again")
-            places = [i for i, row in enumerate(found.rows) if row["steps"] == changes.get("max_train_steps", STEPS)]
-            if not places:
+            where = place({"changes": changes, "steps": changes.get("max_train_steps", STEPS)})
+            if where not in points:
                 missing.append(f"{axis} {value}")
                 continue
-            facts = found.facts
-            rows.append({"axis": axis, "value": value, "changes": changes} | found.rows[places[0]])
-            thumbs.append(found.thumbs[places[0], :THUMBS])
+            row, pictures = points[where]
+            rows.append(row | {"axis": axis, "value": value, "changes": changes})
+            thumbs.append(pictures)
     if missing:
         print(f"not there yet: {'; '.join(missing)}", file=sys.stderr)
     if not rows:
         raise UserError(f"{folder} holds no run of the grid: make them with 'python -m dslib.ablations'")
     return Grid(rows, torch.stack(thumbs), facts)
+
+
+def alike(a: dict, b: dict) -> bool:
+    """True if two runs were measured with the same ruler: the same settings, and real images that score the same but for rounding."""
+    settings = [{key: value for key, value in facts.items() if key != "real"} for facts in (a, b)]
+    real, other = a.get("real", {}), b.get("real", {})
+    return settings[0] == settings[1] and real.keys() == other.keys() and all(abs(real[key] - other[key]) < 1e-3 for key in real)
 
 
 def along(grid: Grid, axis: str) -> dict[str, int]:
@@ -271,17 +291,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--mixed_precision", default="no", choices=("no", "bf16", "fp16"), help="of the training; default: %(default)s")
     parser.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
     parser.add_argument("--pack", action="store_true", help="train nothing: write the runs that are there to --output")
-    parser.add_argument("--output", help="default: the file that chapter 08 reads")
+    parser.add_argument("--output", help="default: the file that chapter 08 reads; what it holds already is not run again")
     parser.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
     args = parser.parse_args(argv)
     output = Path(args.output or data_dir() / "results" / "08_ablations.npz")
     try:
+        kept = read(output) if output.exists() and (args.overwrite or not args.pack) else None
         if not args.pack:
-            work(Path(args.folder), args.only, args.mixed_precision, args.source)
+            work(Path(args.folder), args.only, args.mixed_precision, args.source, kept)
             return 0
         if output.exists() and not args.overwrite:
-            raise UserError(f"{output} exists: choose another --output or add --overwrite")
-        write(output, *pack(Path(args.folder)))
+            raise UserError(f"{output} exists: choose another --output, or add --overwrite to add the runs of --folder to what it holds")
+        write(output, *pack(Path(args.folder), kept))
         print(output)
     except UserError as error:
         print(f"dslib.ablations: error: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The command line: ``dslib adapt``, ``sample``, ``evaluate``, ``domains``, ``pretrain``, ``table``, ``env``; see also ``cli_t2i``."""
+"""The command line: ``dslib adapt``, ``sample``, ``evaluate``, ``fidelity``, ``domains`` …; text-to-image is in ``cli_t2i``."""
 
 import argparse
 import csv
@@ -75,8 +75,9 @@ def write_results(args, source, unets, histories, images, domain, name, output, 
                for key, unet in unets.items()}
     print("scoring …", file=sys.stderr)
     scores = report.score_all(samples, images, domain, args.backbone)
-    facts = {"target": name, "backbone": args.backbone, "resolution": size, "num_images": args.num_images, "seed": args.seed,
-             "scheduler": args.scheduler, "num_inference_steps": args.num_inference_steps, "config": settings}
+    facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir, "backbone": args.backbone,
+             "resolution": size, "num_images": args.num_images, "seed": args.seed, "scheduler": args.scheduler,
+             "num_inference_steps": args.num_inference_steps, "config": settings}
     lead = f"{len(images)} training images, {settings['max_train_steps']} steps, seed {args.seed}."
     where = report.write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts)
     print(report.text_table(scores))
@@ -84,20 +85,15 @@ def write_results(args, source, unets, histories, images, domain, name, output, 
 
 
 def cmd_sample(args) -> None:
-    from PIL import Image
-
     from . import data, models, plots, report, sample
     pipe = models.load_source(args.pipeline)
     check_drawing(args, pipe.scheduler, least=1)
     local = Path(args.pipeline)
     folder = Path(args.output_dir or (local / "samples" if local.is_dir() else Path("runs") / local.name / "samples"))
     prepare_output(folder, args.overwrite)
-    for old in folder.glob("[0-9][0-9][0-9][0-9].png"):
-        old.unlink()
     noise = sample.start_noise(args.num_images, pipe.unet.config.sample_size, args.seed, pipe.unet.config.in_channels)
     images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, args.seed, progress="sampling")
-    for i, pixels in enumerate(data.to_uint8(images).permute(0, 2, 3, 1).numpy()):
-        Image.fromarray(pixels).save(folder / f"{i:04d}.png")
+    data.write_images(folder, images)
     report.write_atomic(folder / "grid.png", plots.to_png(plots.grid(images), 120))
     print(f"{args.num_images} images and grid.png in {folder}")
 
@@ -124,8 +120,30 @@ def cmd_evaluate(args) -> None:
         report.write_metrics(Path(args.output), scores, {"backbone": args.backbone, "resolution": size, "seed": args.seed})
 
 
+def cmd_fidelity(args) -> None:
+    from . import fidelity, report
+    check_output_file(args.output, args.overwrite)
+    samples, real = fidelity.read_pair(args.samples, args.real, args.resolution)
+    found = fidelity.fidelity(samples, real, args.feature_extractor)
+    for name, value in found.items():
+        print(f"{name:<12} {value:.6g}")
+    size = f"{args.resolution}×{args.resolution} pixels"
+    print(f"\n{len(samples)} samples, {len(real)} real images, {size}, {args.feature_extractor}, torch-fidelity")
+    if args.output:
+        facts = {"feature_extractor": args.feature_extractor, "resolution": args.resolution, "samples": len(samples), "real": len(real)}
+        report.write_atomic(Path(args.output), json.dumps(facts | found, indent=1).encode())
+
+
 def cmd_domains(args) -> None:
     from . import data, plots, report
+    if args.write_real:
+        if args.target is None:
+            raise UserError("--write_real needs --target, the domain to draw")
+        images = data.load_domain(args.target, "test", args.num_images).images
+        prepare_output(Path(args.write_real), args.overwrite, option="--write_real")
+        data.write_images(Path(args.write_real), images)
+        print(f"{len(images)} held-out images of {args.target} are in {args.write_real}")
+        return
     if args.write_ten:
         data.write_ten(Path(args.write_ten))
         print(f"the {data.SHOTS} training images of every target domain are in {args.write_ten}")
@@ -210,7 +228,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     def command(name: str, function, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, epilog=f"example:\n  {EXAMPLES[name]}",
-                                  formatter_class=HelpFormatter)
+                                  usage=f"dslib {name} …    (dslib {name} --help lists every option)", formatter_class=HelpFormatter)
         sub.set_defaults(function=function)
         return sub
 
@@ -240,9 +258,21 @@ def build_parser() -> argparse.ArgumentParser:
     add_sampling(evaluate, 200)
     add_backbone(evaluate)
 
-    domains = command("domains", cmd_domains, "Write a contact sheet of all domains.")
+    fid = command("fidelity", cmd_fidelity, "Compare two folders of images by torch-fidelity: FID and KID with Inception, or the same "
+                  "statistics on features that need no download.")
+    fid.add_argument("samples", help="folder of drawn images (grid.png is left out)")
+    fid.add_argument("real", help="folder of real images")
+    fid.add_argument("--feature_extractor", default="st-alex", help="st-alex, st-vgg, alex, vgg or inception-v3-compat")
+    fid.add_argument("--resolution", type=int, default=64, help="size at which both folders are read")
+    fid.add_argument("--output", help="also write the numbers to this JSON file")
+    fid.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
+
+    domains = command("domains", cmd_domains, "Write a contact sheet of all domains, or a domain's held-out images.")
     domains.add_argument("--output", default="domains.png", help="the picture to write")
-    domains.add_argument("--overwrite", action="store_true", help="replace it if it exists")
+    domains.add_argument("--overwrite", action="store_true", help="replace what is there")
+    domains.add_argument("--write_real", metavar="DIR", help="instead: write held-out images of --target into DIR")
+    domains.add_argument("--target", help="of --write_real: a drawn domain")
+    domains.add_argument("--num_images", type=int, default=300, help="of --write_real")
     domains.add_argument("--write_ten", metavar="DIR", help="instead: draw the committed training images again into DIR")
 
     pretrain = command("pretrain", cmd_pretrain, "Train the source model from random weights on drawn avatars.")

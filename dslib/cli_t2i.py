@@ -128,7 +128,8 @@ def write_adapted(args, pipes, histories, images, domain, name, output, settings
     samples = {key: one["images"] for key, one in found.items()}
     scores = report.score_all(samples, images, domain, args.backbone)
     answers = {key: one["obeyed"] for key, one in found.items()}
-    facts = {"target": name, "backbone": args.backbone, "resolution": images.shape[-1], "num_images": args.num_images, "seed": args.seed,
+    facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir,
+             "backbone": args.backbone, "resolution": images.shape[-1], "num_images": args.num_images, "seed": args.seed,
              "scheduler": type(pipes["source"].scheduler).__name__.removesuffix("Scheduler").lower(),
              "num_inference_steps": args.num_inference_steps, "guidance_scale": args.guidance_scale,
              "instance_prompt": args.instance_prompt, "class_prompt": args.class_prompt, "config": settings,

@@ -206,6 +206,14 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def write_images(folder: Path, images: Tensor) -> None:
+    """Images (N,3,R,R) in [-1,1] as ``0000.png`` … in a folder; numbered ones that are there already are replaced or removed."""
+    for old in folder.glob("[0-9][0-9][0-9][0-9].png"):
+        old.unlink()
+    for i, pixels in enumerate(to_uint8(images).permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(pixels).save(folder / f"{i:04d}.png")
+
+
 def write_ten(folder: Path) -> None:
     """Draw the committed training images again: ``<folder>/<domain>/{64,256}/NN.png`` and ``labels.json``."""
     for name in TARGETS:

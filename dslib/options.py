@@ -12,7 +12,9 @@ EXAMPLES = {
              "  dslib adapt --train_data_dir my_ten_photos --output_dir runs/mine --compare_finetune",
     "sample": "dslib sample runs/sketches-domainstudio --num_images 16 --scheduler ddpm --num_inference_steps 50",
     "evaluate": "dslib evaluate runs/sketches-domainstudio --target sketches",
-    "domains": "dslib domains --output domains.png",
+    "fidelity": "dslib fidelity runs/mine/samples my_held_out_images\n"
+                "  dslib fidelity runs/mine/samples my_held_out_images --feature_extractor inception-v3-compat",
+    "domains": "dslib domains --output domains.png\n  dslib domains --write_real runs/real --target sunglasses --num_images 300",
     "pretrain": "dslib pretrain --output_dir runs/source",
     "adapt-t2i": "dslib adapt-t2i --target portraits --compare\n"
                  "  dslib adapt-t2i --train_data_dir my_ten_photos --instance_prompt 'a face in sks style' --output_dir runs/mine-t2i",
@@ -98,7 +100,7 @@ CHECKPOINTS = ("checkpoint-*/state.json", "finetune/checkpoint-*/state.json")
 GO_ON = ", or --resume_from_checkpoint latest to go on"
 
 
-def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, mend: str = "") -> Path:
+def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, mend: str = "", option: str = "--output_dir") -> Path:
     """Make the output folder, or refuse: existing content is only replaced when that was asked for.
 
     A run that resumes may go on in a folder that holds its own checkpoints; mend: what else the reader could do.
@@ -106,18 +108,18 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
     if not main_process():
         return folder
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output_dir {folder} is a file: name a folder")
+        raise UserError(f"{option} {folder} is a file: name a folder")
     try:
         ours = resume and any(next(folder.glob(pattern), None) for pattern in CHECKPOINTS)
         if folder.is_dir() and any(folder.iterdir()) and not (overwrite or ours):
             none, mend = (" and holds no checkpoint to resume", "") if resume else ("", mend)
-            raise UserError(f"{folder} is not empty{none}: choose another --output_dir or add --overwrite to replace what is in it{mend}")
+            raise UserError(f"{folder} is not empty{none}: choose another {option} or add --overwrite to replace what is in it{mend}")
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".write-test.part"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"--output_dir {folder} cannot be written ({error.strerror}): choose another folder") from None
+        raise UserError(f"{option} {folder} cannot be written ({error.strerror}): choose another folder") from None
     if overwrite and not resume:
         for pattern in CHECKPOINTS:
             for old in folder.glob(pattern):

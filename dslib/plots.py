@@ -358,3 +358,33 @@ def ablation(values: dict[str, dict[str, float]], real: dict[str, float], luck: 
         axis.tick_params(axis="y", labelsize=8)
         axis.grid(axis="y", alpha=0.3)
     return figure
+
+
+def ways(values: dict[str, dict[str, dict[str, list[tuple[float, float]]]]], real: dict[str, dict[str, float]], xlabel: str) -> Figure:
+    """A panel for every score (rows) and domain (columns): each method's way through (x, score), its last point large.
+
+    values[score][domain][method]: points in the order of training, x in [0, 1]; real[score][domain]: the star at x = 1.
+    """
+    scores, domains = list(values), list(next(iter(values.values())))
+    methods = list(dict.fromkeys(method for one in values.values() for found in one.values() for method in found))
+    figure = new_figure(2.1 * len(domains) + 0.4, 1.9 * len(scores) + 0.5)
+    axes = figure.subplots(len(scores), len(domains), squeeze=False, sharex=True)
+    for i, score in enumerate(scores):
+        for axis, domain in zip(axes[i], domains):
+            axis.axhline(real[score][domain], color="black", linestyle="--", linewidth=0.8)
+            axis.plot(1, real[score][domain], "*", color="black", markersize=11)
+            for method, points in values[score][domain].items():
+                colour, marker = COLOURS[methods.index(method) % len(COLOURS)], "osD^vPX"[methods.index(method) % 7]
+                x, y = zip(*points)
+                axis.plot(x, y, marker=marker, color=colour, markersize=3.5, linewidth=1.2, label=method if i == 0 else None)
+                axis.plot(x[-1], y[-1], marker, color=colour, markersize=8)
+            axis.set_xlim(-0.05, 1.08)
+            axis.tick_params(labelsize=8)
+            axis.grid(alpha=0.3)
+            if i == 0:
+                axis.set_title(domain, fontsize=9)
+        axes[i, 0].set_ylabel(score, fontsize=9)
+    figure.supxlabel(xlabel, fontsize=9)
+    handles = {text: handle for axis in axes[0] for handle, text in zip(*axis.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(methods), fontsize=8, frameon=False)
+    return figure

@@ -161,7 +161,8 @@ def collate(paths: list[Path]) -> list[dict]:
         try:
             run = json.loads(Path(path).read_text("utf-8"))
             where = (run["backbone"], run["resolution"], run["num_images"], run["scheduler"], run["num_inference_steps"])
-            settings = json.dumps({k: v for k, v in run["config"].items() if k not in PLACES}, sort_keys=True)
+            settings = {k: v for k, v in run["config"].items() if k not in PLACES} | {"source": run.get("source", "shipped")}
+            settings = json.dumps(settings, sort_keys=True)
             steps = run["config"].get("max_train_steps")
             keys = [(run["target"], row["name"], steps, *where, settings) for row in run["scores"]]
             asked = {name: statistics.mean(one["share"] for one in said.values()) for name, said in run.get("obeyed", {}).items() if said}

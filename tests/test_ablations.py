@@ -143,3 +143,25 @@ def test_the_committed_grid_is_complete():
     assert grid.thumbs.dtype == torch.uint8 and len(grid.thumbs) == len(grid.rows)
     assert grid.facts["split"] != "test"
     json.dumps(grid.rows, allow_nan=False)
+
+
+def test_new_runs_join_the_grid_that_is_kept_and_its_own_are_not_run_again(tmp_path, monkeypatch):
+    """Points added to AXES cost their own runs only."""
+    monkeypatch.setattr(ablations, "AXES", {"λ2": {"0": {"lambda_img": 0.0}, "0.3": {}}, "seed": {"0": {}, "1": {"seed": 1}}})
+    monkeypatch.setattr(ablations, "runs", lambda axes=None: {"default": ({}, [ablations.STEPS]),
+                        "lambda_img=0.0": ({"lambda_img": 0.0}, [ablations.STEPS]), "seed=1": ({"seed": 1}, [ablations.STEPS])})
+    thumbs, facts = data.to_uint8(make_images(8, 16))[None], {"target": "x", "real": {"fd": 0.5}}
+    old = [{"axis": "λ2", "value": value, "changes": changes, "steps": ablations.STEPS, "fd": fd}
+           for value, changes, fd in (("0", {"lambda_img": 0.0}, 3.0), ("0.3", {}, 1.0))]
+    kept = ablations.Grid(old, thumbs.repeat(2, 1, 1, 1, 1)[:, :ablations.THUMBS], facts)
+    ablations.write(tmp_path / "seed=1.npz", [{"steps": ablations.STEPS, "fd": 2.0}], thumbs, facts | {"real": {"fd": 0.5004}})
+    grid = ablations.pack(tmp_path, kept)
+    assert [(row["axis"], row["value"], row["fd"]) for row in grid.rows] == [
+        ("λ2", "0", 3.0), ("λ2", "0.3", 1.0), ("seed", "0", 1.0), ("seed", "1", 2.0)]
+    asked = []
+    monkeypatch.setattr(ablations.models, "load_source", lambda path: asked.append(path))
+    ablations.work(tmp_path, kept=kept)
+    assert asked == []                                   # nothing is left to do
+    ablations.write(tmp_path / "seed=1.npz", [{"steps": ablations.STEPS, "fd": 2.0}], thumbs, facts | {"real": {"fd": 0.51}})
+    with pytest.raises(UserError, match="measured otherwise"):
+        ablations.pack(tmp_path, kept)

@@ -2,11 +2,12 @@
 
 import statistics
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_images
 
-from dslib import ablations, checks, data, plots, widgets
+from dslib import ablations, checks, curves, data, plots, widgets
 from dslib.env import UserError
 
 
@@ -44,6 +45,34 @@ def test_pooled_std_mistakes_are_named(wrong, hint, capsys):
 def test_not_beaten_mistakes_are_named(wrong, hint, capsys):
     assert not checks.check_not_beaten(wrong)
     assert hint in capsys.readouterr().out
+
+
+def stop_after(hits, hit):
+    return next(i for i, reached in enumerate(hits) if reached >= hit)
+
+
+@pytest.mark.parametrize("wrong, hint", [
+    (lambda h, s, hit: s[stop_after(h, hit)], "stop after it"),
+    (lambda h, s, hit: s[stop_after(h, hit) - 1], "stop before it"),
+    (lambda h, s, hit: min(zip(h, s), key=lambda point: abs(point[0] - hit))[1], "however late"),
+    (lambda h, s, hit: s[1] + s[2] - checks.score_at_hit(h, s, hit), "other end"),
+    (lambda h, s, hit: checks.score_at_hit(h[3:], s[3:], hit), "last time"),
+    (lambda h, s, hit: float(np.interp(hit, sorted(h), [s[i] for i in np.argsort(h)])), "sorted by their hits"),
+    (lambda h, s, hit: s[-1], "end of the run"),
+    (lambda h, s, hit: hit, "return the score"),
+    (lambda h, s, hit: s, "expected a tensor"),
+    (lambda h, s, hit: None, "nothing written yet"),
+])
+def test_score_at_hit_mistakes_are_named(wrong, hint, capsys):
+    assert not checks.check_score_at_hit(wrong)
+    assert hint in capsys.readouterr().out
+
+
+def test_early_stopping_by_hand_is_the_librarys():
+    hits, scores = [0.1, 0.5, 0.8, 0.6, 0.9], [0.40, 0.34, 0.31, 0.28, 0.20]
+    way = [{"step": 75 * i, "intra": score, "nearest": 0.0, "fd": 0.0, "hit": hit} for i, (hit, score) in enumerate(zip(hits, scores))]
+    for hit in (0.2, 0.5, 0.62, 0.8, 0.85):
+        assert checks.score_at_hit(hits, scores, hit) == pytest.approx(curves.stopped_at_hit(way, hit)["intra"])
 
 
 def slow_front(points):

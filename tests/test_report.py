@@ -45,6 +45,14 @@ def test_other_settings_never_share_a_row(runs):
     assert "| sketches | finetune | 7 | 1 |" in report.collated_text(table)
 
 
+def test_other_sources_never_share_a_row(runs):
+    facts = json.loads(runs[0].read_text()) | {"source": "shipped"}          # what older files mean by saying nothing
+    runs[0].write_text(json.dumps(facts))
+    assert [row["seeds"] for row in report.collate(runs)] == [2]
+    runs[0].write_text(json.dumps(facts | {"source": "my/faces"}))
+    assert [row["seeds"] for row in report.collate(runs)] == [1, 1]
+
+
 def test_runs_with_words_say_how_many_pictures_obeyed(runs):
     for path, shares in zip(runs, ((0.5, 0.7), (0.8, 0.8))):
         facts = json.loads(path.read_text())

@@ -6,7 +6,7 @@ import difflib
 import inspect
 
 from .. import ddpm, haar, losses, metrics
-from .ablating import check_not_beaten, check_pooled_std, not_beaten, pooled_std
+from .ablating import check_not_beaten, check_pooled_std, check_score_at_hit, not_beaten, pooled_std, score_at_hit
 from .bands import check_haar, check_inverse_haar, check_weighted_hf_mse, weighted_hf_mse
 from .common import check_expected
 from .copying import check_copy_rate, check_intra_lpips_by_hand, intra_lpips_by_hand
@@ -26,7 +26,7 @@ SOLUTIONS = {
     "haar": haar.dwt2, "inverse_haar": haar.idwt2, "weighted_hf_mse": weighted_hf_mse,
     "total_loss": total_loss, "balanced_weights": balanced_weights,
     "lpips_from_features": lpips_from_features, "entropy_bits": entropy_bits, "half_sample_error": metrics.half_sample_error,
-    "pooled_std": pooled_std, "not_beaten": not_beaten,
+    "pooled_std": pooled_std, "score_at_hit": score_at_hit, "not_beaten": not_beaten,
     "guided": guided, "dreambooth_loss": dreambooth_loss_by_hand,
     "one_batch": one_batch, "recognised": recognised_by_hand,
 }
@@ -39,7 +39,7 @@ __all__ = ["SOLUTIONS", "solution",
            "check_haar", "check_inverse_haar", "check_weighted_hf_mse", "weighted_hf_mse",
            "balanced_weights", "check_balanced_weights", "check_total_loss", "total_loss",
            "check_entropy_bits", "check_half_sample_error", "check_lpips_from_features", "entropy_bits", "lpips_from_features",
-           "check_not_beaten", "check_pooled_std", "not_beaten", "pooled_std",
+           "check_not_beaten", "check_pooled_std", "check_score_at_hit", "not_beaten", "pooled_std", "score_at_hit",
            "check_dreambooth_loss", "check_guided", "dreambooth_loss_by_hand", "guided",
            "check_one_batch", "check_recognised", "one_batch", "recognised_by_hand"]
 

@@ -1,4 +1,4 @@
-"""Self-checks of chapter 08: how far luck alone moves a run, and which settings nothing else beats."""
+"""Self-checks of chapter 08: how far luck alone moves a run, what stopping early gives, and which settings nothing else beats."""
 
 import math
 
@@ -22,6 +22,16 @@ def not_beaten(losses: Tensor) -> Tensor:
     nowhere_worse = (losses[None] <= losses[:, None]).all(2)     # [i,j]: j is nowhere worse than i
     somewhere_better = (losses[None] < losses[:, None]).any(2)
     return ~(nowhere_worse & somewhere_better).any(1)
+
+
+def score_at_hit(hits: list[float], scores: list[float], hit: float) -> float:
+    """A run's score where its domain hit first reaches ``hit``, on a straight line between two of its stops.
+
+    hits, scores: at each stop, in the order of training; the first stop is below ``hit``, some later one is not.
+    """
+    after = next(i for i, reached in enumerate(hits) if reached >= hit)
+    share = (hit - hits[after - 1]) / (hits[after] - hits[after - 1])
+    return scores[after - 1] + share * (scores[after] - scores[after - 1])
 
 
 def check_pooled_std(fn) -> bool:
@@ -63,3 +73,22 @@ def check_not_beaten(fn) -> bool:
     if problem is None and isinstance(got, Tensor) and got.shape == want.shape:
         got = got.float()
     return conclude("not_beaten", problem or diagnose(got, want.float(), {words: wrong.float() for words, wrong in mistakes.items()}))
+
+
+def check_score_at_hit(fn) -> bool:
+    """Try the reader's early stopping on a run whose hits fall once; print ✓ or a diagnosis. True if all is well."""
+    hits, scores, hit = [0.1, 0.5, 0.8, 0.6, 0.9], [0.40, 0.34, 0.31, 0.28, 0.20], 0.62
+    down = torch.tensor(hits).argsort().tolist()
+    mistakes = {"this is the score of the stop after it: go only part of the way": 0.31,
+                "this is the score of the stop before it: go part of the way": 0.34,
+                "this is the stop whose hit is nearest, however late: take the first time that the hit is reached": 0.28,
+                "the share is that of the other end: at the stop before, nothing of the way is done": 0.34 + 0.6 * (0.31 - 0.34),
+                "this is the last time that the hit is reached: stop at the first":
+                    score_at_hit(hits[3:], scores[3:], hit),
+                "the stops were sorted by their hits: keep the order of training":
+                    score_at_hit([hits[i] for i in down], [scores[i] for i in down], hit),
+                "this is the end of the run: stop earlier": 0.20,
+                "this is the hit: return the score there": hit}
+    got, problem = attempt(fn, list(hits), list(scores), hit)
+    wrong = {words: torch.tensor(value) for words, value in mistakes.items()}
+    return conclude("score_at_hit", problem or diagnose(as_number(got), torch.tensor(score_at_hit(hits, scores, hit)), wrong))

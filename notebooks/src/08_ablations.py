@@ -107,7 +107,7 @@ print({key: entry for key, entry in grid.facts.items() if key != "real"}, "real 
 # %%
 default = grid.rows[ablations.along(grid, "method")["DomainStudio"]]
 once = {f"{row['axis']}: {row['value']}": row for row in grid.rows if row["changes"] and row["changes"].get("method") != "finetune"
-        and row["axis"] not in ("steps", "shots", "bank", "seed", "seed, no L_hf")}
+        and row["axis"] not in ("steps", "shots", "bank", "seed", "seed, no L_hf", "seed, bank of 20")}
 better = sorted(once, key=lambda name: -once[name]["intra"])
 for name in better[:5] + ["…"] + better[-3:]:
     print(name if name == "…" else f"{name:<46} Intra-LPIPS {once[name]['intra']:.3f}   ({once[name]['intra'] - default['intra']:+.3f})")
@@ -181,7 +181,7 @@ def card(rows):
     return plots.scorecard(values, places)
 
 
-repeated = ("steps", "steps, naive", "seed", "seed, naive", "seed, no L_hf", "bank")
+repeated = ("steps", "steps, naive", "seed", "seed, naive", "seed, no L_hf", "bank", "seed, bank of 20")
 shown = [default | {"axis": "default", "value": ""}]
 shown += [row for row in grid.rows if row["changes"] and row["axis"] not in repeated and row["value"] != "nothing else"]
 plots.show(card(shown), alt="A row per setting, four metrics, coloured where the difference to the default is larger than luck.")
@@ -254,6 +254,103 @@ for axis_of_steps in ("steps", "steps, naive"):
 # (chapter 03). The default has not come so far (0.302). So "DomainStudio copies less than naive fine-tuning" must always be read with the
 # number of steps: *stopped early*, naive fine-tuning does not copy either. FD hardly moves along the steps, or rises. With samples of 15
 # denoising steps and an average over few weights, colours still drift.
+
+# %% [markdown]
+# ## Five domains, the whole way
+#
+# One domain, 150 steps, one split: so far. `make curves` follows three methods on all five domains and scores them again and again while
+# they train, on the *test* split, which chose nothing. In every panel a method moves from left to right, as more and more of its samples
+# are in the domain; its last point is large. The star is where real images are.
+
+# %%
+import statistics
+
+from dslib import curves
+
+ways = curves.load()
+compared = ("finetune", "DomainStudio", "without L_hf")
+titles = {metric: widgets.METRICS[metric] for metric in ("nearest", "intra", "fd")}
+plots.show(plots.ways(*curves.through(ways, compared, titles), "share of the samples that are in the domain"),
+           alt="Nearest-LPIPS, Intra-LPIPS and FD against the domain hit, five domains, three methods; a star for real images.")
+
+# %% [markdown]
+# TEXT-FIGURE
+#
+# After 300 steps, mean and spread over seeds:
+
+# %%
+def spread(pair, digits):
+    """Mean ± standard deviation as text."""
+    return f"{pair[0]:.{digits}f}" + ("        " if pair[1] is None else f" ± {pair[1]:.{digits}f}")
+
+
+def print_ends(step, targets):
+    """The scores of every method after so many steps, a line each."""
+    for row in curves.table(ways, step):
+        if row["target"] in targets:
+            print(f"{row['target']:<12}{row['method']:<19}{row['seeds']} seeds   nearest {spread(row['nearest'], 3)}   "
+                  f"Intra {spread(row['intra'], 3)}   FD {spread(row['fd'], 2)}   hit {spread(row['hit'], 2)}")
+
+
+print_ends(300, {row["target"] for row in ways})
+
+# %% [markdown]
+# TEXT-TABLE
+#
+# ## Exercise: stopped as early
+#
+# *Difficulty ●●○ · importance ●●● · 15 minutes*
+#
+# After the same steps, naive fine-tuning is further on its way. To be fair to it, stop it *where as many of its samples are in the
+# domain*. It is scored at a few stops only, so go straight from one to the next. Write `score_at_hit(hits, scores, hit)`: the score
+# where the hit first reaches a value.
+
+# %%
+def score_at_hit(hits, scores, hit):
+    """Your code here: hits and scores at each stop, in the order of training → number."""
+    return None
+
+# %%
+_ = checks.check_score_at_hit(score_at_hit)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Find the first stop whose hit is at least `hit`, and call the one before it `before`. The share of the way is
+# `(hit - hits[before]) / (hits[after] - hits[before])`; go that share from `scores[before]` to `scores[after]`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("score_at_hit")` in a new cell.
+# </details>
+#
+# With the library's version, for each seed: how far from real images is the method after 300 steps, and how far was naive fine-tuning when
+# it had come as far into the domain?
+
+# %%
+for target in dict.fromkeys(row["target"] for row in ways):
+    for method in compared[1:]:
+        pairs = curves.against_early_stopping(ways, target, method)
+        means = {key: [statistics.mean(pair[who][key] for pair in pairs) for who in ("naive", "mine")] for key in ("nearest", "intra", "fd")}
+        nearer = {key: sum(pair["mine"][key] < pair["naive"][key] for pair in pairs) for key in means}
+        print(f"{target:<12}{method:<14}hit {statistics.mean(pair['hit'] for pair in pairs):4.0%}, naive after "
+              f"{statistics.mean(pair['step'] for pair in pairs):3.0f} steps   " + "   ".join(
+                  f"{key} {naive:.3f} → {mine:.3f} ({nearer[key]}/{len(pairs)})" for key, (naive, mine) in means.items()))
+
+# %% [markdown]
+# TEXT-EARLY
+#
+# ## Four times as long
+#
+# The paper trains for thousands of steps; there naive fine-tuning copies. `sunglasses` was followed further:
+
+# %%
+for step in (300, 600, 900, 1200):
+    print(f"after {step} steps")
+    print_ends(step, {"sunglasses"})
+
+# %% [markdown]
+# TEXT-LONG
 #
 # ## Shots
 #
@@ -378,7 +475,6 @@ plots.show(axis_figure("weights"), alt="Four scores of fixed and of balanced wei
 
 # %% tags=["nbval-ignore-output"]
 import copy
-import statistics
 
 from dslib import models, train
 from dslib.bank import Bank
