@@ -125,7 +125,8 @@ class Ruler:
         size = source.unet.config.sample_size
         self.source, self.target, self.inference_steps = source, target, inference_steps
         self.ten = data.load_domain(target, "ten", resolution=size).images
-        self.real, reference = data.load_domain(target, split, 5 * num_images, size).images.split([num_images, 4 * num_images])
+        others = min(4 * num_images, 1000)
+        self.real, reference = data.load_domain(target, split, num_images + others, size).images.split([num_images, others])
         self.reference = metrics.pooled_features(reference)
         self.probe = metrics.domain_probe(target, size)
         self.noise = sample.start_noise(num_images, size, 100, source.unet.config.in_channels)

@@ -1,6 +1,7 @@
 """``make bench``: what a step, a metric and a sample cost, as ratios measured in one run on this machine."""
 
 import argparse
+import copy
 import csv
 import io
 import os
@@ -47,7 +48,6 @@ def rebuilt_high_frequency(x: Tensor) -> Tensor:
 
 def loops(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.Step]:
     """DomainStudio's step as published, with the two losses above; the config needs both weightings ``none``."""
-    import copy
     schedule = source.scheduler.alphas_cumprod
     model, frozen = copy.deepcopy(source.unet).requires_grad_(True), copy.deepcopy(source.unet).requires_grad_(False).eval()
 
@@ -79,7 +79,41 @@ def start(method: str, source, images: Tensor, steps: int) -> Iterator[train.Ste
     return train.adapt(source, images, train.TrainConfig(method=method, max_train_steps=steps))
 
 
+def gpu_cases(source, images: Tensor, steps: int) -> dict[str, Iterator[train.Step]]:
+    """DomainStudio's step as a GPU can have it: bfloat16, its weights with the channels last, compiled."""
+    last = copy.deepcopy(source)
+    last.unet.to(memory_format=torch.channels_last)
+    half = train.TrainConfig(max_train_steps=steps, mixed_precision="bf16")
+    cases = {"domainstudio, bf16": train.adapt(source, images, half), "domainstudio, bf16, channels last": train.adapt(last, images, half),
+             "domainstudio, compiled": compiled(source, images, train.TrainConfig(max_train_steps=steps + 1))}
+    try:
+        next(cases["domainstudio, compiled"])
+    except Exception as error:          # a machine without a C compiler, say: torch.compile has many ways to fail
+        print(f"the compiled step is left out: {env.first_line(error)}", file=sys.stderr)
+        del cases["domainstudio, compiled"]
+    return cases
+
+
+def compiled(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.Step]:
+    """DomainStudio with both U-Nets through ``torch.compile``."""
+    schedule, betas = source.scheduler.alphas_cumprod.to(env.device()), source.scheduler.betas.to(env.device())
+    model, frozen = copy.deepcopy(source.unet).requires_grad_(True), copy.deepcopy(source.unet).requires_grad_(False).eval()
+    model.compile()
+    frozen.compile()
+
+    def objective(net, x_0, t, eps):
+        return train.domainstudio_loss(net, frozen, x_0, t, eps, schedule, betas, config)
+
+    return train.fit(model, images, train.fitted(source, images, config), objective, schedule)
+
+
 WARM_UP = 3       # steps of every run that are not counted
+
+
+def finish(_=None) -> None:
+    """Wait until a GPU has done what it was given; elsewhere that is done already."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def interleave(runs: dict[str, Iterator[train.Step]], steps: int, warm_up: int = WARM_UP) -> dict[str, list[float]]:
@@ -87,11 +121,10 @@ def interleave(runs: dict[str, Iterator[train.Step]], steps: int, warm_up: int =
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(steps + warm_up):
         for method, run in runs.items():
-            record = next(run)
-            if record.loss.device.type == "cuda":
-                torch.cuda.synchronize()
+            began = time.perf_counter()
+            finish(next(run))
             if i >= warm_up:
-                seconds[method].append(record.seconds)
+                seconds[method].append(time.perf_counter() - began)
     return seconds
 
 
@@ -105,16 +138,20 @@ def memory_of(method: str) -> float:
     """Megabytes that three steps add at their peak. Run it in a process of its own: a peak never goes down."""
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
     if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
         list(start(method, source, images, 3))
-        return torch.cuda.max_memory_allocated() / 2**20
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
     before = resident("VmRSS")
     list(start(method, source, images, 3))
     return resident("VmHWM") - before
 
 
 def memory_rows(methods: list[str]) -> list[dict]:
-    """Peak memory of every method, each in a fresh process; none where there is neither CUDA nor /proc."""
-    if not (torch.cuda.is_available() or Path("/proc/self/status").exists()):
+    """Peak memory of every method, each in a fresh process where the GPU does not count it; none without CUDA and /proc."""
+    if torch.cuda.is_available():
+        return [{"what": "peak memory of a step", "case": m, "value": memory_of(m), "unit": "MB"} for m in methods]
+    if not Path("/proc/self/status").exists():
         return []
     rows = []
     for method in methods:
@@ -125,7 +162,10 @@ def memory_rows(methods: list[str]) -> list[dict]:
 
 def step_rows(source, images, methods: list[str], steps: int) -> list[dict]:
     """Median milliseconds of a step of every method."""
-    seconds = interleave({m: start(m, source, images, steps + WARM_UP) for m in methods}, steps)
+    runs = {m: start(m, source, images, steps + WARM_UP) for m in methods}
+    if env.device().type == "cuda":
+        runs |= gpu_cases(source, images, steps + WARM_UP)
+    seconds = interleave(runs, steps)
     return [{"what": "optimiser step", "case": m, "value": 1000 * statistics.median(v), "unit": "ms"} for m, v in seconds.items()]
 
 
@@ -151,25 +191,29 @@ def text_rows(pipe, images: Tensor, steps: int) -> list[dict]:
 
 def lpips_rows(n: int, pairs: int = 40) -> list[dict]:
     """Intra-LPIPS of n images: ours, and a loop of the package over pairs, extrapolated from a timed part."""
-    images, targets = data.load_domain("sunglasses", "test", n).images, data.load_domain("sunglasses", "ten").images
-    net = metrics.load_backbone("st-alex")
+    images, targets = (data.load_domain("sunglasses", *which).images.to(env.device()) for which in (("test", n), ("ten",)))
+    net = metrics.load_backbone("st-alex", str(env.device()))
     metrics.intra_lpips(images[:20], targets)
     began = time.perf_counter()
     found = metrics.intra_lpips(images, targets)
+    finish()
     ours = time.perf_counter() - began
     needed = n * len(targets) + sum(k * (k - 1) // 2 for k in found.sizes)
     began = time.perf_counter()
     with torch.no_grad():
         for i in range(pairs):
             net(images[i % n][None], images[(i + 1) % n][None])
+    finish()
     looped = (time.perf_counter() - began) / pairs * needed
     what = f"Intra-LPIPS of {n} images"
     return [{"what": what, "case": "one matrix", "value": ours, "unit": "s"},
             {"what": what, "case": f"loop over {needed} pairs, extrapolated from {pairs}", "value": looped, "unit": "s"}]
 
 
-def sampling_rows(source, n: int = 8) -> list[dict]:
-    """Seconds an image by scheduler and number of steps."""
+def sampling_rows(source, n: int | None = None) -> list[dict]:
+    """Seconds an image by scheduler and number of steps: of 8 images, or of 256 at once on a GPU."""
+    n = n or (256 if env.device().type == "cuda" else 8)
+    sample.sample(source.unet, source.scheduler, sample.start_noise(n, source.unet.config.sample_size), 2)       # warm-up
     noise, rows = sample.start_noise(n, source.unet.config.sample_size), []
     for kind, steps in (("dpmsolver", 10), ("dpmsolver", 20), ("ddim", 20), ("ddpm", 50)):
         began = time.perf_counter()
@@ -180,7 +224,7 @@ def sampling_rows(source, n: int = 8) -> list[dict]:
 
 def redraw_rows(source, images: Tensor, times: int = 7) -> list[dict]:
     """Median milliseconds from letting a slider go to its picture: one explorer each of chapters 01, 04, 05 and 08."""
-    unet, a_bar = source.unet, source.scheduler.alphas_cumprod
+    unet, a_bar = copy.deepcopy(source.unet).cpu(), source.scheduler.alphas_cumprod
     grid = ablations.read(env.data_dir() / "results" / "08_ablations.npz")
     luck = {name: (0.0, 1.0) for name in widgets.METRICS.values()}
     figures = {"noise and guess": lambda i: widgets.forward_figure(unet, images[:6], a_bar, 100 * i + 50),
@@ -202,7 +246,7 @@ def flops_row(source) -> dict:
     """Floating-point operations of one forward pass of one image; a multiplication and an addition count as two."""
     size, channels = source.unet.config.sample_size, source.unet.config.in_channels
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        source.unet(torch.zeros(1, channels, size, size), torch.zeros(1))
+        source.unet(torch.zeros(1, channels, size, size, device=env.device()), torch.zeros(1, device=env.device()))
     return {"what": "forward pass", "case": "one image", "value": counter.get_total_flops() / 1e9, "unit": "GFLOP"}
 
 

@@ -53,16 +53,24 @@ def versions() -> dict[str, str]:
                     "source model": str(source.parent) if source.exists() else "missing: dslib pretrain --output_dir data/source"}
 
 
+def processes():
+    """Accelerate's view of this process: its device, how many share the work, and which one it is.
+
+    Asked everywhere in the same way, because the first question decides: with ``ACCELERATE_USE_CPU`` it must be the CPU.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
 def main_process() -> bool:
     """True in the one process that writes; the others of an ``accelerate launch`` only train."""
-    from accelerate import PartialState
-    return PartialState().is_main_process
+    return processes().is_main_process
 
 
 def device():
     """The torch device that accelerate chooses: CUDA, Apple's MPS or the CPU."""
-    from accelerate import PartialState
-    return PartialState().device
+    return processes().device
 
 
 def device_name() -> str:

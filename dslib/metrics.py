@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .env import UserError
+from .env import UserError, device
 
 BACKBONES = ("st-alex", "st-vgg", "alex", "vgg")
 
 
 @cache
-def load_backbone(backbone: str = "st-alex") -> torch.nn.Module:
-    """The LPIPS network by name: ``st-…`` (shift-tolerant, weights inside a wheel) or the ``lpips`` package's."""
+def load_backbone(backbone: str = "st-alex", where: str = "cpu") -> torch.nn.Module:
+    """The LPIPS network by name, on a device: ``st-…`` (shift-tolerant, weights inside a wheel) or the ``lpips`` package's."""
     if backbone not in BACKBONES:
         raise UserError(f"unknown backbone {backbone!r}: use one of {', '.join(BACKBONES)}")
     with warnings.catch_warnings():
@@ -34,7 +34,7 @@ def load_backbone(backbone: str = "st-alex") -> torch.nn.Module:
             except OSError as error:
                 raise UserError(f"the {backbone!r} backbone needs torchvision's weights, which could not be downloaded "
                                 f"({error}): use --backbone st-{backbone}, whose weights are installed") from None
-    return net.eval().requires_grad_(False)
+    return net.eval().requires_grad_(False).to(where)
 
 
 SMALLEST = 32       # pixels: below that a layer of the networks has nothing left to pool
@@ -53,9 +53,9 @@ def lpips_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 
     """Every layer's channel-normalised features scaled by √(w/HW), side by side: LPIPS is a squared Euclidean distance.
 
     images: (N,3,R,R) in [-1,1]. Returns (N, Σ_l C_l·H_l·W_l) (LPIPS, Zhang et al. 2018, eq. 1), or those coordinates
-    of it that ``part`` keeps.
+    of it that ``part`` keeps, on the images' device.
     """
-    net, kept = load_backbone(backbone).to(images.device), []
+    net, kept = load_backbone(backbone, str(images.device)), []
     for batch in check_size(images).split(batch_size):
         layers = []
         for k, f in enumerate(net.net.forward(net.scaling_layer(batch))):
@@ -74,7 +74,8 @@ def lpips_matrix(x: Tensor, y: Tensor | None = None, backbone: str = "st-alex") 
     Without y: within x, (N,N), zero diagonal. Features are computed once an image and distances as matrix products;
     where all features do not fit into ``MEMORY``, slice by slice of their coordinates, with a pass for each.
     """
-    total = torch.zeros(len(x), len(x if y is None else y), device=x.device)
+    where, x, y = x.device, x.to(device()), None if y is None else y.to(device())
+    total = torch.zeros(len(x), len(x if y is None else y), device=device())
     size = lpips_features(x[:1], backbone).shape[1]
     step = max(1, MEMORY // (4 * (len(x) + (0 if y is None else len(y)))))
     for start in range(0, size, step):
@@ -82,7 +83,7 @@ def lpips_matrix(x: Tensor, y: Tensor | None = None, backbone: str = "st-alex") 
         a = lpips_features(x, backbone, part=part)
         b = a if y is None else lpips_features(y, backbone, part=part)
         total.addmm_(a, b.T, alpha=-2).add_(a.square().sum(1)[:, None]).add_(b.square().sum(1)[None])
-    total.clamp_(min=0)
+    total = total.clamp_(min=0).to(where)
     return total.fill_diagonal_(0) if y is None else total
 
 
@@ -137,8 +138,8 @@ def pooled_features(images: Tensor, backbone: str = "st-alex", batch_size: int =
 
     All of them, because the last layer alone hardly sees colour and grain.
     """
-    net = load_backbone(backbone).to(images.device)
-    parts = [torch.cat([layer.mean(dim=(2, 3)) for layer in net.net.forward(net.scaling_layer(part))], dim=1)
+    net = load_backbone(backbone, str(device()))
+    parts = [torch.cat([layer.mean(dim=(2, 3)) for layer in net.net.forward(net.scaling_layer(part.to(device())))], dim=1)
              for part in check_size(images).split(batch_size)]
     return torch.cat(parts).cpu().double()
 
@@ -220,8 +221,8 @@ def probe_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 
 
     Deeper layers, made to ignore position and colour, tell sunglasses from eyes less well.
     """
-    net = load_backbone(backbone).to(images.device)
-    parts = [F.adaptive_avg_pool2d(net.net.slice1(net.scaling_layer(part)), 8).flatten(1)
+    net = load_backbone(backbone, str(device()))
+    parts = [F.adaptive_avg_pool2d(net.net.slice1(net.scaling_layer(part.to(device()))), 8).flatten(1)
              for part in check_size(images).split(batch_size)]
     return torch.cat(parts).cpu().double()
 

@@ -63,7 +63,7 @@ def train_vae(images: Tensor, config: train.TrainConfig, vae: AutoencoderKL) -> 
         terms = {"l1": (decoded - x).abs().mean(), "l2": (decoded - x).square().mean()}       # L2 finds the colours sooner
         if x.shape[-1] >= metrics.SMALLEST:
             half = slice((len(x) + 1) // 2)                  # of the batch: it costs as much as the autoencoder itself
-            terms["lpips"] = metrics.load_backbone().to(x.device)(decoded[half], x[half]).mean()
+            terms["lpips"] = metrics.load_backbone("st-alex", str(x.device))(decoded[half], x[half]).mean()
         terms["kl"] = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         return terms["l1"] + terms["l2"] + LAMBDA_LPIPS * terms.get("lpips", 0) + LAMBDA_KL * terms["kl"], terms
 

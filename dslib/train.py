@@ -10,13 +10,13 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers import DDPMPipeline, UNet2DModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from . import data, ddpm, losses, views
+from . import data, ddpm, env, losses, views
 from .env import UserError
 from .resume import restore, save_checkpoint
 
@@ -276,7 +276,7 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
         raise UserError(f"the source predicts {source.scheduler.config.prediction_type!r}: only ε-prediction is supported")
     batch = min(config.train_batch_size, len(images))
     least = 1 if config.method != "domainstudio" else 3 if config.pairwise_variant == "authors" else 2
-    processes = PartialState().num_processes
+    processes = env.processes().num_processes
     if len(images) >= least and batch < processes:
         raise UserError(f"{processes} processes share a batch of {batch}: use at most {batch} processes")
     batch -= batch % processes
@@ -336,7 +336,7 @@ def gathered(x: Tensor) -> Tensor:
     So the pairwise terms compare the whole batch, however many processes share it: every process has the same loss, and
     DistributedDataParallel's mean of the gradients that ``all_gather`` sums is the gradient of that loss.
     """
-    if PartialState().num_processes == 1:
+    if env.processes().num_processes == 1:
         return x
     from torch.distributed.nn.functional import all_gather
     return torch.cat(all_gather(x.contiguous()))

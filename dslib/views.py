@@ -18,7 +18,7 @@ def space(x: Tensor, name: str = "pixels") -> Tensor:
     """
     if name == "features":
         from .metrics import load_backbone
-        net = load_backbone("st-alex").to(x.device)
+        net = load_backbone("st-alex", str(x.device))
         layers = net.net.forward(net.scaling_layer(x))
         x = torch.cat([F.normalize(layer, dim=1, eps=1e-10).mean(dim=(2, 3)) for layer in layers], dim=1)
     return x if name == "pixels" else x - x.mean(dim=0, keepdim=True)

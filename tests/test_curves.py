@@ -3,15 +3,17 @@
 from dataclasses import fields
 
 import pytest
+import torch
 from conftest import make_source
 
-from dslib import ablations, curves, data, study
+from dslib import ablations, curves, data
 from dslib.env import UserError
 from dslib.train import TrainConfig
 
 
 def row(step, hit, method="finetune", seed=0, target="sketches", **scores):
-    return {"target": target, "method": method, "seed": seed, "step": step} | {"intra": 0.3, "nearest": 0.2, "fd": 1.0, "hit": hit} | scores
+    row = {"target": target, "method": method, "seed": seed, "step": step, "num_images": 64}
+    return row | dict.fromkeys(curves.MORE, 0.0) | {"intra": 0.3, "nearest": 0.2, "fd": 1.0, "hit": hit} | scores
 
 
 def test_methods_name_settings_and_the_default_is_one_of_them():
@@ -35,18 +37,31 @@ def test_a_run_is_trained_once_and_scored_at_every_stop(tmp_path, monkeypatch):
         bank = ablations.Bank(ruler.source.unet)             # a fresh one: a bank that answered for another seed would show
         found = [scores for scores, _ in ablations.run(ruler, changes | {"seed": 1}, [1, 2], bank, progress=False)]
         for mine, theirs in zip([r for r in rows if r["method"] == method], found, strict=True):
-            assert all(mine[metric] == pytest.approx(theirs[metric], abs=1e-3) for metric in curves.METRICS)
+            assert all(mine[metric] == pytest.approx(theirs[metric], abs=1e-3) for metric in ("intra", "nearest", "fd", "hit"))
+            assert mine["num_images"] == 32 and 0 <= mine["copies"] <= 1
+    assert curves.sheet(tmp_path / "sketches-DomainStudio-1.png", 32).shape == (1, curves.PICTURES, 3, 32, 32)
     monkeypatch.setattr(curves.models, "load_source", lambda path: pytest.fail("there was nothing to do"))
     curves.work(tmp_path, runs)
 
 
 def test_what_is_kept_wins_over_the_folder_and_the_order_is_that_of_the_methods(tmp_path):
-    study.save(tmp_path / "b.json", [row(75, 0.9)])
-    study.save(tmp_path / "a.json", [row(75, 0.1, "DomainStudio")])
+    curves.write(tmp_path / "b.csv", [row(75, 0.9)])
+    curves.write(tmp_path / "a.csv", [row(75, 0.1, "DomainStudio")])
     kept = [row(75, 0.5)]
     assert [(r["method"], r["hit"]) for r in curves.pack(tmp_path, kept)] == [("finetune", 0.5), ("DomainStudio", 0.1)]
     with pytest.raises(UserError, match="holds no run"):
         curves.pack(tmp_path / "empty", [])
+    with pytest.raises(UserError, match="a.csv was scored on 64 images, others on 1000"):
+        curves.pack(tmp_path, [row(75, 0.5, num_images=1000)])
+
+
+def test_files_read_back_as_they_were_written(tmp_path):
+    rows = [row(75, 0.25, "finetune, mirrored", seed=3, kd=-0.0012), row(150, 0.5, recall=None)]
+    curves.write(tmp_path / "x.csv", rows)
+    assert curves.read(tmp_path / "x.csv") == rows
+    images = torch.randint(0, 256, (3, 6, 3, 64, 64), dtype=torch.uint8)
+    (tmp_path / "x.png").write_bytes(curves.png(images))
+    assert torch.equal(curves.sheet(tmp_path / "x.png"), images)
 
 
 def test_stopping_early_is_read_between_two_stops():
@@ -67,20 +82,20 @@ def test_a_curve_is_mean_and_spread_over_seeds():
 
 def test_the_command_skips_what_its_output_holds(tmp_path, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(curves, "work", lambda folder, runs, source: asked.extend(runs))
-    output = tmp_path / "curves.json"
-    study.save(output, [row(300, 0.5)])
+    monkeypatch.setattr(curves, "work", lambda folder, runs, source, stops, num_images: asked.extend(runs))
+    output = tmp_path / "curves.csv"
+    curves.write(output, [row(300, 0.5)])
     options = ["--folder", str(tmp_path / "runs"), "--output", str(output)]
     assert curves.main([*options, "--targets", "sketches", "--methods", "finetune", "DomainStudio", "--seeds", "0"]) == 0
     assert asked == [("sketches", "DomainStudio", 0)]
-    study.save(tmp_path / "runs" / "x.json", [row(300, 0.7, "DomainStudio")])
+    curves.write(tmp_path / "runs" / "x.csv", [row(300, 0.7, "DomainStudio")])
     assert curves.main([*options, "--pack"]) == 0
-    assert [r["method"] for r in study.load(output)] == ["finetune", "DomainStudio"]
-    (tmp_path / "runs" / "y.json").write_text("half")
+    assert [r["method"] for r in curves.read(output)] == ["finetune", "DomainStudio"]
+    (tmp_path / "runs" / "y.csv").write_text("half")
     assert curves.main([*options, "--pack"]) == 2
     told = capsys.readouterr().err
-    assert "y.json" in told and len(told.splitlines()) == 1
-    assert len(study.load(output)) == 2
+    assert "y.csv" in told and len(told.splitlines()) == 1
+    assert len(curves.read(output)) == 2
 
 
 def test_the_committed_curves_hold_every_domain_from_three_seeds():
@@ -91,7 +106,7 @@ def test_the_committed_curves_hold_every_domain_from_three_seeds():
             assert len(seeds) >= 3, (target, method)
         assert any(r["method"] == curves.REAL and r["hit"] > 0.95 for r in rows if r["target"] == target)
     for run in curves.known(row for row in rows if row["method"] != curves.REAL):
-        assert [r["step"] for r in rows if (r["target"], r["method"], r["seed"]) == run] == list(curves.stops_of(run[0])), run
+        assert [r["step"] for r in rows if (r["target"], r["method"], r["seed"]) == run] == list(curves.stops_of(*run[:2])), run
 
 
 def test_a_table_is_the_end_of_every_way():

@@ -23,7 +23,7 @@ def plain_lpips(monkeypatch):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval().requires_grad_(False)
-    monkeypatch.setattr(metrics, "load_backbone", lambda backbone: net)
+    monkeypatch.setattr(metrics, "load_backbone", lambda backbone, where="cpu": net)
     return net
 
 
