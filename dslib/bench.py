@@ -112,7 +112,7 @@ WARM_UP = 3       # steps of every run that are not counted
 
 def finish(_=None) -> None:
     """Wait until a GPU has done what it was given; elsewhere that is done already."""
-    if torch.cuda.is_available():
+    if env.device().type == "cuda":
         torch.cuda.synchronize()
 
 
@@ -137,7 +137,7 @@ def resident(field: str) -> float:
 def memory_of(method: str) -> float:
     """Megabytes that three steps add at their peak. Run it in a process of its own: a peak never goes down."""
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
-    if torch.cuda.is_available():
+    if env.device().type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         list(start(method, source, images, 3))
@@ -149,7 +149,7 @@ def memory_of(method: str) -> float:
 
 def memory_rows(methods: list[str]) -> list[dict]:
     """Peak memory of every method, each in a fresh process where the GPU does not count it; none without CUDA and /proc."""
-    if torch.cuda.is_available():
+    if env.device().type == "cuda":
         return [{"what": "peak memory of a step", "case": m, "value": memory_of(m), "unit": "MB"} for m in methods]
     if not Path("/proc/self/status").exists():
         return []

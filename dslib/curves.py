@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from . import ablations, data, metrics, models, report
 from .bank import Bank
-from .env import UserError, data_dir, device, first_line
+from .env import UserError, data_dir, first_line
 
 STOPS = (75, 150, 225, 300)
 NUM_IMAGES, INFERENCE_STEPS, SPLIT, PICTURES = 64, 20, "test", 6
@@ -81,7 +81,7 @@ def work(folder: Path, runs: Iterable[tuple[str, str, int]], source: str | None 
             rulers[target] = ruler = ablations.Ruler(pipe, target, num_images, inference_steps, SPLIT)
             real = {"target": target, "method": REAL, "seed": 0, "step": 0} | scores(ruler, ruler.real)
             write(path_of(folder, target, REAL, 0), [real], ruler.real)
-        if shared != (target, seed) and device().type == "cpu":     # on a GPU asking the source again is quicker than remembering
+        if shared != (target, seed):                                # the bank's answers are those to this seed's noise on these ten
             shared, bank = (target, seed), Bank(copy.deepcopy(pipe.unet).requires_grad_(False).eval())
         ruler, rows, pictures = rulers[target], [], None
         for found, drawn in ablations.run(ruler, METHODS[method] | {"seed": seed}, sorted(stops or stops_of(target, method)), bank):
@@ -167,13 +167,12 @@ def pack_pictures(folder: Path) -> Tensor | None:
 
 def pictures() -> dict[tuple[str, str], Tensor]:
     """The committed pictures: (target, method) → (6,3,64,64) uint8, from the same start noise, after the last of ``STOPS``."""
-    rows = sheet(data_dir() / "results" / "08_curves.png")
-    return dict(zip(product(data.TARGETS, (REAL, *MAIN)), rows))
+    return dict(zip(product(data.TARGETS, (REAL, *MAIN)), sheet(data_dir() / "results" / "08_thousand.png")))
 
 
-def load() -> list[dict]:
-    """The committed rows."""
-    return read(data_dir() / "results" / "08_curves.csv")
+def load(name: str = "08_curves.csv") -> list[dict]:
+    """The committed rows: three seeds with 64 samples each, or ``08_thousand.csv``, mostly one seed with a thousand."""
+    return read(data_dir() / "results" / name)
 
 
 def curve(rows: list[dict], target: str, method: str, metric: str) -> list[tuple[int, float, float | None]]:

@@ -31,6 +31,28 @@ def test_the_slow_step_has_the_terms_of_the_fast_one(tiny_source, ten_images):
             assert slow.terms[name].item() == pytest.approx(value.item(), rel=1e-3, abs=1e-5), name
 
 
+def test_a_gpus_cases_are_the_same_step_and_one_that_fails_is_left_out(tiny_source, ten_images, monkeypatch, capsys):
+    def broken(*_):
+        raise RuntimeError("no C compiler found\nand more")
+        yield
+
+    monkeypatch.setattr(bench, "compiled", broken)
+    cases = bench.gpu_cases(tiny_source, ten_images, 1)
+    assert list(cases) == ["domainstudio, bf16", "domainstudio, bf16, channels last"]
+    assert "left out: no C compiler found\n" in capsys.readouterr().err
+    plain = next(train.adapt(tiny_source, ten_images, train.TrainConfig(max_train_steps=1))).loss
+    for case in cases.values():
+        assert float(next(case).loss) == pytest.approx(float(plain), rel=0.05)
+
+
+def test_the_compiled_step_is_the_same_step(tiny_source, ten_images, monkeypatch):
+    """Compiling takes a minute: here the networks stay as they are, and all else of the step is held."""
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: None)
+    config = train.TrainConfig(max_train_steps=2)
+    for mine, theirs in zip(bench.compiled(tiny_source, ten_images, config), train.adapt(tiny_source, ten_images, config), strict=True):
+        assert mine.loss == theirs.loss
+
+
 def test_ratios_are_to_the_first_of_each_kind():
     rows = [{"what": "a", "case": "x", "value": 2.0}, {"what": "b", "case": "x", "value": 5.0}, {"what": "a", "case": "y", "value": 3.0}]
     assert [row["ratio"] for row in bench.with_ratios(rows)] == [1, 1, 1.5]

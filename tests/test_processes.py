@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dslib import env
+
 RUN = """
 import sys
 from pathlib import Path
@@ -60,3 +62,13 @@ def test_two_processes_are_one_with_the_joint_batch(tmp_path, variant):
     assert loss_of_one > 0 and loss_of_two == pytest.approx(loss_of_one, rel=0.01, abs=1e-7)   # the authors' mean is a few 1e-6
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, atol=3e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("said, cpu", [("true", True), ("false", False), (None, False)])
+def test_accelerates_switch_to_the_cpu_is_obeyed_from_the_first_question(monkeypatch, said, cpu):
+    """Whoever asks first decides the device: asked without it on a GPU machine, the training would be refused later."""
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    if said:
+        monkeypatch.setenv("ACCELERATE_USE_CPU", said)
+    monkeypatch.setattr("accelerate.PartialState", lambda **options: options)
+    assert env.processes() == {"cpu": cpu}

@@ -213,7 +213,7 @@ print(report.collated_text(committed))
 # %% [markdown]
 # Now the two part. `finetune` has walked on: its samples are nearer to the ten than real images are. It is redrawing. `domainstudio` has
 # kept that distance, and has fewer hits. In Intra-LPIPS one lies just below real images and the other just above, and the spread over five
-# seeds is as large as what lies between them: nobody wins there (chapter 08 takes this up).
+# seeds is as large as what lies between them: nobody wins there (chapter 08 goes on to 1200 steps, where somebody does).
 # The weights were chosen by looking at one of these seeds, so read the difference as what the method *can* do here, not as a law.
 #
 # The short run in the same terms:

@@ -293,7 +293,8 @@ plots.show(plots.rows({name: images[index[name][evenly]] for name in ["real", *S
 #
 # $$\mathrm{FD} = \lVert \mu - \nu \rVert^2 + \mathrm{tr}\big(\Sigma + \Gamma - 2\,(\Sigma\Gamma)^{1/2}\big) \tag{7.3}$$
 #
-# With InceptionV3's features this is FID. Ours are AlexNet's, so our numbers are no FIDs. The root of a
+# With InceptionV3's features this is FID. Ours are AlexNet's, so our numbers are no FIDs; `dslib fidelity A B --feature_extractor
+# inception-v3-compat` prints those of two folders, where Inception's weights can be fetched. The root of a
 # 1152×1152 matrix takes a while. Where there are fewer images than features, the singular values of a small matrix
 # do: with centred features $A$ (N,1152) and $B$ (M,1152),
 #
@@ -820,7 +821,7 @@ widgets.explore_mixture(images, kinds, lambda chosen: score(m, chosen), band, re
 # | backbone and size of LPIPS | LPIPS | CDC's script: VGG at 256×256 | shift-tolerant AlexNet at 64×64 |
 # | members of a group | all of 1000 samples | at most 50, chosen at random | all; `most=50` for theirs |
 # | pairs | – | a loop, pictures read from disk | one matrix product |
-# | samples | 1000 | – | 64 a set |
+# | samples | 1000 | – | 64 a set; a thousand in chapter 08 |
 # | the ± | over the groups | over the groups | over draws, or from halves |
 # | direction of Intra-LPIPS | higher is better | – | as real images of the domain |
 # | cloud | FID | – | FD of pooled AlexNet features: no FID |

@@ -9,22 +9,24 @@
 # %% [markdown]
 # # 8. Ablations: what each choice is worth
 #
-# **Claim.** By the end you will have shown that most of the method's choices do less, in a short run, than another seed does; that a
-# few do more; and that the term which slows adaptation down is L_hf. The evidence is a grid of runs that differ in one choice, and a
-# margin of luck from three seeds of two settings. The controls: naive fine-tuning, no wavelet at all, and the default again.
+# **Claim.** By the end you will have shown that most of the method's choices do less, in a short run, than another seed does; that the
+# term which slows adaptation down is L_hf; and that the method pays where it is given three times the steps and a domain like the source's,
+# not elsewhere. The evidence is a grid of runs that differ in one choice, a margin of luck from three seeds of two settings, and the whole
+# way of three methods on five domains. The controls: naive fine-tuning *stopped early*, no wavelet at all, and the default again.
 #
 # | | |
 # |---|---|
-# | Read / run | 45 min / 2 min on two CPU cores |
+# | Read / run | 60 min / 2 min on two CPU cores |
 # | Device | a laptop CPU is enough; the grid was computed beforehand |
 # | Needs | chapters [06](06_domainstudio.ipynb) and [07](07_measure_diversity.ipynb) |
 # | Paper | DomainStudio §1, its weights and choices |
-# | `dslib` files | `ablations.py`, `views.py`, `bank.py` |
+# | `dslib` files | `ablations.py`, `curves.py`, `views.py`, `bank.py` |
 # | You will keep | a way to tell what a choice does from what luck does |
 #
 # **You will**
 # - see what another seed does, before you believe what another setting does;
 # - walk along fifteen choices, one at a time: weights, steps, shots, wavelets, temperatures, ranges of $t$;
+# - follow three methods through five domains, and compare them with naive fine-tuning that was stopped as early;
 # - find the settings that no other one beats;
 # - let the weights choose themselves, and see what that is worth;
 # - share the source's answers among the runs of a sweep, and recompute any point yourself.
@@ -238,9 +240,7 @@ print(f"{'real images':<14}" + "   ".join(f"{name} {grid.facts['real'][m]:.3f}" 
 # Without L_hf the hit rate is 77 % on average, default 49 %, naive 72 %, and the ranges of the first two do not touch. In all four
 # scores the setting without L_hf is at least as near to real images as naive fine-tuning, on average: Intra-LPIPS 0.315 against
 # 0.339 (real 0.288), FD 1.78 against 1.85, hits 77 against 72 %, nearest-LPIPS alike. Each of these differences alone could be luck.
-# But it is the first setting of this course that does not trail naive fine-tuning in a short run, and it was found on one domain: before
-# it becomes the default it has to hold on others, with more seeds. That is work for
-# `make results RUNS=runs/no_hf/kept EARLIER= TABLE=runs/no_hf/table.csv COMPARE= ARGS="--lambda_hf 0"`.
+# And it was found on one domain. It has to hold on others, with more seeds: that is the section after next.
 #
 # ## Steps: the rival is called early stopping
 
@@ -258,14 +258,15 @@ for axis_of_steps in ("steps", "steps, naive"):
 # %% [markdown]
 # ## Five domains, the whole way
 #
-# One domain, 150 steps, one split: so far. `make curves` follows three methods on all five domains and scores them again and again while
-# they train, on the *test* split, which chose nothing. In every panel a method moves from left to right, as more and more of its samples
-# are in the domain; its last point is large. The star is where real images are.
+# One domain, 150 steps, one split: so far. `make curves` follows three methods on all five domains, three seeds each, and scores 64
+# samples again and again while they train, on the *test* split, which chose nothing. In every panel a method moves from left to right, as
+# more and more of its samples are in the domain. Points are after 75, 150, 225 and 300 steps, on `sunglasses` also after 600, 900 and
+# 1200; the last one is large. The star is where real images are.
 
 # %%
 import statistics
 
-from dslib import curves
+from dslib import curves, data
 
 ways = curves.load()
 compared = ("finetune", "DomainStudio", "without L_hf")
@@ -274,7 +275,13 @@ plots.show(plots.ways(*curves.through(ways, compared, titles), "share of the sam
            alt="Nearest-LPIPS, Intra-LPIPS and FD against the domain hit, five domains, three methods; a star for real images.")
 
 # %% [markdown]
-# TEXT-FIGURE
+# - **The three methods go nearly the same way**, at different speed. On `sketches` and `adventurers` the lines lie on each other: a sample
+#   leaves the source and comes nearer to the ten, whoever trains it. The fastest is the naive method, the slowest DomainStudio.
+# - **Where the way ends differs.** On `sunglasses`, the one domain that was followed further, naive fine-tuning runs past the star and
+#   down: it copies. DomainStudio is still beside it.
+# - **`portraits`**: both other methods are nearer to the ten than naive fine-tuning at every hit rate, which there means nearer to real.
+#   **`robots`**: they are further away all along. Robots are no people, and what the pairwise terms hold on to is people.
+# - **FD** is far from real images everywhere, and rises on the way. That is looked into below.
 #
 # After 300 steps, mean and spread over seeds:
 
@@ -295,7 +302,7 @@ def print_ends(step, targets):
 print_ends(300, {row["target"] for row in ways})
 
 # %% [markdown]
-# TEXT-TABLE
+TEXT-TABLE-HERE
 #
 # ## Exercise: stopped as early
 #
@@ -328,33 +335,110 @@ _ = checks.check_score_at_hit(score_at_hit)
 # it had come as far into the domain?
 
 # %%
-for target in dict.fromkeys(row["target"] for row in ways):
+def print_against(rows, target, step):
+    """A line for each method: naive fine-tuning stopped at the same hit → the method, and in how many seeds the method is nearer."""
     for method in compared[1:]:
-        pairs = curves.against_early_stopping(ways, target, method)
-        means = {key: [statistics.mean(pair[who][key] for pair in pairs) for who in ("naive", "mine")] for key in ("nearest", "intra", "fd")}
+        pairs = curves.against_early_stopping(rows, target, method, step)
+        if not pairs:
+            print(f"{target:<12}{method:<14}naive fine-tuning never gets as far")
+            continue
+        means = {key: [statistics.mean(pair[who][key] for pair in pairs) for who in ("naive", "mine")] for key in titles}
         nearer = {key: sum(pair["mine"][key] < pair["naive"][key] for pair in pairs) for key in means}
         print(f"{target:<12}{method:<14}hit {statistics.mean(pair['hit'] for pair in pairs):4.0%}, naive after "
-              f"{statistics.mean(pair['step'] for pair in pairs):3.0f} steps   " + "   ".join(
+              f"{statistics.mean(pair['step'] for pair in pairs):4.0f} steps   " + "   ".join(
                   f"{key} {naive:.3f} → {mine:.3f} ({nearer[key]}/{len(pairs)})" for key, (naive, mine) in means.items()))
 
+
+for target in dict.fromkeys(row["target"] for row in ways):
+    print_against(ways, target, 300)
+
 # %% [markdown]
-# TEXT-EARLY
+# Read a line as: *distance to real images of the stopped naive run → of the method (in how many of the seeds the method is nearer)*.
+#
+# Stopped as early, naive fine-tuning is hardly worse and often better. After 300 steps DomainStudio is nearer to real images in the two
+# LPIPS columns on `portraits` (3 of 3 seeds), in Intra-LPIPS alone on `robots`, in no column on `sunglasses` and `adventurers`; and in FD
+# it loses to the stopped run on every domain and every seed. In a *short* run the method is slow fine-tuning, and patience with a stopwatch
+# gives the same.
 #
 # ## Four times as long
 #
-# The paper trains for thousands of steps; there naive fine-tuning copies. `sunglasses` was followed further:
+# The paper trains for thousands of steps. `sunglasses` was followed further:
 
 # %%
-for step in (300, 600, 900, 1200):
+for step in (600, 900, 1200):
     print(f"after {step} steps")
     print_ends(step, {"sunglasses"})
+    print_against(ways, "sunglasses", step)
+
+# %% [markdown] tags=["slide"]
+# Here is what the method is for.
+#
+# - **Naive fine-tuning goes on to copy.** Its nearest-LPIPS falls from 0.253 over 0.228 and 0.207 to 0.187, where strangers have 0.248.
+# - **DomainStudio after 900 steps is beside real images**: nearest-LPIPS 0.251 (real 0.248), Intra-LPIPS 0.307 (0.298), 94 % in the
+#   domain. FD is 1.40 ± 0.05, and 1.80 ± 0.03 for naive fine-tuning after as many steps.
+# - **Early stopping does not get there.** Naive fine-tuning stopped at the same 94 %, after 535 steps, has an FD of 1.60; DomainStudio's
+#   is lower in all three seeds, and its nearest-LPIPS nearer to real in all three. Intra-LPIPS is a draw.
+# - **Without L_hf** FD is lowest of all, 1.22 to 1.26 from 600 steps on, in all seeds. But nearest-LPIPS goes on falling (0.208 at the
+#   end): it copies later than the naive method, and copies. That is what L_hf buys.
+#
+# So a setting wins on hits, fidelity and diversity together: the default, after 900 steps. It took three times the steps of the table
+# above, and a domain that is the source plus a pair of glasses. It does not last: after 1200 steps nearest-LPIPS is below the real line.
+#
+# ## A thousand samples each
+#
+# Sixty-four samples are few. On a GPU the same runs were scored on a thousand, with the scores of chapter 07 that need many: the share
+# of *copies*, samples nearer to one of the ten than 95 % of real images are, *precision* and *recall*. One seed, main methods, up to 600
+# steps (`python -m dslib.curves --num_images 1000 --stops 75 150 225 300 600`; `sunglasses` up to 1200, `sketches` two seeds).
+
+# %%
+thousand = curves.load("08_thousand.csv")
+pictured = curves.pictures()
+plots.show(plots.rows({f"{target}: {name}": data.to_float(pictured[target, name]) for target, name in pictured if name != "without L_hf"},
+                      columns=6), alt="Five domains: real images, then naive and DomainStudio samples from the same noise after 300 steps.")
+for target in data.TARGETS:
+    spreads = {name: float(data.to_float(pictured[target, name]).std()) for name in (curves.REAL, *compared)}
+    print(f"{target:<12}spread of pixels: " + ", ".join(f"{name} {value:.2f}" for name, value in spreads.items()))
 
 # %% [markdown]
-# TEXT-LONG
+# The far domains are half-way: black is grey, white is grey, lines are soft. That is what FD sees. Pixels of real portraits and sketches
+# spread wider than those of any method's samples, so the *mean* features differ, whatever the diversity. FD rises along the way because
+# what the source could draw well is given up before the new style is sharp.
+
+# %%
+for target in data.TARGETS:
+    for row in curves.table(thousand, 600):
+        if row["target"] == target:
+            print(f"{target:<12}{row['method']:<16}" + "   ".join(f"{key} {row[key][0]:.3f}" for key in curves.METRICS + curves.MORE))
+    print_against(thousand, target, 600)
+
+# %% [markdown]
+# - **`sunglasses`**: the picture of the 64 samples again, and clearer. Beside naive fine-tuning stopped at the same hit, DomainStudio is
+#   nearer to real images in both LPIPS columns, and in FD (1.20 against 1.40). Beside naive fine-tuning after as many steps it covers
+#   more of the domain (recall 0.54 against 0.46), with fewer copies (12 against 17 %) and fewer hits (89 against 93 %).
+# - **`adventurers`**: the full method gains nothing but fewer copies. Without L_hf it is as far in the domain as naive fine-tuning (96 %),
+#   with an FD of 1.64 against 2.10, higher precision and recall, and no more copies.
+# - **`portraits`**, **`sketches`**: naive fine-tuning has more hits and a lower FD, on `sketches` by far. On `portraits` DomainStudio
+#   copies by now as much (20 and 18 %): there 600 steps are too many for every method.
+# - **`robots`**: fewer copies (3 against 11 %), but one sample in five is no robot.
+# - Nobody is near real images in FD (0.01 to 0.05): the best of all, 0.88, is forty times that.
+#
+# One seed: read differences that are as large as these, no smaller ones.
+#
+# ### What to take from it
+#
+# | your domain | what to run |
+# |---|---|
+# | the source with something added (`sunglasses`) | the default objective, 600 to 900 steps |
+# | as near, but time is short; or cartoons like its own (`adventurers`) | `--lambda_hf 0`, and look at nearest-LPIPS: it copies sooner |
+# | another kind of picture (`sketches`, `portraits`, `robots`) | `--method finetune`, stopped early |
+#
+# Far from the source, who keeps the source's diversity keeps the source. The default of `dslib adapt` keeps L_hf, and 600 steps. It is the
+# paper's objective, and L_hf is what holds samples away from the ten. On the far domains, where it costs most, leaving it out is not
+# enough: naive fine-tuning stopped as early has the lower FD there, with it and without.
 #
 # ## Shots
 #
-# From one image to a hundred. Groups of Intra-LPIPS are those of the ten everywhere; nearest-LPIPS is to the images that a model was
+# From one image to a thousand. Groups of Intra-LPIPS are those of the ten everywhere; nearest-LPIPS is to the images that a model was
 # trained on, so its real line moves too.
 
 # %%
@@ -366,9 +450,10 @@ for axis_of_shots in ("shots", "shots, naive"):
 
 # %% [markdown]
 # One image is enough to be copied: nearest-LPIPS 0.13, where strangers have 0.37, and an Intra-LPIPS of 0.18. Three images, and the
-# naive model is not much different from its run with ten, after these 150 steps. With 30 or 100 images a step sees only ten of
-# them, so the same number of steps adapts *less* (hits around 50 %). Equal steps are not equal passes over the data; the comparison
-# that students of few-shot learning want, each trained to its end, needs longer runs than these.
+# naive model is not much different from its run with ten, after these 150 steps. With 30, 100 or 1000 images a step sees only ten of
+# them, so the same number of steps adapts *less* (hits of 38 to 54 %). Equal steps are not equal passes over the data; the comparison
+# that students of few-shot learning want, each trained to its end, needs longer runs than these. (nearest-LPIPS of 1000 is to the first
+# hundred.)
 #
 # ## What the pairwise terms look at
 #
@@ -385,7 +470,7 @@ for axis_of_shots in ("shots", "shots, naive"):
 # %%
 import torch
 
-from dslib import data, losses, views
+from dslib import losses, views
 
 ten = data.load_domain(grid.facts["target"], "ten").images
 for name in views.SPACES:
@@ -495,14 +580,16 @@ print(f"the bank was asked {bank.asked} times and answered {bank.asked - bank.kn
 # turns, the same noise again after so many steps. Does that change the result?
 
 # %%
-for value_of_bank, i in ablations.along(grid, "bank").items():
-    row = grid.rows[i]
-    print(f"the same noise again after: {value_of_bank:<9} Intra-LPIPS {row['intra']:.3f}   nearest {row['nearest']:.3f}   "
-          f"FD {row['fd']:.2f}   domain hit {row['hit']:.0%}")
+for axis_of_bank, what in (("bank", "the same noise again after"), ("seed, bank of 20", "after 20 steps, seed"), ("seed", "never, seed")):
+    for value_of_bank, i in ablations.along(grid, axis_of_bank).items():
+        row = grid.rows[i]
+        print(f"{f'{what} {value_of_bank}':<38} Intra-LPIPS {row['intra']:.3f}   nearest {row['nearest']:.3f}   "
+              f"FD {row['fd']:.2f}   domain hit {row['hit']:.0%}")
 
 # %% [markdown]
-# Twenty different steps of noise, over and over, or 150: the differences are well inside the margin of luck (± 0.08, 0.03, 1.0 and
-# 20 %). One run each: it shows no harm, not that there is none.
+# Five or twenty different steps of noise, over and over, or 150: the differences are well inside the margin of luck (± 0.08, 0.03, 1.0
+# and 20 %). With three seeds of a bank of twenty, the means are 0.351 and 0.355 in Intra-LPIPS, 0.314 and 0.321 in nearest-LPIPS, 2.20 and
+# 2.23 in FD, and hits of 58 and 49 %: no harm that three seeds could show.
 #
 # ## Compute a point again
 #
@@ -530,8 +617,10 @@ recompute(axis, value)
 
 # %%
 named = {f"{row['axis']}: {row['value']}": row for row in grid.rows}
+late = {row["method"]: row["nearest"][0] for row in curves.table(ways, 1200) if row["target"] == "sunglasses"}
 _ = checks.check_expected("08", rt, default_intra=default["intra"], default_hit=default["hit"], naive_hit=named["method: naive"]["hit"],
-                          luck_intra=ablations.margin(seeds["intra"]), beaten=float((~checks.not_beaten(apart)).float().mean()))
+                          luck_intra=ablations.margin(seeds["intra"]), beaten=float((~checks.not_beaten(apart)).float().mean()),
+                          late_naive=late["finetune"], late_domainstudio=late["DomainStudio"])
 
 # %% [markdown]
 # ## Play
@@ -548,6 +637,8 @@ widgets.explore_ablations(grid, luck, recompute)
 # |---|---|---|
 # | a setting wins, and loses with another seed | one run a setting | seeds; (8.1) says how many runs a difference needs |
 # | the best of twenty settings disappoints | the best of twenty is lucky too | confirm on images that chose nothing (the test split) |
+# | a method "copies less" | after the same steps, and it is slower | compare at the same hit: `curves.against_early_stopping` |
+# | `UserError: … was scored on 1000 images, others on 64` | FD depends on the number of samples | another `--output` for them |
 # | two changes help alone and hurt together | one at a time sees no interaction | a small grid of the two |
 # | `UserError: … measured otherwise than the others` | runs of two machines or settings in one folder | one folder a machine |
 # | a bank gives no saving | another seed, batch or set of images: other questions | share a bank only where those are the same |
@@ -561,6 +652,7 @@ widgets.explore_ablations(grid, luck, recompute)
 # | (8.2) | `losses.pairwise_log_probs` | `test_views.py::test_temperature_against_a_softmax_of_scaled_cosines` |
 # | (8.3) | `views.space` | `test_views.py::test_centred_cosines_spread_where_all_images_share_a_background` |
 # | (8.4) | `ablations.balanced` | `test_ablations.py::test_balanced_weights_follow_the_gradients` |
+# | stopped at the same hit | `curves.stopped_at_hit` | `test_curves.py::test_stopping_early_is_read_between_two_stops` |
 #
 # ## Paper, authors' code, ours
 #
@@ -592,6 +684,7 @@ widgets.explore_ablations(grid, luck, recompute)
 #
 # - measured what luck does, and called nothing a finding that is smaller;
 # - walked along fifteen choices;
+# - followed three methods on five domains, and seen where the method pays: near the source, and with patience;
 # - found what nothing else beats, by scores that pull in different directions;
 # - let the weights follow the gradients;
 # - shared the source's answers in a sweep, and computed a point again.
