@@ -184,7 +184,9 @@ def runs(axes: dict[str, dict[str, dict]] = AXES) -> dict[str, tuple[dict, list[
 def work(folder: Path, only: list[str] | None = None, mixed_precision: str = "no", source: str | None = None,
          kept: Grid | None = None) -> None:
     """Make every run that is neither in the folder nor in the grid that is ``kept``: ``<name>.npz`` each, whole or not at all."""
-    there = set() if kept is None else {place(row) for row in kept.rows}
+    mine = {"mixed_precision": mixed_precision, "source": source or "shipped"}
+    same = kept is not None and all({"source": "shipped", "mixed_precision": "no", **kept.facts}[key] == mine[key] for key in mine)
+    there = {place(row) for row in kept.rows} if same else set()
     pending = {name: run for name, run in runs().items() if not (folder / f"{name}.npz").exists()
                and not all((name, stop) in there for stop in run[1])}
     if only:
@@ -201,7 +203,7 @@ def work(folder: Path, only: list[str] | None = None, mixed_precision: str = "no
             rows.append(row)
             thumbs.append(data.to_uint8(drawn[:THUMBS]))
             print(f"{name}: {json.dumps(row)}", file=sys.stderr)
-        write(folder / f"{name}.npz", rows, torch.stack(thumbs), {"mixed_precision": mixed_precision} | ruler_facts(ruler))
+        write(folder / f"{name}.npz", rows, torch.stack(thumbs), mine | ruler_facts(ruler))
 
 
 def ruler_facts(ruler: Ruler) -> dict:
@@ -266,7 +268,7 @@ def pack(folder: Path, kept: Grid | None = None) -> Grid:
 
 def alike(a: dict, b: dict) -> bool:
     """True if two runs were measured with the same ruler: the same settings, and real images that score the same but for rounding."""
-    settings = [{key: value for key, value in facts.items() if key != "real"} for facts in (a, b)]
+    settings = [{"source": "shipped"} | {key: value for key, value in facts.items() if key != "real"} for facts in (a, b)]
     real, other = a.get("real", {}), b.get("real", {})
     return settings[0] == settings[1] and real.keys() == other.keys() and all(abs(real[key] - other[key]) < 1e-3 for key in real)
 

@@ -135,7 +135,7 @@ def resident(field: str) -> float:
 
 
 def memory_of(method: str) -> float:
-    """Megabytes that three steps add at their peak. Run it in a process of its own: a peak never goes down."""
+    """Megabytes that three steps add at their peak. On a CPU, run it in a process of its own: there a peak never goes down."""
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
     if env.device().type == "cuda":
         before = torch.cuda.memory_allocated()
@@ -148,7 +148,7 @@ def memory_of(method: str) -> float:
 
 
 def memory_rows(methods: list[str]) -> list[dict]:
-    """Peak memory of every method, each in a fresh process where the GPU does not count it; none without CUDA and /proc."""
+    """Peak memory of every method: by CUDA's own count, else by /proc, each in a fresh process; none where there is neither."""
     if env.device().type == "cuda":
         return [{"what": "peak memory of a step", "case": m, "value": memory_of(m), "unit": "MB"} for m in methods]
     if not Path("/proc/self/status").exists():

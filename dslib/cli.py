@@ -90,7 +90,7 @@ def cmd_sample(args) -> None:
     check_drawing(args, pipe.scheduler, least=1)
     local = Path(args.pipeline)
     folder = Path(args.output_dir or (local / "samples" if local.is_dir() else Path("runs") / local.name / "samples"))
-    prepare_output(folder, args.overwrite)
+    prepare_output(folder, args.overwrite, run=False)
     noise = sample.start_noise(args.num_images, pipe.unet.config.sample_size, args.seed, pipe.unet.config.in_channels)
     images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, args.seed, progress="sampling")
     data.write_images(folder, images)
@@ -140,7 +140,7 @@ def cmd_domains(args) -> None:
         if args.target is None:
             raise UserError("--write_real needs --target, the domain to draw")
         images = data.load_domain(args.target, "test", args.num_images).images
-        prepare_output(Path(args.write_real), args.overwrite, option="--write_real")
+        prepare_output(Path(args.write_real), args.overwrite, option="--write_real", run=False)
         data.write_images(Path(args.write_real), images)
         print(f"{len(images)} held-out images of {args.target} are in {args.write_real}")
         return

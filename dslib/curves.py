@@ -41,7 +41,7 @@ METHODS: dict[str, dict] = {
     "scratch": {"method": "scratch"},
 }
 MAIN = ("finetune", "DomainStudio", "without L_hf")
-LONG = {"sunglasses": (600, 900, 1200)}                     # there the main methods go on until naive fine-tuning copies
+LONG = dict.fromkeys(("sunglasses", "adventurers"), (600, 900, 1200))       # there the main methods go on until naive fine-tuning copies
 
 
 def known(rows: list[dict]) -> set[tuple[str, str, int]]:
@@ -134,7 +134,7 @@ def pack(folder: Path, kept: list[dict]) -> list[dict]:
         rows += [row for row in new if (row["target"], row["method"], row["seed"]) not in there]
         if rows and new[0]["num_images"] != rows[0]["num_images"]:
             raise UserError(f"{path} was scored on {new[0]['num_images']} images, others on {rows[0]['num_images']}: "
-                            "choose another --output for it")
+                            "choose another --output, and another --folder, for it")
     if not rows:
         raise UserError(f"{folder} holds no run: make them with 'python -m dslib.curves'")
     order = [REAL, *METHODS]
@@ -201,13 +201,20 @@ def through(rows: list[dict], methods: tuple[str, ...], metrics: dict[str, str])
 
 
 def table(rows: list[dict], step: int = max(STOPS)) -> list[dict]:
-    """One row a (target, method) after ``step`` steps: how many seeds, and (mean, standard deviation or None) of every score."""
+    """One row a (target, method) after ``step`` steps: how many seeds, and (mean, standard deviation or None) of every score.
+
+    None in the place of the pair if some seed has no such score.
+    """
+    def over(group, name):
+        values = [row[name] for row in group]
+        return None if None in values else (mean(values), stdev(values) if len(values) > 1 else None)
+
     found: dict[tuple, list[dict]] = {}
     for row in rows:
         if row["step"] == step or row["method"] == REAL:
             found.setdefault((row["target"], row["method"]), []).append(row)
     return [{"target": target, "method": method, "seeds": len(group)}
-            | {m: (mean(r[m] for r in group), stdev(r[m] for r in group) if len(group) > 1 else None) for m in METRICS}
+            | {name: over(group, name) for name in METRICS + MORE}
             for (target, method), group in found.items()]
 
 
@@ -215,7 +222,8 @@ def against_early_stopping(rows: list[dict], target: str, method: str = "DomainS
     """A method after ``step`` steps beside naive fine-tuning stopped where as many samples are in the domain; one dict a seed of both.
 
     ``mine`` and ``naive``: how far Intra-LPIPS and nearest-LPIPS are from real images', and FD; ``hit`` of the method, ``step`` of naive
-    fine-tuning. Seeds at which naive fine-tuning never gets so far are left out.
+    fine-tuning; ``further``: whether the method's samples are further from the training images. Seeds at which naive fine-tuning never
+    gets so far, or was further at its first stop, are left out.
     """
     real = next(row for row in rows if row["target"] == target and row["method"] == REAL)
 
@@ -229,9 +237,11 @@ def against_early_stopping(rows: list[dict], target: str, method: str = "DomainS
     found, naive = [], ways("finetune")
     for seed, way in ways(method).items():
         mine = next((row for row in way if row["step"] == step), None)
-        stopped = stopped_at_hit(naive[seed], mine["hit"]) if mine and seed in naive else None
+        comparable = mine and seed in naive and naive[seed][0]["hit"] <= mine["hit"]
+        stopped = stopped_at_hit(naive[seed], mine["hit"]) if comparable else None
         if stopped:
-            found.append({"seed": seed, "hit": mine["hit"], "step": stopped["step"], "mine": apart(mine), "naive": apart(stopped)})
+            found.append({"seed": seed, "hit": mine["hit"], "step": stopped["step"], "mine": apart(mine), "naive": apart(stopped),
+                          "further": mine["nearest"] > stopped["nearest"]})
     return found
 
 
@@ -257,7 +267,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="default: 0 1 2")
     parser.add_argument("--num_images", type=int, default=NUM_IMAGES, help="samples to score each time; default: %(default)s")
-    parser.add_argument("--stops", type=int, nargs="+", help="steps to score at; default: 75 150 225 300, on sunglasses up to 1200")
+    parser.add_argument("--stops", type=int, nargs="+", help="steps to score at; default: 75 150 225 300, and for the main methods on "
+                        "sunglasses and adventurers 600 900 1200")
     parser.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
     parser.add_argument("--pack", action="store_true", help="train nothing: add the runs that are there to --output")
     parser.add_argument("--output", help="default: the file that chapter 08 reads; what it holds already is not run again")
@@ -267,6 +278,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.num_images < 32:
             raise UserError(f"--num_images is {args.num_images}: at least 32 are needed to score them")
         kept = read(output) if output.exists() else []
+        if not args.pack and not args.output and kept and (args.source or args.stops or args.num_images != kept[0]["num_images"]):
+            raise UserError(f"{output} holds runs of other settings: choose another --output, and another --folder")
         if args.pack:
             report.write_atomic(output, as_csv(pack(folder, kept)).encode())
             if (found := pack_pictures(folder)) is not None:

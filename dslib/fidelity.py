@@ -19,7 +19,7 @@ from torch_fidelity import (
 )
 
 from . import data, metrics
-from .env import UserError, first_line
+from .env import UserError, device, first_line
 
 INCEPTION = "inception-v3-compat"
 EXTRACTORS = (*metrics.BACKBONES, INCEPTION)
@@ -78,8 +78,10 @@ def fidelity(samples: Tensor, real: Tensor, extractor: str = "st-alex", neighbou
     try:
         found = calculate_metrics(input1=Pictures(samples), input2=Pictures(real), feature_extractor=extractor, fid=True, kid=True,
                                   prc=True, kid_subset_size=min(1000, least), prc_neighborhood=neighbours, cache=False, verbose=False,
-                                  save_cpu_ram=True, cuda=torch.cuda.is_available())
+                                  save_cpu_ram=True, cuda=extractor == INCEPTION and device().type == "cuda")
     except OSError as error:
+        if extractor != INCEPTION:
+            raise
         raise UserError(f"the weights of {extractor} could not be fetched ({first_line(error)}): use --feature_extractor st-alex, whose "
                         "weights are installed") from None
     names = ("FID", "KID") if extractor == INCEPTION else (f"FD-{extractor}", f"KD-{extractor}")

@@ -222,7 +222,7 @@ def probe_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 
     Deeper layers, made to ignore position and colour, tell sunglasses from eyes less well.
     """
     net = load_backbone(backbone, str(device()))
-    parts = [F.adaptive_avg_pool2d(net.net.slice1(net.scaling_layer(part.to(device()))), 8).flatten(1)
+    parts = [F.adaptive_avg_pool2d(net.net.slice1(net.scaling_layer(part.to(device()))).cpu(), 8).flatten(1)    # 30 → 8: not on MPS
              for part in check_size(images).split(batch_size)]
     return torch.cat(parts).cpu().double()
 

@@ -100,10 +100,12 @@ CHECKPOINTS = ("checkpoint-*/state.json", "finetune/checkpoint-*/state.json")
 GO_ON = ", or --resume_from_checkpoint latest to go on"
 
 
-def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, mend: str = "", option: str = "--output_dir") -> Path:
+def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, mend: str = "", option: str = "--output_dir",
+                   run: bool = True) -> Path:
     """Make the output folder, or refuse: existing content is only replaced when that was asked for.
 
-    A run that resumes may go on in a folder that holds its own checkpoints; mend: what else the reader could do.
+    A run that resumes may go on in a folder that holds its own checkpoints; mend: what else the reader could do. run: whether a run
+    will be written, whose forerunner's checkpoints go; pictures leave such a run alone.
     """
     if not main_process():
         return folder
@@ -120,7 +122,7 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
         probe.unlink()
     except OSError as error:
         raise UserError(f"{option} {folder} cannot be written ({error.strerror}): choose another folder") from None
-    if overwrite and not resume:
+    if run and overwrite and not resume:
         for pattern in CHECKPOINTS:
             for old in folder.glob(pattern):
                 shutil.rmtree(old.parent)

@@ -115,5 +115,10 @@ def test_held_out_images_can_be_written_and_are_those_that_are_scored(tmp_path, 
     assert "another --write_real or add --overwrite" in capsys.readouterr().err
     assert cli.main(["domains", "--write_real", str(folder), "--target", "sketches", "--num_images", "2", "--overwrite"]) == 0
     assert len(list(folder.glob("*.png"))) == 2
+    (folder / "checkpoint-9").mkdir()                        # somebody's run: pictures beside it are no reason to take it away
+    (folder / "checkpoint-9" / "state.json").touch()
+    (folder / "model_index.json").touch()
+    assert cli.main(["domains", "--write_real", str(folder), "--target", "sketches", "--num_images", "2", "--overwrite"]) == 0
+    assert (folder / "checkpoint-9" / "state.json").exists() and (folder / "model_index.json").exists()
     assert cli.main(["domains", "--write_real", str(folder)]) == 2
     assert "--target" in capsys.readouterr().err
