@@ -385,7 +385,7 @@ for target in ("sunglasses", "adventurers"):
         print_ends(step, {target})
         print_against(ways, target, step)
 
-# %% [markdown] tags=["slide"]
+# %% [markdown]
 # - **Naive fine-tuning of `sunglasses` goes on to copy.** Its nearest-LPIPS falls from 0.253 over 0.228 and 0.207 to 0.187.
 # - **DomainStudio keeps further from the ten**, at the same hits, in every seed: after 900 steps 0.251, with 94 % in the domain, where
 #   naive fine-tuning has 0.253 with 90 % (300 steps) and 0.228 with 96 % (600). And now its **FD** is lower than the stopped
@@ -431,7 +431,7 @@ for step in (600, 900, 1200):
     print(f"after {step} steps")
     print_thousand("sunglasses", step)
 
-# %% [markdown] tags=["slide"]
+# %% [markdown]
 # Here is what the method is for.
 #
 # - **After 600 steps DomainStudio's samples are as far from the ten as real images** (nearest-LPIPS 0.252, real 0.253) and as diverse
