@@ -17,7 +17,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 60 min / 2 min on two CPU cores |
+# | Read / run | 60 min / 1 min on two CPU cores |
 # | Device | a laptop CPU is enough; the grid was computed beforehand |
 # | Needs | chapters [06](06_domainstudio.ipynb) and [07](07_measure_diversity.ipynb) |
 # | Paper | DomainStudio §1, its weights and choices |
