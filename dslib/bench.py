@@ -110,7 +110,7 @@ def compiled(source, images: Tensor, config: train.TrainConfig) -> Iterator[trai
 WARM_UP = 3       # steps of every run that are not counted
 
 
-def finish(_=None) -> None:
+def finish() -> None:
     """Wait until a GPU has done what it was given; elsewhere that is done already."""
     if env.device().type == "cuda":
         torch.cuda.synchronize()
@@ -122,7 +122,8 @@ def interleave(runs: dict[str, Iterator[train.Step]], steps: int, warm_up: int =
     for i in range(steps + warm_up):
         for method, run in runs.items():
             began = time.perf_counter()
-            finish(next(run))
+            next(run)
+            finish()
             if i >= warm_up:
                 seconds[method].append(time.perf_counter() - began)
     return seconds

@@ -59,9 +59,9 @@ def stops_of(target: str, method: str) -> tuple[int, ...]:
     return STOPS + (LONG.get(target, ()) if method in MAIN else ())
 
 
-def scores(ruler: ablations.Ruler, images: Tensor, known: dict | None = None) -> dict:
-    """``METRICS`` and ``MORE`` of images (N,3,R,R); known: what :meth:`Ruler.measure` found already."""
-    row, features = known or ruler.measure(images, ruler.ten), metrics.pooled_features(images)
+def scores(ruler: ablations.Ruler, images: Tensor, measured: dict | None = None) -> dict:
+    """``METRICS`` and ``MORE`` of images (N,3,R,R); measured: what :meth:`Ruler.measure` found already."""
+    row, features = measured or ruler.measure(images, ruler.ten), metrics.pooled_features(images)
     nearest, real = (metrics.nearest_lpips(x, ruler.ten) for x in (images, ruler.real))
     precision, recall = metrics.precision_recall(features, ruler.reference)
     found = row | {"copies": metrics.copy_rate(nearest, real), "kd": metrics.kernel_distance(features, ruler.reference),

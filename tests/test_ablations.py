@@ -163,7 +163,7 @@ def test_new_runs_join_the_grid_that_is_kept_and_its_own_are_not_run_again(tmp_p
     ablations.work(tmp_path, kept=kept)
     assert asked == []                                   # nothing is left to do
     with pytest.raises(AttributeError):                  # a run of another source is another run
-        ablations.work(tmp_path / "other", kept=kept, source="else")
+        ablations.work(tmp_path / "other", kept=grid, source="else")
     assert asked == ["else"]
     ablations.write(tmp_path / "seed=1.npz", [{"steps": ablations.STEPS, "fd": 2.0}], thumbs, facts | {"real": {"fd": 0.51}})
     with pytest.raises(UserError, match="measured otherwise"):

@@ -403,6 +403,8 @@ for target in ("sunglasses", "adventurers"):
 #
 # `python -m dslib.curves --num_images 1000 --stops 75 150 225 300 600 --methods finetune DomainStudio "without L_hf" --seeds 0
 # --folder runs/thousand --output runs/thousand.csv`
+#
+# makes the runs, and the same with `--pack` the file; on `sunglasses` the stops went on with 900 and 1200.
 
 # %%
 thousand = curves.load("08_thousand.csv")
