@@ -34,22 +34,22 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 lint: $(READY)  ## ruff
-	$(BIN)/ruff check dslib tests notebooks/src .ci
+	$(BIN)/ruff check dslib tests notebooks/src tools
 
 notebooks: $(READY)  ## build notebooks/*.ipynb from notebooks/src/*.py and run them in the cpu tier; NB=00_tour for one
-	$(BIN)/python .ci/build_notebooks.py $(NB)
+	$(BIN)/python tools/build_notebooks.py $(NB)
 
 lab: $(READY)  ## JupyterLab, open at this README
 	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/README.md --LabApp.app_settings_dir=$(CURDIR)/.lab
 
 badges: $(READY)  ## write your repository's address into the chapters, with Colab badges: REPO=owner/name (none takes it out)
-	$(BIN)/python .ci/stamp.py "$(REPO)"
+	$(BIN)/python tools/stamp.py "$(REPO)"
 
 # Colab's main packages at other versions than ours, beneath the environment in which tests/test_colab.py runs every chapter's first cells.
-$(COLAB)/.ready: .ci/colab.txt
+$(COLAB)/.ready: tools/colab.txt
 	rm -rf $(COLAB)
 	$(PYTHON) -m venv $(COLAB)
-	$(COLAB)/bin/python -m pip install -q --no-compile -r .ci/colab.txt
+	$(COLAB)/bin/python -m pip install -q --no-compile -r tools/colab.txt
 	touch $@
 
 colab-test: $(READY) $(COLAB)/.ready  ## every chapter begins alone at Colab's versions (3 GB to download once); then part of make test
@@ -61,13 +61,13 @@ $(SITE): $(READY)
 	touch $(SITE)
 
 site: $(SITE)  ## the course as web pages, with slides: build/site/index.html
-	$(BIN)/python .ci/build_site.py
+	$(BIN)/python tools/build_site.py
 
 slides: $(SITE)  ## only the slides: build/site/slides
-	$(BIN)/python .ci/build_site.py --slides
+	$(BIN)/python tools/build_site.py --slides
 
 bench: $(READY)  ## cost of a step: naive against DomainStudio, measured in one run
-	$(BIN)/python -m dslib.bench
+	$(BIN)/python -m dslib.study bench
 
 # Every domain, naive and DomainStudio from the same seed, 64 samples each: 600 steps of sunglasses, 300 of the others. A finished run
 # leaves RUNS/TARGET-SEED.json and is not repeated, so this can be stopped and goes on where it was; nor are the seeds that EARLIER
@@ -96,12 +96,12 @@ results-t2i: $(READY)  ## the table of text-to-image runs (nine minutes a run, 6
 	$(BIN)/dslib table data/results/text_to_image/*.json --output data/results/text_to_image.csv --overwrite
 
 ablations: $(READY)  ## the grid of chapter 08 (about 45 minutes on two cores; points that are there are not run again)
-	$(BIN)/python -m dslib.ablations
-	$(BIN)/python -m dslib.ablations --pack --overwrite
+	$(BIN)/python -m dslib.study ablations
+	$(BIN)/python -m dslib.study ablations --pack --overwrite
 
 curves: $(READY)  ## the curves of chapter 08: five domains, seven methods (four minutes a run on one core; the committed ones are not run again)
-	$(BIN)/python -m dslib.curves
-	$(BIN)/python -m dslib.curves --pack
+	$(BIN)/python -m dslib.study curves
+	$(BIN)/python -m dslib.study curves --pack
 
 clean:  ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) $(COLAB) .pytest_cache .ruff_cache *.egg-info

@@ -1,4 +1,4 @@
-"""Sphinx settings of the course's site. ``make site`` stages the pages (.ci/build_site.py) and builds them with these."""
+"""Sphinx settings of the course's site. ``make site`` stages the pages (tools/build_site.py) and builds them with these."""
 
 import base64
 import hashlib
@@ -31,7 +31,7 @@ html_title = "DomainStudio, step by step"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = html_show_sourcelink = False
-mathjax_path = "mathjax/tex-chtml.js"               # served from the site: copied by .ci/build_site.py
+mathjax_path = "mathjax/tex-chtml.js"               # served from the site: copied by tools/build_site.py
 
 
 def alts_of(notebook: Path) -> dict[str, str]:

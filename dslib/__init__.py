@@ -4,7 +4,7 @@ env, avatars, data (chapter 00) · ddpm (01) · models, sample (02) · train (02
 · metrics, report (07) · plots (all) · cli
 """
 
-from .env import UserError
+from .base.errors import UserError
 
 __version__ = "0.1.0"
 __all__ = ["UserError", "__version__"]

@@ -17,8 +17,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from . import avatars
-from .env import UserError, cache_dir, data_dir
+from .base import avatars
+from .base.errors import UserError
+from .base.files import cache_dir, data_dir
 
 SOURCE = "avataaars"
 TARGETS = tuple(name for name in avatars.DOMAINS if name != SOURCE)

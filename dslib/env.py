@@ -8,34 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from .base.device import device, device_name, main_process, processes
+from .base.errors import UserError, first_line
+from .base.files import cache_dir, data_dir
 
-class UserError(ValueError):
-    """A mistake the reader can mend: one line that names the file or option and the mend."""
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, short enough for a message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def data_dir() -> Path:
-    """The course's ``data/`` folder: ``$DSLIB_DATA`` if set, else the one beside the package."""
-    return Path(os.environ.get("DSLIB_DATA") or Path(__file__).resolve().parent.parent / "data")
-
-
-def cache_dir() -> Path:
-    """A writable folder for drawn images: ``$DSLIB_CACHE``, else ``~/.cache/dslib``, else a temporary one."""
-    home = os.path.expanduser("~/.cache/dslib")
-    for path in (os.environ.get("DSLIB_CACHE"), home, Path(tempfile.gettempdir()) / "dslib"):
-        if not path:
-            continue
-        try:
-            Path(path).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=path):
-                return Path(path)
-        except OSError:
-            continue
-    raise UserError("no writable folder for drawn images: set DSLIB_CACHE to one")
+__all__ = ["UserError", "address", "cache_dir", "data_dir", "device", "device_name", "first_line", "install", "main_process", "prepare",
+           "processes", "start", "versions"]
 
 
 def versions() -> dict[str, str]:
@@ -51,32 +29,6 @@ def versions() -> dict[str, str]:
     source = data_dir() / "source" / "model_index.json"
     return found | {"device": device_name(), "cpu threads": str(torch.get_num_threads()), "cache": str(cache_dir()),
                     "source model": str(source.parent) if source.exists() else "missing: dslib pretrain --output_dir data/source"}
-
-
-def processes():
-    """Accelerate's view of this process: its device, how many share the work, and which one it is.
-
-    Asked everywhere in the same way, because the first question decides: with ``ACCELERATE_USE_CPU`` it must be the CPU.
-    """
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
-
-
-def main_process() -> bool:
-    """True in the one process that writes; the others of an ``accelerate launch`` only train."""
-    return processes().is_main_process
-
-
-def device():
-    """The torch device that accelerate chooses: CUDA, Apple's MPS or the CPU."""
-    return processes().device
-
-
-def device_name() -> str:
-    """The device in words."""
-    import torch
-    return f"cuda ({torch.cuda.get_device_name(0)})" if device().type == "cuda" else device().type
 
 
 TIERS = ("smoke", "cpu", "colab", "full")

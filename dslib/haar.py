@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from .env import UserError
+from .base.errors import UserError
 
 
 def check_even(x: Tensor) -> None:

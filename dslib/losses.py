@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .base.errors import UserError
 from .ddpm import at
-from .env import UserError
 from .haar import high_frequency
 
 

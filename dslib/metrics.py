@@ -3,8 +3,7 @@
 Every number depends on the backbone and the image size, so every result names both and no table mixes two.
 """
 
-import warnings
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,30 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .env import UserError, device
-
-BACKBONES = ("st-alex", "st-vgg", "alex", "vgg")
-
-
-@cache
-def load_backbone(backbone: str = "st-alex", where: str = "cpu") -> torch.nn.Module:
-    """The LPIPS network by name, on a device: ``st-…`` (shift-tolerant, weights inside a wheel) or the ``lpips`` package's."""
-    if backbone not in BACKBONES:
-        raise UserError(f"unknown backbone {backbone!r}: use one of {', '.join(BACKBONES)}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if backbone.startswith("st-"):
-            from stlpips_pytorch import stlpips
-            net = stlpips.LPIPS(net=backbone[3:], variant="shift_tolerant", verbose=False)
-        else:
-            import lpips
-            try:
-                net = lpips.LPIPS(net=backbone, verbose=False)
-            except OSError as error:
-                raise UserError(f"the {backbone!r} backbone needs torchvision's weights, which could not be downloaded "
-                                f"({error}): use --backbone st-{backbone}, whose weights are installed") from None
-    return net.eval().requires_grad_(False).to(where)
-
+from .base.backbone import BACKBONES, load_backbone  # noqa: F401  (part of this module for its readers)
+from .base.device import device
+from .base.errors import UserError
 
 SMALLEST = 32       # pixels: below that a layer of the networks has nothing left to pool
 

@@ -10,7 +10,9 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.utils import logging
 from safetensors import SafetensorError
 
-from .env import UserError, data_dir, device, first_line
+from .base.device import device
+from .base.errors import UserError, first_line
+from .base.files import data_dir
 
 CHANNELS = (16, 32, 64, 128)
 

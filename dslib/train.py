@@ -16,12 +16,13 @@ from diffusers import DDPMPipeline, UNet2DModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from . import data, ddpm, env, losses, views
-from .env import UserError
-from .resume import restore, save_checkpoint
+from . import data, ddpm, env, haar, losses
+from .base import variants
+from .base.checkpoint import restore, save_checkpoint
+from .base.errors import UserError
 
 METHODS = ("scratch", "finetune", "domainstudio")
-TEXT_METHODS = ("dreambooth", "textual-inversion", "domainstudio")      # dslib/text_to_image.py
+TEXT_METHODS = ("dreambooth", "textual-inversion", "domainstudio")      # dslib/text/text_to_image.py
 
 
 @dataclass
@@ -70,7 +71,7 @@ class TrainConfig:
         choices = {"method": dict.fromkeys(METHODS + TEXT_METHODS), "pairwise_variant": ("paper", "authors"),
                    "pairwise_weighting": ("sqrt_alphas_cumprod", "none"),
                    "hfmse_weighting": ("alphas_cumprod", "none"), "mixed_precision": ("no", "fp16", "bf16"),
-                   "pairwise_direction": ("ada||sou", "sou||ada"), "pairwise_space": views.SPACES, "detail": views.DETAILS}
+                   "pairwise_direction": ("ada||sou", "sou||ada"), "pairwise_space": variants.SPACES, "detail": variants.DETAILS}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UserError(f"--{name} is {getattr(self, name)!r}: use one of {', '.join(allowed)}")
@@ -235,7 +236,7 @@ def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None
 
     source: a pipeline with an ε-predicting U-Net; it is left untouched. images: (n,3,R,R) in [-1,1], n ≥ 2 for
     ``method="domainstudio"``, R the source's. ``scratch`` starts from random weights of the same architecture,
-    ``finetune`` minimises L_simple alone. frozen: who answers for the source, a :class:`dslib.bank.Bank` where several runs
+    ``finetune`` minimises L_simple alone. frozen: who answers for the source, a :class:`dslib.base.bank.Bank` where several runs
     share one; default: a copy of its U-Net. Raises UserError before the first step if anything does not fit.
     """
     config = fitted(source, images, config.check())
@@ -315,8 +316,8 @@ def domainstudio_loss(net, frozen, x_0, t, eps, schedule, betas, config: TrainCo
         kept, options = slice(None), {"direction": config.pairwise_direction, "temperature": config.pairwise_temperature}
         if config.pairwise_variant == "authors":
             kept, options = slice(3), options | {"direction": "sou||ada", "reduction": "mean"}
-        detail = partial(views.detail, name=config.detail)
-        terms["img"] = losses.pairwise_kl(*(views.space(x[kept], config.pairwise_space) for x in (compared, x0_sou)), **options)
+        detail = partial(variants.detail, name=config.detail, haar=haar)
+        terms["img"] = losses.pairwise_kl(*(variants.space(x[kept], config.pairwise_space) for x in (compared, x0_sou)), **options)
         terms["hf"] = losses.hf_pairwise_kl(compared[kept], x0_sou[kept], hf=detail, **options)
         weight = schedule[t] if config.hfmse_weighting == "alphas_cumprod" else None
         terms["hfmse"] = losses.hf_mse(x0_ada, x_0, weight, hf=detail)

@@ -11,7 +11,9 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from diffusers import DDPMPipeline  # noqa: E402
 
-from dslib import captions, latent, models, plots, widgets  # noqa: E402
+from dslib import models  # noqa: E402
+from dslib.show import plots, widgets  # noqa: E402
+from dslib.text import captions, latent  # noqa: E402
 
 
 def make_source(resolution: int = 16, learned_variance: bool = False, seed: int = 1234) -> DDPMPipeline:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dslib import avatars, data
+from dslib import data
+from dslib.base import avatars
 from dslib.env import UserError, cache_dir, data_dir
 
 # ------------------------------------------------------------------------------------------ drawn domains

@@ -12,7 +12,9 @@ import pytest
 import torch
 from conftest import make_images, make_source, make_text_pipeline
 
-from dslib import ablations, curves, latent, models, pretrain_t2i, report, text_to_image, train
+from dslib import models, train
+from dslib.study import ablations, curves, tables
+from dslib.text import latent, pretrain_t2i, text_to_image
 
 RECORD = Path(__file__).with_name("frozen.json")
 RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
@@ -60,8 +62,8 @@ def text_source(stage):
         return pipe.vae, pretrain_t2i.train_vae(make_images(6, 32), settings(method="scratch"), pipe.vae)
     ids = torch.randint(1, 50, (6, 2, pipe.tokenizer.model_max_length), generator=torch.Generator().manual_seed(1))
     schedule = pipe.scheduler.alphas_cumprod.clone()
-    latents = latent.encode(pipe.vae, make_images(6, 32))
-    return pipe.unet, pretrain_t2i.train_unet(latents, ids, settings(method="scratch", **PRETRAINING), pipe.text_encoder, pipe.unet, schedule)
+    latents, config = latent.encode(pipe.vae, make_images(6, 32)), settings(method="scratch", **PRETRAINING)
+    return pipe.unet, pretrain_t2i.train_unet(latents, ids, config, pipe.text_encoder, pipe.unet, schedule)
 
 
 RUNS = ({name: lambda c=changes: unconditional(c) for name, changes in UNCONDITIONAL.items()}
@@ -82,15 +84,15 @@ def fingerprint(name: str) -> dict:
     return {"sha256": digest, "projections": projections, "terms": {k: float(v) for k, v in last.terms.items()}}
 
 
-def tables() -> dict[str, str]:
+def committed() -> dict[str, str]:
     """Hash of every committed table as it is read or collated today."""
     def digest(rows):
         return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
     folders = {"unconditional": RESULTS / "unconditional", "text-to-image": RESULTS / "text_to_image"}
-    found = {name: digest(report.collate(sorted(folder.glob("*.json")))) for name, folder in folders.items()}
+    found = {name: digest(tables.collate(sorted(folder.glob("*.json")))) for name, folder in folders.items()}
     grid = ablations.read(RESULTS / "08_ablations.npz")
-    return found | {"table.csv": digest(report.load_table(RESULTS / "table.csv")), "curves": digest(curves.read(RESULTS / "08_curves.csv")),
+    return found | {"table.csv": digest(tables.load_table(RESULTS / "table.csv")), "curves": digest(curves.read(RESULTS / "08_curves.csv")),
                     "ablations": digest([grid.rows, grid.facts])}
 
 
@@ -109,11 +111,11 @@ def test_ten_steps_of_every_method_end_in_the_recorded_weights(name):
 
 
 def test_committed_tables_collate_to_the_same_rows():
-    assert tables() == json.loads(RECORD.read_text())["tables"]
+    assert committed() == json.loads(RECORD.read_text())["tables"]
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    record = {"machine": machine(), "tables": tables(), "runs": {name: fingerprint(name) for name in RUNS}}
+    record = {"machine": machine(), "tables": committed(), "runs": {name: fingerprint(name) for name in RUNS}}
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
     print(f"{RECORD.name}: {len(RUNS)} runs, {len(record['tables'])} tables")

@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import make_images
 
-from dslib import avatars, data, metrics
+from dslib import data, metrics
+from dslib.base import avatars
 from dslib.env import UserError
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from conftest import make_images, make_source
 
-from dslib import ddpm, models, resume, train
+from dslib import ddpm, models, train
+from dslib.base import checkpoint
 from dslib.env import UserError
 from dslib.train import TrainConfig, adapt
 
@@ -39,7 +40,7 @@ def assert_same_state(a, b):
     assert same(weights(a), weights(b))
     assert same(weights(a.averaged()), weights(b.averaged()))
     assert a.ema.optimization_step == b.ema.optimization_step
-    moments_a, moments_b = resume.adam_state(a.optimizer), resume.adam_state(b.optimizer)
+    moments_a, moments_b = checkpoint.adam_state(a.optimizer), checkpoint.adam_state(b.optimizer)
     assert moments_a and same(moments_a, moments_b)
 
 
@@ -219,7 +220,7 @@ def test_resumed_is_the_same_as_uninterrupted(tiny_source, ten_images, tmp_path,
     whole = run(tiny_source, ten_images, config)[-1]
     for record in adapt(tiny_source, ten_images, config):
         if record.step == stop:
-            resume.save_checkpoint(config, record)
+            checkpoint.save_checkpoint(config, record)
             break
     torch.manual_seed(999)      # the caller's random state must not matter
     rest = run(tiny_source, ten_images, replace(config, resume_from_checkpoint="latest"))
@@ -252,11 +253,11 @@ def test_latest_without_a_checkpoint_starts_at_the_beginning(tiny_source, ten_im
 def test_latest_ignores_what_is_half_written(tiny_source, ten_images, tmp_path, config):
     config = replace(config, checkpointing_steps=1, output_dir=str(tmp_path), max_train_steps=2)
     run(tiny_source, ten_images, config)
-    assert [c.name for c in resume.checkpoints(tmp_path)] == ["checkpoint-1", "checkpoint-2"]
+    assert [c.name for c in checkpoint.checkpoints(tmp_path)] == ["checkpoint-1", "checkpoint-2"]
     (tmp_path / "checkpoint-2").rename(tmp_path / "checkpoint-2.part")
     (tmp_path / "checkpoint-7").mkdir()
     (tmp_path / "checkpoint-7" / "ema.safetensors").write_bytes(b"half")
-    assert [c.name for c in resume.checkpoints(tmp_path)] == ["checkpoint-1"]
+    assert [c.name for c in checkpoint.checkpoints(tmp_path)] == ["checkpoint-1"]
     assert next(adapt(tiny_source, ten_images, replace(config, resume_from_checkpoint="latest"))).step == 2
 
 
@@ -264,7 +265,7 @@ def test_checkpoints_are_ordered_by_number(tmp_path):
     for step in (1000, 5, 200):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "state.json").write_text("{}")
-    assert [c.name for c in resume.checkpoints(tmp_path)] == ["checkpoint-5", "checkpoint-200", "checkpoint-1000"]
+    assert [c.name for c in checkpoint.checkpoints(tmp_path)] == ["checkpoint-5", "checkpoint-200", "checkpoint-1000"]
 
 
 @pytest.mark.parametrize("limit", [1, 2])
@@ -290,19 +291,19 @@ def test_a_failure_at_any_moment_of_saving_leaves_a_whole_checkpoint(tiny_source
     config = replace(config, output_dir=str(tmp_path), checkpoints_total_limit=1)
     records = adapt(tiny_source, ten_images, config)
     first = next(records)
-    resume.save_checkpoint(config, first)
+    checkpoint.save_checkpoint(config, first)
     kept, second = weights(first), next(records)
 
     def fail(*args, **kwargs):
         if call != "rmtree" or str(args[0]).endswith("checkpoint-1"):
             raise OSError(28, "No space left on device")
 
-    where = {"save_file": resume, "write_text": resume.Path, "rmtree": resume.shutil, "replace": resume.os}[call]
+    where = {"save_file": checkpoint, "write_text": checkpoint.Path, "rmtree": checkpoint.shutil, "replace": checkpoint.os}[call]
     monkeypatch.setattr(where, call, fail)
     with pytest.raises(OSError, match="No space"):
-        resume.save_checkpoint(config, second)
+        checkpoint.save_checkpoint(config, second)
     monkeypatch.undo()
-    survivors = resume.checkpoints(tmp_path)
+    survivors = checkpoint.checkpoints(tmp_path)
     assert survivors
     assert next(adapt(tiny_source, ten_images, replace(config, resume_from_checkpoint="latest"))).step in (2, 3)
     if survivors[-1].name == "checkpoint-1":
@@ -313,15 +314,15 @@ def test_saving_the_same_step_again_never_leaves_nothing(tiny_source, ten_images
     """Ctrl-C right after a regular checkpoint saves that step once more; a kill just then must not lose it."""
     config = replace(config, output_dir=str(tmp_path), checkpoints_total_limit=1)
     record = next(adapt(tiny_source, ten_images, config))
-    resume.save_checkpoint(config, record)
+    checkpoint.save_checkpoint(config, record)
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(resume.os, "replace", killed)
+    monkeypatch.setattr(checkpoint.os, "replace", killed)
     with contextlib.suppress(KeyboardInterrupt):
-        resume.save_checkpoint(config, record)
-    assert [c.name for c in resume.checkpoints(tmp_path)] == ["checkpoint-1"]
+        checkpoint.save_checkpoint(config, record)
+    assert [c.name for c in checkpoint.checkpoints(tmp_path)] == ["checkpoint-1"]
 
 
 # ------------------------------------------------------------------------------------------ schedules and batches
@@ -497,7 +498,7 @@ def test_a_checkpoint_that_cannot_be_opened_is_refused_by_name(tiny_source, ten_
 def test_a_checkpoint_of_another_architecture_is_refused_by_name(tiny_source, ten_images, config, tmp_path):
     other = make_source(learned_variance=True)
     config = replace(config, output_dir=str(tmp_path))
-    folder = resume.save_checkpoint(config, next(adapt(other, ten_images, config)))
+    folder = checkpoint.save_checkpoint(config, next(adapt(other, ten_images, config)))
     with pytest.raises(UserError, match="checkpoint-1"):
         next(adapt(tiny_source, ten_images, replace(config, resume_from_checkpoint=str(folder))))
 

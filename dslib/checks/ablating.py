@@ -1,17 +1,11 @@
 """Self-checks of chapter 08: how far luck alone moves a run, what stopping early gives, and which settings nothing else beats."""
 
-import math
 
 import torch
 from torch import Tensor
 
+from ..study.tables import pooled_std
 from .common import as_number, attempt, conclude, diagnose
-
-
-def pooled_std(groups: list[list[float]]) -> float:
-    """Spread of runs that differ in their seed alone, over several settings: squares about each group's own mean, pooled."""
-    squares = sum((value - sum(group) / len(group))**2 for group in groups for value in group)
-    return math.sqrt(squares / sum(len(group) - 1 for group in groups))
 
 
 def not_beaten(losses: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import ddpm
-from ..env import data_dir
+from ..base.files import data_dir
 
 
 def attempt(fn, *args) -> tuple[object, str | None]:

@@ -58,7 +58,8 @@ inference_steps = rt.pick(smoke=2, cpu=20)
 # such a picture in 270 steps.)
 
 # %% tags=["slide"]
-from dslib import data, models, plots
+from dslib import data, models
+from dslib.show import plots
 
 plots.show(env.data_dir() / "results" / "demo" / "samples.png",
            alt="Rows: the ten training images, source, naive fine-tuning, DomainStudio; a column is one noise.")
@@ -182,12 +183,13 @@ plots.show(plots.rows({"the ten": ten.images} | samples),
 # spread over the groups, not over seeds.
 
 # %% tags=["slide"]
-from dslib import report
+from dslib.measure.score import score_all, text_table
+from dslib.study import tables
 
 copies = ten.images[[i % len(ten.images) for i in range(num_images)]]
 controls = {"the ten, copied": copies, "noise": noise.clamp(-1, 1)}
-scores = report.score_all(samples | controls, ten.images, target)
-print(report.text_table(scores))
+scores = score_all(samples | controls, ten.images, target)
+print(text_table(scores))
 
 # %% [markdown]
 # How to read the table:
@@ -207,8 +209,8 @@ print(report.text_table(scores))
 # (`make results`):
 
 # %% tags=["slide"]
-committed = [row for row in report.load_table(env.data_dir() / "results" / "table.csv") if row["target"] == target]
-print(report.collated_text(committed))
+committed = [row for row in tables.load_table(env.data_dir() / "results" / "table.csv") if row["target"] == target]
+print(tables.collated_text(committed))
 
 # %% [markdown]
 # Now the two part. `finetune` has walked on: its samples are nearer to the ten than real images are. It is redrawing. `domainstudio` has
@@ -298,7 +300,7 @@ _ = checks.check_expected("00", rt, real_nearest=real.nearest_lpips, naive_neare
 # Eight samples on their way from the source, and under each the training image nearest to it. Where do the two methods part?
 
 # %%
-from dslib import widgets
+from dslib.show import widgets
 
 widgets.explore_memorisation(snapshots, ten.images, 8)
 

@@ -57,7 +57,8 @@ shown_steps = [0, 25, 50, 100, 200, 300, 400, 600, 800, 999]
 # %%
 import torch
 
-from dslib import data, ddpm, models, plots
+from dslib import data, ddpm, models
+from dslib.show import plots
 
 source = models.load_source().to("cpu")      # this chapter is light enough for any machine
 faces = data.load_domain(data.SOURCE, "test", num_images).images
@@ -262,7 +263,7 @@ _ = checks.check_expected("01", rt, error_at_0=float(trained[:, 0].mean()), erro
 # another schedule the same $t$ means another noise level, and the guess shows it.
 
 # %%
-from dslib import widgets
+from dslib.show import widgets
 
 widgets.explore_forward(source.unet, faces[:6], schedules)
 

@@ -61,7 +61,8 @@ seeds = rt.pick(smoke=[0], cpu=[0, 1, 2])
 # %%
 import torch
 
-from dslib import data, ddpm, models, plots, sample
+from dslib import data, ddpm, models, sample
+from dslib.show import plots
 
 source = models.load_source()
 a_bar = source.scheduler.alphas_cumprod
@@ -629,7 +630,7 @@ _ = checks.check_expected("02", rt, ddim_last=curve["ddim"][-1], ddim_first=curv
 # DPM-Solver agree on that person, and DDPM?
 
 # %%
-from dslib import widgets
+from dslib.show import widgets
 
 widgets.explore_chain(chains)
 

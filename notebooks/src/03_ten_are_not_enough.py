@@ -62,7 +62,8 @@ steps_at = rt.pick(smoke=[0, 1, 2], cpu=[0, 75, 150, 300, 450, 600])
 # `finetune`: which hats, hair and mouths have you seen before?
 
 # %%
-from dslib import data, models, plots
+from dslib import data, models
+from dslib.show import plots
 
 plots.show(env.data_dir() / "results" / "demo" / "samples.png",
            alt="Rows: the ten training images, source, naive fine-tuning, DomainStudio; a column is one noise.")
@@ -305,13 +306,13 @@ bool(abs(by_hand - metrics.intra_lpips(held_out.images, ten.images).mean) < 1e-4
 # cannot tell apart.
 
 # %%
-from dslib import study
+from dslib.study import memorisation
 
 other_noise = sample.start_noise(num_images, size, seed=1)
 compared = {"real, held out": held_out.images, "source": saved["finetune"][0],
             "source, other noise": sample.sample(source.unet, source.scheduler, other_noise, inference_steps),
             "finetune": saved["finetune"][last], "scratch": saved["scratch"][last], "the exact minimum": copied}
-scores = {name: study.score(images, ten.images, nearest_real) for name, images in compared.items()}
+scores = {name: memorisation.score(images, ten.images, nearest_real) for name, images in compared.items()}
 print(f"{'':<22} nearest-LPIPS  Intra-LPIPS  suspicious  of the ten in use")
 for name, s in scores.items():
     intra = "–" if s["intra"] is None else f"{s['intra']:.3f}"
@@ -337,13 +338,13 @@ for name, s in scores.items():
 #
 # It takes about 11 minutes on two cores, so its result is committed as `data/results/03_memorisation.json` and the
 # next cell loads it. **Delete that file to run the study again**, here, or in the background with
-# `python -m dslib.study memorisation`. The function is `study.memorisation`: train once, stop at the given steps,
+# `python -m dslib.study memorisation`. The function is `memorisation.memorisation`: train once, stop at the given steps,
 # draw, score.
 
 # %% tags=["nbval-ignore-output"]
 def memorisation_curve(seed, steps_at):
     """One row a step: mean nearest-LPIPS, Intra-LPIPS, share of suspicious samples."""
-    return study.memorisation(source, ten.images, held_out.images, seed, steps_at, num_images, inference_steps)
+    return memorisation.memorisation(source, ten.images, held_out.images, seed, steps_at, num_images, inference_steps)
 
 
 def run_study():
@@ -351,21 +352,21 @@ def run_study():
 
 
 path = env.data_dir() / "results" / f"03_memorisation{'' if target == 'sunglasses' else '_' + target}.json"
-rows = run_study() if rt.tier == "smoke" else study.load_or_run(path, run_study)   # smoke leaves it alone
+rows = run_study() if rt.tier == "smoke" else memorisation.load_or_run(path, run_study)   # smoke leaves it alone
 print(f"{len({row['seed'] for row in rows})} seeds, {rows[0]['images']} samples after each of "
       f"{sorted({row['step'] for row in rows})} steps")
 
 # %%
-real_sets = [{"seed": i, "step": 0} | study.score(part, ten.images, nearest_real)
+real_sets = [{"seed": i, "step": 0} | memorisation.score(part, ten.images, nearest_real)
              for i, part in enumerate(held_out.images.split(rows[0]["images"]))]
 other_batch = [{"seed": 0, "step": 0} | scores["source, other noise"]]
 
 
 def against_steps(key):
     """Steps, and the fine-tuned models with the two references beside them: name → (seeds or sets, steps)."""
-    steps, tuned = study.by_seed(rows, key)
+    steps, tuned = memorisation.by_seed(rows, key)
     flat = {"source, other noise": other_batch, "real, held out": real_sets}
-    flat = {name: study.by_seed(found, key)[1].expand(-1, len(steps)) for name, found in flat.items()}
+    flat = {name: memorisation.by_seed(found, key)[1].expand(-1, len(steps)) for name, found in flat.items()}
     return steps, {"fine-tuned": tuned} | flat
 
 # %%
@@ -436,7 +437,7 @@ for factor in [f for f in factors if any(f in label for label in held_out.labels
 # instrument.
 
 # %%
-from dslib import avatars
+from dslib.base import avatars
 
 colours = avatars.DOMAINS[target][1]["backgroundColor"]
 palette = torch.tensor([[int(c[i:i + 2], 16) for i in (1, 3, 5)] for c in colours]) / 127.5 - 1             # (14, 3)
@@ -476,7 +477,7 @@ _ = checks.check_expected(
 # come? Switch to `pixels` and see how often the neighbour changes. `scratch` has no step 0: it starts from nothing.
 
 # %%
-from dslib import widgets
+from dslib.show import widgets
 
 widgets.explore_memorisation(saved, ten.images)
 

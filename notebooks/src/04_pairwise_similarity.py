@@ -64,7 +64,8 @@ shown_t = 600          # 0 to 999
 import torch
 import torch.nn.functional as F
 
-from dslib import data, ddpm, losses, models, plots
+from dslib import data, ddpm, losses, models
+from dslib.show import plots
 
 source = models.load_source()
 device = source.device
@@ -461,7 +462,7 @@ _ = checks.check_expected("04", rt, naive_change=float(moved["naive"][:, 1, 0].m
 # matrices agree at small $t$, whatever the model, and part further on.
 
 # %%
-from dslib import widgets
+from dslib.show import widgets
 
 widgets.explore_similarity(adapted, held_out, a_bar)
 

@@ -62,7 +62,8 @@ seeds = rt.pick(smoke=[0], cpu=[0, 1, 2])
 # %% tags=["slide"]
 import torch
 
-from dslib import data, haar, models, plots
+from dslib import data, haar, models
+from dslib.show import plots
 
 faces = data.load_domain(data.SOURCE, "test", num_images)
 domains = {data.SOURCE: faces.images}
@@ -732,7 +733,7 @@ _ = checks.check_expected("05", rt, finest_share_source=by_domain[data.SOURCE]["
 # take the sizes from the title.
 
 # %%
-from dslib import widgets
+from dslib.show import widgets
 
 widgets.explore_bands({name: images[0] for name, images in domains.items()})
 

@@ -56,7 +56,8 @@ inference_steps = rt.pick(smoke=2, cpu=15, colab=20)
 # A committed result, 600 steps (`dslib adapt --target sunglasses --compare_finetune`): what the following cells build up to in fewer.
 
 # %% tags=["slide"]
-from dslib import data, models, plots
+from dslib import data, models
+from dslib.show import plots
 
 plots.show(env.data_dir() / "results" / "demo" / "samples.png",
            alt="Rows: the ten training images, source, naive fine-tuning, DomainStudio; a column is one noise.")
@@ -91,7 +92,8 @@ import copy
 
 import torch
 
-from dslib import ddpm, losses, resume, train
+from dslib import ddpm, losses, train
+from dslib.base import checkpoint
 
 source = models.load_source()
 a_bar = source.scheduler.alphas_cumprod.to(source.device)
@@ -243,15 +245,15 @@ compared = {"source": drawn["source"], "naive": drawn[f"{near}: finetune"], "all
 compared |= {name: draw(adapted[near, name]) for name in variants}
 
 # %% tags=["slide"]
-from dslib import report
+from dslib.measure.score import score_all, text_table
 
-scores = {score.name: score for score in report.score_all(compared, ten[near], near)}
+scores = {score.name: score for score in score_all(compared, ten[near], near)}
 named = {f"{name}\n{scores[name].domain_hit:.0%} hits, FD {scores[name].fd:.2f}": images for name, images in compared.items()}
 plots.show(plots.rows({"the ten": ten[near]} | named, labels=[str(i + 1) for i in range(10)]),
            alt="The ten; then one row per variant from the same noise: source, naive, all terms, each left out, wrong weights.")
 
 # %%
-print(report.text_table(list(scores.values())))
+print(text_table(list(scores.values())))
 
 # %% [markdown] tags=["slide"]
 # One seed, few samples, few steps: rows that differ by a few hundredths, or by one or two hits, do not differ. With so few
@@ -458,7 +460,7 @@ for record in interrupted:
 interrupted.close()
 resumed_settings = train.TrainConfig(**settings, output_dir=str(folder), resume_from_checkpoint="latest")
 *_, resumed = train.adapt(source, ten[near], resumed_settings)
-print("checkpoints:", [p.name for p in resume.checkpoints(folder)])
+print("checkpoints:", [p.name for p in checkpoint.checkpoints(folder)])
 
 # %% tags=["nbval-check-output"]
 all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters()))
@@ -487,7 +489,7 @@ _ = checks.check_expected("06", rt, naive_intra=scores["naive"].intra_lpips, all
 # range.
 
 # %%
-from dslib import widgets
+from dslib.show import widgets
 
 widgets.explore_weights(by_range)
 

@@ -64,7 +64,8 @@ for_domain, for_factors = rt.pick(smoke=(100, 200), cpu=(300, 800))      # image
 # %%
 import json
 
-from dslib import data, plots
+from dslib import data
+from dslib.show import plots
 
 demo = env.data_dir() / "results" / "demo"
 plots.show(demo / "samples.png", alt="Rows: the ten training images, source, naive fine-tuning, DomainStudio; a column is one noise.")
@@ -233,7 +234,7 @@ from collections import Counter
 
 import torch.nn.functional as F
 
-from dslib import factors
+from dslib.measure import probes
 
 people = data.load_domain(data.SOURCE, "test", num_images * num_draws).images
 reference, fresh, labels = held_out.images[:num_real], held_out.images[num_real:], held_out.labels[num_real:]
@@ -248,7 +249,7 @@ def moved(images, generator, most=3):
 
 def with_one_value(factor, rank):
     """Real images (N,3,R,R) that share a value of a factor, the most frequent one for rank 0."""
-    found = factors.values(labels, factor)
+    found = probes.values(labels, factor)
     value = Counter(found).most_common()[rank][0]
     index = [i for i, v in enumerate(found) if v == value]
     return fresh[(index * num_images)[:num_images]]                       # where there are too few, some come twice
@@ -346,7 +347,7 @@ _ = checks.check_entropy_bits(entropy_bits)
 # samples show at all. How far can the probe be trusted? It was graded on drawn faces that it had not seen:
 
 # %%
-probe = factors.factor_probe(target, n=for_factors, trust=rt.pick(smoke=0.5, cpu=0.8))
+probe = probes.factor_probe(target, n=for_factors, trust=rt.pick(smoke=0.5, cpu=0.8))
 for factor, accuracy in probe.accuracy.items():
     print(f"{factor:<16} {len(probe.classes[factor]):2d} values, read right in {accuracy:.0%} of fresh faces")
 print("not read reliably, and left out:", ", ".join(sorted({f for one in labels for f in one} - set(probe.classes))))
@@ -401,7 +402,7 @@ def score(m, index):
     to_ten, within = distances(m, index)
     pooled = m.pooled[index]
     precision, recall = metrics.precision_recall(pooled, known.pooled)
-    read = [factors.spread(m.read[f][index], known.read[f], len(values)) for f, values in probe.classes.items()]
+    read = [probes.spread(m.read[f][index], known.read[f], len(values)) for f, values in probe.classes.items()]
     return {"Intra-LPIPS": metrics.intra_from_distances(to_ten, within).mean,
             "nearest-LPIPS": float(to_ten.min(1).values.mean()),
             "FD": metrics.quick_frechet_distance(pooled, known.pooled),
@@ -734,9 +735,9 @@ for most in (None, 50, 10):
 # training seeds. "Told" names what lies outside the band of thirty sets of real images, or, for FD, above twice the real row's.
 
 # %%
-from dslib import report
+from dslib.study import tables
 
-table = report.load_table(env.data_dir() / "results" / "table.csv")
+table = tables.load_table(env.data_dir() / "results" / "table.csv")
 COLUMNS = {"Intra-LPIPS": "intra_lpips", "nearest-LPIPS": "nearest_lpips", "domain hit": "domain_hit"}
 for row in (row for row in table if row["target"] == target):
     if row["images"].startswith("real"):
@@ -783,7 +784,7 @@ _ = checks.check_expected("07", rt, real_intra=real["Intra-LPIPS"], real_nearest
 # Intra-LPIPS and nearest-LPIPS both call real? One that only a single metric tells?
 
 # %%
-from dslib import widgets
+from dslib.show import widgets
 
 kinds = {"real": index["real"], "copied": index["the ten, copied"]} | {name: index[name] for name in ("source", "blurred", "noise")}
 widgets.explore_mixture(images, kinds, lambda chosen: score(m, chosen), band, real=75, source=15, blurred=10)

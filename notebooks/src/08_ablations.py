@@ -60,7 +60,8 @@ timed_steps = rt.pick(smoke=1, cpu=6)
 # 150 steps; in the middle, the same noise with the other weight; below, four scores along the axis.
 
 # %%
-from dslib import ablations, plots, widgets
+from dslib.show import plots, widgets
+from dslib.study import ablations
 
 grid = ablations.load()
 seeds = {metric: [[grid.rows[i][metric] for i in ablations.along(grid, axis_of_seeds).values()]
@@ -267,7 +268,8 @@ for axis_of_steps in ("steps", "steps, naive"):
 # %%
 import statistics
 
-from dslib import curves, data
+from dslib import data
+from dslib.study import curves
 
 ways = curves.load()
 compared = ("finetune", "DomainStudio", "without L_hf")
@@ -401,7 +403,7 @@ for target in ("sunglasses", "adventurers"):
 # need many: the share of *copies* (samples nearer to one of the ten than 95 % of real images are), *precision* and *recall*. One seed, for
 # `sketches` and naive `portraits` two, up to 600 steps, on `sunglasses` 1200:
 #
-# `python -m dslib.curves --num_images 1000 --stops 75 150 225 300 600 --methods finetune DomainStudio "without L_hf" --seeds 0
+# `python -m dslib.study curves --num_images 1000 --stops 75 150 225 300 600 --methods finetune DomainStudio "without L_hf" --seeds 0
 # --folder runs/thousand --output runs/thousand.csv`
 #
 # makes the runs, and the same with `--pack` the file; on `sunglasses` the stops went on with 900 and 1200.
@@ -447,9 +449,10 @@ for step in (600, 900, 1200):
 # How far do the levels depend on the set of noises? The results table has another set for each of five seeds, 64 samples each:
 
 # %%
-from dslib import env, report
+from dslib import env
+from dslib.study import tables
 
-for row in report.load_table(env.data_dir() / "results" / "table.csv"):
+for row in tables.load_table(env.data_dir() / "results" / "table.csv"):
     if row["target"] == "sunglasses" and row["images"] in ("finetune", "domainstudio"):
         print(f"{row['images']:<13}600 steps, {row['seeds']} seeds, each its own noises:   nearest {row['nearest_lpips']:.3f}   "
               f"Intra {row['intra_lpips']:.3f}   FD {row['fd']:.2f}")
@@ -522,11 +525,12 @@ for axis_of_shots in ("shots", "shots, naive"):
 # %%
 import torch
 
-from dslib import losses, views
+from dslib import losses
+from dslib.base import variants
 
 ten = data.load_domain(grid.facts["target"], "ten").images
-for name in views.SPACES:
-    cosines = losses.drop_diagonal(losses.cosine_matrix(views.space(ten, name)))
+for name in variants.SPACES:
+    cosines = losses.drop_diagonal(losses.cosine_matrix(variants.space(ten, name)))
     for tau in (1.0, 0.1):
         p = torch.softmax(cosines / tau, dim=1)
         print(f"{name:<9} τ = {tau:<4} cosines {cosines.min():+.2f} to {cosines.max():+.2f}   p from {p.min():.3f} to {p.max():.3f}   "
@@ -614,7 +618,7 @@ plots.show(axis_figure("weights"), alt="Four scores of fixed and of balanced wei
 import copy
 
 from dslib import models, train
-from dslib.bank import Bank
+from dslib.base.bank import Bank
 
 source = models.load_source()
 bank = Bank(copy.deepcopy(source.unet).requires_grad_(False).eval())
@@ -645,7 +649,7 @@ for axis_of_bank, what in (("bank", "the same noise again after"), ("seed, bank 
 #
 # ## Compute a point again
 #
-# The grid is a file. Any of its points can be computed live, here with fewer steps; `python -m dslib.ablations` computes them all.
+# The grid is a file. Any of its points can be computed live, here with fewer steps; `python -m dslib.study ablations` computes them all.
 
 # %% tags=["nbval-ignore-output"]
 ruler = ablations.Ruler(source, grid.facts["target"], num_images, inference_steps)

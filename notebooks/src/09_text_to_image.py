@@ -61,7 +61,9 @@ guidance_scale = 3.0
 # %%
 import torch
 
-from dslib import captions, data, env, latent, plots
+from dslib import data, env
+from dslib.show import plots
+from dslib.text import captions, latent
 
 source = latent.load_pipeline(env.data_dir() / "text_to_image")
 for part in ("vae", "text_encoder", "unet"):
@@ -197,7 +199,7 @@ plots.show(plots.rows({"where it looks": torch.cat([image, looked])}, labels=["p
 # Pictures at scale 1 are what the model was trained to give; larger scales insist on the words.
 
 # %%
-from dslib import widgets
+from dslib.show import widgets
 
 scales = [0.0, 1.0, 2.0, 3.0, 5.0, 8.0]
 grid = {text: {s: latent.draw(source, [text] * 4, noise[:4], s, inference_steps) for s in scales} for text in prompts[1:3]}
@@ -272,7 +274,8 @@ _ = checks.check_dreambooth_loss(dreambooth_loss)
 # everything else frozen. Its loss is the first half of (9.2).
 
 # %%
-from dslib import text_to_image, train
+from dslib import train
+from dslib.text import text_to_image
 
 prior = text_to_image.prior_latents(source, class_prompt, n=10 * rt.pick(smoke=1, cpu=4, colab=20))
 texts = latent.embed(source, [instance_prompt, class_prompt])
@@ -345,11 +348,9 @@ for name, variant in variants.items():
 # %% tags=["nbval-ignore-output"]
 from tqdm.auto import tqdm
 
-from dslib import cli_t2i
-
 adapted, histories = {"source": source}, {}
 for method in ("dreambooth", "textual-inversion", "domainstudio"):
-    config = train.TrainConfig(method=method, max_train_steps=steps, train_batch_size=5, learning_rate=cli_t2i.LEARNING_RATE[method],
+    config = train.TrainConfig(method=method, max_train_steps=steps, train_batch_size=5, learning_rate=text_to_image.LEARNING_RATE[method],
                                seed=rt.seed)
     history = {}
     for record in tqdm(text_to_image.adapt(source, ten, config, instance_prompt, class_prompt, prior), total=steps, desc=method):
@@ -371,7 +372,7 @@ plots.show(plots.losses(histories), alt="Every loss term against the step, for t
 # The signature figure. Two pictures a prompt; the source is asked for "a face …", the others for "a face in sks style …".
 
 # %% tags=["slide"]
-from dslib import prompted
+from dslib.text import prompted
 
 rows = prompted.sheet(adapted, 2, guidance_scale=guidance_scale, num_inference_steps=inference_steps)
 print("pairs of columns:", "; ".join(prompted.SHEET))
@@ -394,10 +395,11 @@ found = {name: prompted.measure(pipe, class_prompt if name == "source" else inst
          for name, pipe in adapted.items()}
 
 # %% tags=["slide"]
-from dslib import report
+from dslib.measure.score import score_all, text_table
+from dslib.study import tables
 
-scores = report.score_all({name: one["images"] for name, one in found.items()}, ten, target)
-print(report.text_table(scores))
+scores = score_all({name: one["images"] for name, one in found.items()}, ten, target)
+print(text_table(scores))
 
 # %% [markdown]
 # Two methods reach the style (100 % and 96 % hits) and one does not (0 %). Both that do are nearer to the ten than real strangers are
@@ -421,7 +423,8 @@ print(prompted.table({name: one["obeyed"] for name, one in found.items() if one[
 # cannot read there, no adapted model can show it:
 
 # %%
-from dslib import avatars, pretrain_t2i
+from dslib.base import avatars
+from dslib.text import pretrain_t2i
 
 real = data.load_domain(avatars.WITH_WORDS[target], "test", 2 * num_requests)
 shown = [prompted.style_attributes(labels) for labels in real.labels]
@@ -439,7 +442,7 @@ for name, images in (("drawings", real.images), ("decoded", decoded)):
 # *obeyed* is the mean over what can be asked of the style:
 
 # %% tags=["slide"]
-print(report.collated_text(report.load_table(env.data_dir() / "results" / "text_to_image.csv")))
+print(tables.collated_text(tables.load_table(env.data_dir() / "results" / "text_to_image.csv")))
 
 # %% [markdown]
 # Over three seeds the picture is the same, and smaller than one hopes. On `portraits` DomainStudio's samples differ more than

@@ -60,7 +60,10 @@ guidance_scale = 3.0
 # before any background. The style is the ten `portraits` of chapter 09.
 
 # %%
-from dslib import avatars, data, env, latent, plots, prompted
+from dslib import data, env
+from dslib.base import avatars
+from dslib.show import plots
+from dslib.text import latent, prompted
 
 source = latent.load_pipeline(env.data_dir() / "text_to_image")
 drawn, ten = data.load_domain(avatars.PERSON, "ten"), data.load_domain(target, "ten").images
@@ -83,7 +86,8 @@ plots.show(plots.rows({"person": drawn.images, "style": ten}),
 # %%
 import torch
 
-from dslib import captions, ddpm
+from dslib import ddpm
+from dslib.text import captions
 
 quiet = latent.load_pipeline(env.data_dir() / "text_to_image")
 table = quiet.text_encoder.get_input_embeddings().weight
@@ -118,7 +122,8 @@ for pair in ((style_prompt, person_prompt), (class_prompt, style_prompt), (class
 # %% tags=["nbval-ignore-output"]
 from tqdm.auto import tqdm
 
-from dslib import text_to_image, train
+from dslib import train
+from dslib.text import text_to_image
 
 prior = text_to_image.prior_latents(source, class_prompt, n=10 * rt.pick(smoke=1, cpu=4, colab=20))
 
@@ -273,7 +278,7 @@ _ = checks.check_recognised(recognised)
 # with "sks". Not every attribute can be read in both; the share counts those that can.
 
 # %% tags=["nbval-ignore-output"]
-from dslib import pretrain_t2i
+from dslib.text import pretrain_t2i
 
 readers = {"source": pretrain_t2i.attribute_probe(n=probe_images), "style": prompted.probe(target, n=probe_images)}
 drawings = {(name, key): ask(models[name], prompt, num_images) for name in names for key, prompt in prompts.items()}
@@ -318,10 +323,10 @@ for name, key in [(name, key) for name in names[1:] for key in ("style", "both")
 # And is it the style? The usual scores, of the prompt with both words against the style's held-out drawings:
 
 # %% tags=["slide"]
-from dslib import report
+from dslib.measure.score import score_all, text_table
 
-scores = report.score_all({name: drawings[name, "both"] for name in names}, ten, target)
-print(report.text_table(scores))
+scores = score_all({name: drawings[name, "both"] for name in names}, ten, target)
+print(text_table(scores))
 
 # %% [markdown]
 # With DreamBooth the pair of words is drawn in the style (83 % hits), no nearer to the ten than strangers are (0.234; real 0.220); with
@@ -334,7 +339,7 @@ print(report.text_table(scores))
 # Ask any of the models for anything. The words must be ones that it knows.
 
 # %%
-from dslib import widgets
+from dslib.show import widgets
 
 asked = [*prompts.values(), f"{person_prompt} with a blue hat", f"{both_prompt} on a yellow background"]
 widgets.explore_prompts({name: {prompt: ask(models[name], prompt, 4) for prompt in asked} for name in names})

@@ -1,0 +1,5 @@
+"""The ``dslib`` command."""
+
+from .commands import main
+
+__all__ = ["main"]

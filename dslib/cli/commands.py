@@ -1,0 +1,336 @@
+"""The command line: ``dslib adapt``, ``sample``, ``evaluate``, ``fidelity``, ``domains`` …; text-to-image is in ``cli_t2i``."""
+
+import argparse
+import csv
+import errno
+import io
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from ..base.device import main_process
+from ..base.errors import UserError
+from . import t2i
+from .options import (
+    EXAMPLES,
+    GO_ON,
+    HelpFormatter,
+    add_backbone,
+    add_config,
+    add_images,
+    add_sampling,
+    check_drawing,
+    check_output_file,
+    config_from,
+    prepare_output,
+    training_images,
+)
+from .watch import watch
+
+
+def cmd_adapt(args) -> None:
+    from .. import models, train
+    train.check_unconditional(config_from(args, output_dir=args.output_dir or "runs").method)
+    if args.compare_finetune and args.resume_from_checkpoint not in (None, "latest"):
+        raise UserError("--compare_finetune trains two models: resume them with --resume_from_checkpoint latest, not from one checkpoint")
+    source = models.load_source(args.source)
+    check_drawing(args, source.scheduler, 2, source.unet.config.sample_size)
+    images, domain = training_images(args, source.unet.config.sample_size)
+    name = domain or Path(args.train_data_dir).resolve().name
+    output = Path(args.output_dir or f"runs/{name}-{args.method}")
+    config = config_from(args, output_dir=str(output))
+    prepare_output(output, args.overwrite, args.resume_from_checkpoint, GO_ON)
+    methods = [config.method]
+    if args.compare_finetune and config.method != "finetune":
+        methods.insert(0, "finetune")
+    unets, histories = {"source": source.unet}, {}
+    for method in methods:
+        folder = output if method == config.method else output / method
+        unets[method], histories[method] = adapt_one(source, images, replace(config, method=method, output_dir=str(folder)))
+        if main_process():
+            models.save_pipeline(unets[method], source.scheduler, folder)
+    if main_process():
+        try:
+            write_results(args, source, unets, histories, images, domain, name, output, asdict(config))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f" while drawing; the trained model is in {output}: 'dslib sample {output}' draws with it") from None
+
+
+def adapt_one(source, images, config):
+    """Train one method; returns (averaged U-Net, history)."""
+    from .. import train
+    record, history = watch(train.adapt(source, images, config), config, config.method)
+    return record.averaged(), history
+
+
+def write_results(args, source, unets, histories, images, domain, name, output, settings) -> None:
+    """Sample every model from the same noise, score, and write the report."""
+    from .. import sample
+    from ..measure.score import score_all, text_table
+    from ..show.page import write_report
+    size, channels = source.unet.config.sample_size, source.unet.config.in_channels
+    noise = sample.start_noise(args.num_images, size, args.seed, channels)
+    samples = {key: sample.sample(unet, source.scheduler, noise, args.num_inference_steps, args.scheduler, progress=f"sampling {key}")
+               for key, unet in unets.items()}
+    print("scoring …", file=sys.stderr)
+    scores = score_all(samples, images, domain, args.backbone)
+    facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir, "backbone": args.backbone,
+             "resolution": size, "num_images": args.num_images, "seed": args.seed, "scheduler": args.scheduler,
+             "num_inference_steps": args.num_inference_steps, "config": settings}
+    lead = f"{len(images)} training images, {settings['max_train_steps']} steps, seed {args.seed}."
+    where = write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts)
+    print(text_table(scores))
+    print(f"\nReport:   {where}\nPipeline: {output}  (DDPMPipeline.from_pretrained opens it)")
+
+
+def cmd_sample(args) -> None:
+    from .. import data, models, sample
+    from ..base.files import write_atomic
+    from ..show import plots
+    pipe = models.load_source(args.pipeline)
+    check_drawing(args, pipe.scheduler, least=1)
+    local = Path(args.pipeline)
+    folder = Path(args.output_dir or (local / "samples" if local.is_dir() else Path("runs") / local.name / "samples"))
+    prepare_output(folder, args.overwrite, run=False)
+    noise = sample.start_noise(args.num_images, pipe.unet.config.sample_size, args.seed, pipe.unet.config.in_channels)
+    images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, args.seed, progress="sampling")
+    data.write_images(folder, images)
+    write_atomic(folder / "grid.png", plots.to_png(plots.grid(images), 120))
+    print(f"{args.num_images} images and grid.png in {folder}")
+
+
+def cmd_evaluate(args) -> None:
+    from .. import data, models, sample
+    from ..measure.score import score_all, text_table, write_metrics
+    check_output_file(args.output, args.overwrite)
+    folder = Path(args.samples)
+    if (folder / "model_index.json").exists() or not folder.is_dir():
+        pipe = models.load_source(args.samples)
+        check_drawing(args, pipe.scheduler, 2, pipe.unet.config.sample_size)
+        size = pipe.unet.config.sample_size
+        noise = sample.start_noise(args.num_images, size, args.seed, pipe.unet.config.in_channels)
+        images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, progress="sampling")
+    else:
+        size = args.resolution
+        check_drawing(args, models.new_scheduler(), 2, size)
+        images = data.ImageFolder(folder, size, at_least=2, skip=("grid.png",)).images[:args.num_images]
+    targets, domain = training_images(args, size)
+    scores = score_all({folder.name: images}, targets, domain, args.backbone)
+    print(text_table(scores))
+    print(f"\nbackbone {args.backbone}, {size}×{size} pixels, {len(images)} images, seed {args.seed}")
+    if args.output:
+        write_metrics(Path(args.output), scores, {"backbone": args.backbone, "resolution": size, "seed": args.seed})
+
+
+def cmd_fidelity(args) -> None:
+    from ..base.files import write_atomic
+    from ..measure import fidelity
+    check_output_file(args.output, args.overwrite)
+    samples, real = fidelity.read_pair(args.samples, args.real, args.resolution)
+    found = fidelity.fidelity(samples, real, args.feature_extractor)
+    for name, value in found.items():
+        print(f"{name:<12} {value:.6g}")
+    size = f"{args.resolution}×{args.resolution} pixels"
+    print(f"\n{len(samples)} samples, {len(real)} real images, {size}, {args.feature_extractor}, torch-fidelity")
+    if args.output:
+        facts = {"feature_extractor": args.feature_extractor, "resolution": args.resolution, "samples": len(samples), "real": len(real)}
+        write_atomic(Path(args.output), json.dumps(facts | found, indent=1).encode())
+
+
+def cmd_domains(args) -> None:
+    from .. import data
+    from ..base.files import write_atomic
+    from ..show import plots
+    if args.write_real:
+        if args.target is None:
+            raise UserError("--write_real needs --target, the domain to draw")
+        images = data.load_domain(args.target, "test", args.num_images).images
+        prepare_output(Path(args.write_real), args.overwrite, option="--write_real", run=False)
+        data.write_images(Path(args.write_real), images)
+        print(f"{len(images)} held-out images of {args.target} are in {args.write_real}")
+        return
+    if args.write_ten:
+        data.write_ten(Path(args.write_ten))
+        print(f"the {data.SHOTS} training images of every target domain are in {args.write_ten}")
+        return
+    check_output_file(args.output, args.overwrite)
+    named = {data.SOURCE: data.load_domain(data.SOURCE, "test", 10).images}
+    named |= {name: data.load_domain(name, "ten").images for name in data.TARGETS}
+    write_atomic(Path(args.output), plots.to_png(plots.rows(named), 120))
+    print(f"{args.output}: {', '.join(named)}")
+
+
+def cmd_table(args) -> None:
+    from ..base.files import write_atomic
+    from ..study import grading, tables
+    check_output_file(args.output, args.overwrite)
+    missing = [path for path in args.metrics if not Path(path).is_file()]
+    if missing:
+        raise UserError(f"no file {missing[0]}: give the metrics.json files that dslib adapt wrote")
+    table = tables.collate([Path(path) for path in args.metrics])
+    if args.pool:
+        table = tables.pooled(table, tables.load_table(args.pool))
+    print(tables.collated_text(table))
+    if args.check:
+        found = grading.check_table(tables.load_table(args.check), table, args.least_seeds)
+        print("".join(f"\n✗ {line}" for line in found) or f"\n✓ {args.check}: {len(table)} rows, as the {len(args.metrics)} runs say")
+        if found:
+            raise UserError(f"{args.check}: {len(found)} findings, the first: {found[0]}")
+    if args.output:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(dict.fromkeys(name for row in table for name in row)))
+        writer.writeheader()
+        writer.writerows(table)
+        write_atomic(Path(args.output), text.getvalue().encode())
+
+
+def cmd_pretrain(args) -> None:
+    import torch
+
+    from .. import data, models, train
+    config = config_from(args, method="scratch")
+    if args.num_images < 1 or args.num_graded < 2:
+        raise UserError(f"--num_images {args.num_images} --num_graded {args.num_graded}: use at least 1 and 2")
+    if args.resolution % 8 or args.resolution < 32:
+        raise UserError(f"--resolution is {args.resolution}: it must be a multiple of 8 and at least 32")
+    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, GO_ON)
+    pixels, _ = data.draw_domain(data.SOURCE, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    torch.manual_seed(args.seed)
+    scheduler = models.new_scheduler()
+    model = models.load_source(args.source).unet if args.source else models.new_unet(args.resolution)
+    record, _ = watch(train.pretrain(images, config, model, scheduler.alphas_cumprod), config, "pretrain",
+                      folder / "log.csv", config.train_batch_size)
+    if not main_process():
+        return
+    models.save_pipeline(record.averaged(), scheduler, folder, half=True)
+    grade_source(folder, asdict(config) | {"num_images": args.num_images, "resolution": args.resolution}, args.num_graded)
+
+
+def grade_source(folder: Path, settings: dict, n: int = 400) -> None:
+    """Draw n samples with the saved source, write a grid of 64 and the Fréchet ratio against real avatars."""
+    from .. import data, metrics, models, sample
+    from ..base.files import write_atomic
+    from ..show import plots
+    pipe = models.load_source(folder)
+    size = pipe.unet.config.sample_size
+    images = sample.sample(pipe.unet, pipe.scheduler, sample.start_noise(n, size, 0), 20, progress="sampling")
+    write_atomic(folder / "samples.png", plots.to_png(plots.grid(images[:64], 16), 150))
+    real = data.load_domain(data.SOURCE, "test", 2 * n, size).images
+    facts = {"frechet_ratio": metrics.frechet_ratio(images, real), "num_samples": n, "scheduler": "ddim",
+             "num_inference_steps": 20, "backbone": "st-alex", "config": settings}
+    write_atomic(folder / "metrics.json", json.dumps(facts, indent=1).encode())
+    print(f"Fréchet ratio {facts['frechet_ratio']:.2f} ({n} samples, st-alex; 1 = as good as real): {folder}")
+
+
+def cmd_env(args) -> None:
+    from ..env import versions
+    print("\n".join(f"{name:<20} {value}" for name, value in versions().items()))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command with every option and its default."""
+    parser = argparse.ArgumentParser(prog="dslib", description="Adapt a diffusion model to about ten images (DomainStudio, arXiv "
+                                     "2306.14153).", epilog="dslib COMMAND --help shows every option and an example.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, function, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, epilog=f"example:\n  {EXAMPLES[name]}",
+                                  usage=f"dslib {name} …    (dslib {name} --help lists every option)", formatter_class=HelpFormatter)
+        sub.set_defaults(function=function)
+        return sub
+
+    adapt = command("adapt", cmd_adapt, "Fine-tune a source model on about ten images and write pipeline, pictures and report.")
+    add_images(adapt)
+    adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
+    adapt.add_argument("--compare_finetune", action="store_true", help="also train the naive baseline and put both in the report")
+    adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
+    add_config(adapt, skip=("snr_gamma", "lambda_coarse", "high_noise_weight", "lr_warmup_steps", "lora_rank"))
+    add_sampling(adapt, 64)
+    add_backbone(adapt)
+
+    draw = command("sample", cmd_sample, "Draw images with a saved pipeline.")
+    draw.add_argument("pipeline", help="pipeline folder or hub id")
+    draw.add_argument("--output_dir", help="default: samples/ inside the pipeline folder")
+    draw.add_argument("--seed", type=int, default=0, help="start noise")
+    draw.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
+    add_sampling(draw, 16)
+
+    evaluate = command("evaluate", cmd_evaluate, "Score a pipeline, or a folder of samples, against training images.")
+    evaluate.add_argument("samples", help="pipeline folder, hub id, or folder of images")
+    add_images(evaluate)
+    evaluate.add_argument("--seed", type=int, default=0, help="start noise")
+    evaluate.add_argument("--resolution", type=int, default=64, help="size at which a folder of images is read")
+    evaluate.add_argument("--output", help="also write the scores to this JSON file")
+    evaluate.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
+    add_sampling(evaluate, 200)
+    add_backbone(evaluate)
+
+    fid = command("fidelity", cmd_fidelity, "Compare two folders of images by torch-fidelity: FID and KID with Inception, or the same "
+                  "statistics on features that need no download.")
+    fid.add_argument("samples", help="folder of drawn images (grid.png is left out)")
+    fid.add_argument("real", help="folder of real images")
+    fid.add_argument("--feature_extractor", default="st-alex", help="st-alex, st-vgg, alex, vgg or inception-v3-compat")
+    fid.add_argument("--resolution", type=int, default=64, help="size at which both folders are read")
+    fid.add_argument("--output", help="also write the numbers to this JSON file")
+    fid.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
+
+    domains = command("domains", cmd_domains, "Write a contact sheet of all domains, or a domain's held-out images.")
+    domains.add_argument("--output", default="domains.png", help="the picture to write")
+    domains.add_argument("--overwrite", action="store_true", help="replace what is there")
+    domains.add_argument("--write_real", metavar="DIR", help="instead: write held-out images of --target into DIR")
+    domains.add_argument("--target", help="of --write_real: a drawn domain")
+    domains.add_argument("--num_images", type=int, default=300, help="of --write_real")
+    domains.add_argument("--write_ten", metavar="DIR", help="instead: draw the committed training images again into DIR")
+
+    pretrain = command("pretrain", cmd_pretrain, "Train the source model from random weights on drawn avatars.")
+    pretrain.add_argument("--num_images", type=int, default=24000, help="avatars to draw")
+    pretrain.add_argument("--resolution", type=int, default=64, help="pixels a side")
+    pretrain.add_argument("--source", help="start from this pipeline's weights instead of random ones")
+    pretrain.add_argument("--num_graded", type=int, default=400, help="samples for the Fréchet ratio at the end")
+    pretrain.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
+    add_config(pretrain, skip=("method", "lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "pairwise_variant", "pairwise_weighting",
+                               "hfmse_weighting", "pairwise_direction", "pairwise_temperature", "pairwise_space", "pairwise_t_min",
+                               "pairwise_t_max", "detail", "bank_steps", "lora_rank"),
+               max_train_steps=7000, train_batch_size=32, learning_rate=1e-3, lr_warmup_steps=200, lr_decay_steps=2500,
+               adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
+               checkpointing_steps=250, output_dir="runs/source")
+
+    t2i.add_commands(command)
+
+    table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")
+    table.add_argument("metrics", nargs="+", help="metrics.json files")
+    table.add_argument("--output", help="also write the table to this CSV file")
+    table.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
+    table.add_argument("--pool", help="a CSV file of this command: count its seeds in, whose metrics.json are not at hand")
+    table.add_argument("--check", help="compare this CSV file with the runs: four rows a domain, enough seeds, the runs' own numbers")
+    table.add_argument("--least_seeds", type=int, default=3, help="seeds that --check asks for")
+
+    command("env", cmd_env, "Show versions, device and what is missing.")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; a mistake of the reader's ends in one line and exit code 2."""
+    args = build_parser().parse_args(argv)
+    try:
+        args.function(args)
+    except UserError as error:
+        print(f"dslib: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        print(f"dslib: error: {error.filename or 'writing'}: {error.strerror}; what was saved before is whole", file=sys.stderr)
+        return 2
+    except SafetensorError as error:
+        print(f"dslib: error: weights could not be read or written ({error}); what was saved before is whole", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stopped:
+        print(f"dslib: stopped{stopped}", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,299 @@
+"""The text-to-image commands: ``dslib adapt-t2i`` and ``pretrain-t2i`` (chapters 09 and 10)."""
+
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ..base.device import main_process
+from ..base.errors import UserError
+from ..base.files import data_dir
+from .options import GO_ON, add_backbone, add_config, add_images, check_output_file, config_from, prepare_output, training_images
+from .watch import watch
+
+UNCONDITIONAL = ("lambda_vlb", "pairwise_space", "pairwise_t_min", "pairwise_t_max", "detail")      # options without a text-to-image twin
+
+
+def cmd_adapt_t2i(args) -> None:
+    from .. import train
+    from ..text import latent, prompted, text_to_image
+    if args.method not in train.TEXT_METHODS:
+        raise UserError(f"--method is {args.method!r}: use one of {', '.join(train.TEXT_METHODS)}")
+    if bool(args.subject_data_dir) != bool(args.subject_prompt):
+        raise UserError("--subject_data_dir and --subject_prompt go together: give both or neither")
+    if args.method == "textual-inversion" and (args.subject_prompt or args.lora_rank):
+        raise UserError("textual-inversion trains one word's vector: a subject or --lora_rank needs dreambooth or domainstudio")
+    for name, least in {"num_images": 2, "num_requests": 0, "guidance_scale": 0, "num_inference_steps": 1}.items():
+        if getattr(args, name) < least:
+            raise UserError(f"--{name} is {getattr(args, name)}: use at least {least}")
+    checked = config_of(args, args.method, args.output_dir or "runs")
+    source = shipped_or(args.source)
+    resolution = source.unet.config.sample_size * source.vae_scale_factor
+    images, domain = training_images(args, resolution)
+    checked = replace(checked, train_batch_size=min(checked.train_batch_size, len(images)))
+    subject = subject_of(args, resolution)
+    warn_unknown(source, args)
+    text_to_image.check_prompts(source, args.instance_prompt, args.class_prompt, text_to_image.rare_word(args.instance_prompt))
+    if args.num_prior_images < len(images) and methods_of(args) != ["textual-inversion"]:
+        raise UserError(f"--num_prior_images: {args.num_prior_images} prior images for {len(images)} images: draw at least as many")
+    clip = prompted.open_clip(args.clip_model) if args.clip_model else None
+    name = domain or Path(args.train_data_dir).resolve().name
+    output = Path(args.output_dir or f"runs/{name}-{args.method}-t2i")
+    prepare_output(output, args.overwrite, args.resume_from_checkpoint, GO_ON)
+    prior = None if methods_of(args) == ["textual-inversion"] else kept_prior(output / "prior.safetensors", source, args)
+    pipes, histories = {"source": source}, {}
+    for method in methods_of(args):
+        folder = output if method == args.method else output / method
+        config = replace(config_of(args, method, str(folder)), train_batch_size=checked.train_batch_size)
+        person = None if method == "textual-inversion" else subject
+        stream = text_to_image.adapt(source, images, config, args.instance_prompt, args.class_prompt, prior, person)
+        record, histories[method] = watch(stream, config, method)
+        pipes[method] = text_to_image.adapted(source, record, args.instance_prompt)
+        if main_process():
+            latent.save_pipeline(pipes[method], folder)
+    if main_process():
+        write_adapted(args, pipes, histories, images, domain, name, output, asdict(config_of(args, args.method, str(output))), clip)
+        print(f"Pipeline: {output}  (StableDiffusionPipeline.from_pretrained opens it)")
+
+
+def shipped_or(source: str | None):
+    """The pipeline that was asked for, or the shipped one; a UserError that says how to make it if it is not there."""
+    from ..text import latent
+    shipped = data_dir() / "text_to_image"
+    if source is None and not shipped.is_dir():
+        raise UserError(f"no text-to-image source in {shipped}: 'dslib pretrain-t2i --help' says how to train one, or give --source")
+    return latent.load_pipeline(source or shipped)
+
+
+def config_of(args, method: str, output_dir: str):
+    """The settings of one method: its own step size unless one was given."""
+    rank = 0 if method == "textual-inversion" else args.lora_rank
+    from ..text.text_to_image import learning_rate
+    rate = args.learning_rate if args.learning_rate is not None else learning_rate(method, rank)
+    return config_from(args, method=method, learning_rate=rate, output_dir=output_dir, lora_rank=rank)
+
+
+def methods_of(args) -> list[str]:
+    """The methods to train, the asked one last."""
+    from ..train import TEXT_METHODS
+    return [m for m in TEXT_METHODS if m != args.method] + [args.method] if args.compare else [args.method]
+
+
+def subject_of(args, resolution: int):
+    """The person to learn beside the style, or None."""
+    from .. import data
+    from ..text import text_to_image
+    if not args.subject_data_dir:
+        return None
+    return text_to_image.Subject(data.ImageFolder(args.subject_data_dir, resolution, at_least=1).images, args.subject_prompt)
+
+
+def warn_unknown(source, args) -> None:
+    """Say which words of the prompts a source of whole words never saw; a large tokenizer splits words as a matter of course."""
+    from ..text import captions
+    if len(source.tokenizer) > 5000:
+        return
+    for option in ("instance_prompt", "class_prompt", "subject_prompt"):
+        if unknown := captions.unknown_words(source.tokenizer, getattr(args, option) or ""):
+            print(f"--{option}: {', '.join(map(repr, unknown))} is no word of this source: it is spelt out letter by letter, and means "
+                  "nothing to it", file=sys.stderr)
+
+
+def kept_prior(path: Path, source, args):
+    """The source's own pictures of the class, as latents: drawn once, kept beside the results, read again by a resumed run."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    from ..text import text_to_image
+    wanted = {"class_prompt": args.class_prompt, "num_prior_images": str(args.num_prior_images), "seed": str(args.seed),
+              "guidance_scale": str(args.guidance_scale)}
+    if path.is_file():
+        with safe_open(path, "pt") as file:
+            if file.metadata() == wanted:
+                return file.get_tensor("prior")
+    prior = text_to_image.prior_latents(source, args.class_prompt, args.num_prior_images, args.guidance_scale, args.seed)
+    if main_process():
+        part = path.with_name(path.name + ".part")
+        save_file({"prior": prior.contiguous()}, part, metadata=wanted)
+        os.replace(part, path)
+    return prior
+
+
+def write_adapted(args, pipes, histories, images, domain, name, output, settings, clip=None) -> None:
+    """Draw the same noise and prompts with every model, score what can be scored, and write the report."""
+    from ..base.files import write_atomic
+    from ..measure.score import score_all, text_table
+    from ..show import plots
+    from ..show.page import write_report
+    from ..text import prompted
+    drawing = args.guidance_scale, args.num_inference_steps, args.seed
+    found = {key: prompted.measure(pipe, args.class_prompt if key == "source" else args.instance_prompt, images, domain,
+                                   args.num_images, args.num_requests, *drawing)
+             for key, pipe in pipes.items()}
+    print("scoring …", file=sys.stderr)
+    samples = {key: one["images"] for key, one in found.items()}
+    scores = score_all(samples, images, domain, args.backbone)
+    answers = {key: one["obeyed"] for key, one in found.items()}
+    facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir,
+             "backbone": args.backbone, "resolution": images.shape[-1], "num_images": args.num_images, "seed": args.seed,
+             "scheduler": type(pipes["source"].scheduler).__name__.removesuffix("Scheduler").lower(),
+             "num_inference_steps": args.num_inference_steps, "guidance_scale": args.guidance_scale,
+             "instance_prompt": args.instance_prompt, "class_prompt": args.class_prompt, "config": settings,
+             "obeyed": {key: {k: v._asdict() for k, v in one.items()} for key, one in answers.items()}}
+    if clip:
+        facts["clip"] = prompted.clip_similarity(samples | {"training images": images}, args.class_prompt, images, *clip)
+    lead = f"{args.instance_prompt!r}: {len(images)} training images, {settings['max_train_steps']} steps, seed {args.seed}."
+    where = write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts)
+    asked = prompted.sheet(pipes, 2, args.instance_prompt, args.class_prompt, *drawing)
+    write_atomic(output / "prompts.png", plots.to_png(plots.rows(asked, 2 * len(prompted.SHEET)), 120))
+    print(text_table(scores))
+    if any(answers.values()):
+        print("\n" + prompted.table(answers))
+    for key, row in facts.get("clip", {}).items():
+        print(f"CLIP cosine, {key:<18} with {args.class_prompt!r} {row['text']:.3f}, with the training images {row['image']:.3f}")
+    if args.subject_prompt:
+        prompts = [args.instance_prompt, args.subject_prompt,
+                   prompted.both_words(args.instance_prompt, args.subject_prompt, args.class_prompt)]
+        rows = prompted.person_sheet(pipes, prompts, 3, *drawing)
+        write_atomic(output / "person.png", plots.to_png(plots.rows(rows, 9), 120))
+        print(f"\nPerson:   {output / 'person.png'}  (three of each: {'; '.join(prompts)})")
+    print(f"\nReport:   {where}\nPrompts:  {output / 'prompts.png'}  (pairs of: {'; '.join(prompted.SHEET)})")
+
+
+def cmd_pretrain_t2i(args) -> None:
+    from ..text import pretrain_t2i
+    for name, value in pretrain_t2i.STAGES[args.stage].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    if args.stage == "grade":
+        if Path(args.output_dir).is_dir():
+            check_output_file(str(Path(args.output_dir) / "metrics.json"), args.overwrite)
+        grade_t2i(Path(args.output_dir), args)
+        return
+    if args.resolution % 16 or args.resolution < 32:
+        raise UserError(f"--resolution is {args.resolution}: it must be a multiple of 16 and at least 32")
+    least = {"num_images": 1, "num_others": 0, "num_graded": 2, "wordings": 1}
+    for name, least_value in least.items():
+        if getattr(args, name) < least_value:
+            raise UserError(f"--{name} is {getattr(args, name)}: use at least {least_value}")
+    if not 0 <= args.empty_captions < 1:
+        raise UserError(f"--empty_captions is {args.empty_captions}: use a share from 0 to below 1")
+    if args.stage == "unet" and not args.vae:
+        raise UserError("--stage unet needs --vae, the folder that '--stage vae' wrote (…/vae)")
+    config = config_from(args, method="scratch")
+    (pretrain_vae if args.stage == "vae" else pretrain_unet)(args, config)
+
+
+def pretrain_vae(args, config) -> None:
+    """Stage one: draw many styles, train the autoencoder, write ``vae/``, reconstructions.png and metrics.json."""
+    import torch
+
+    from ..base.files import write_atomic
+    from ..show import plots
+    from ..text import latent, pretrain_t2i
+    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, GO_ON)
+    pixels = pretrain_t2i.vae_pixels(args.num_images, args.num_others, args.resolution, os.cpu_count() or 1)
+    torch.manual_seed(args.seed)
+    stream = pretrain_t2i.train_vae(pixels, config, latent.new_vae(args.resolution))
+    record, _ = watch(stream, config, "vae", folder / "log.csv", config.train_batch_size)
+    if not main_process():
+        return
+    vae = record.averaged().vae
+    pretrain_t2i.set_scale(vae, pixels[:2000])
+    vae = latent.load_vae(latent.save_vae(vae, folder / "vae"))
+    write_atomic(folder / "reconstructions.png", plots.to_png(plots.rows(pretrain_t2i.reconstructions(vae, args.resolution)), 120))
+    facts = {"scaling_factor": vae.config.scaling_factor, "mean_absolute_error": pretrain_t2i.reconstruction_errors(vae, args.resolution),
+             "config": asdict(config) | {"num_images": args.num_images, "num_others": args.num_others, "resolution": args.resolution}}
+    write_atomic(folder / "metrics.json", json.dumps(facts, indent=1).encode())
+    print(f"autoencoder in {folder / 'vae'}; mean absolute error {facts['mean_absolute_error']}")
+
+
+def pretrain_unet(args, config) -> None:
+    """Stage two: encode all faces once, train text encoder and U-Net on latents and captions, write the pipeline, grade it."""
+    import torch
+
+    from .. import data
+    from ..base import avatars
+    from ..text import captions, latent, pretrain_t2i
+    vae = latent.load_vae(args.vae)
+    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, GO_ON)
+    pixels, labels = data.draw_domain(avatars.CAPTIONED, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
+    latents = latent.encode(vae, torch.from_numpy(pixels).permute(0, 3, 1, 2), progress="encoding")
+    tokenizer = captions.new_tokenizer()
+    ids = captions.training_ids(tokenizer, labels, args.wordings, args.empty_captions, args.seed)
+    torch.manual_seed(args.seed)
+    text_encoder, unet, scheduler = latent.new_text_encoder(tokenizer), latent.new_unet(latents.shape[-1]), latent.new_scheduler()
+    stream = pretrain_t2i.train_unet(latents, ids, config, text_encoder, unet, scheduler.alphas_cumprod)
+    record, _ = watch(stream, config, "unet", folder / "log.csv", config.train_batch_size)
+    if not main_process():
+        return
+    trained = record.averaged()
+    latent.lengthen_rare_words(trained.text_encoder, tokenizer)
+    latent.save_pipeline(latent.assemble(vae, trained.text_encoder, tokenizer, trained.unet, scheduler), folder, half=True)
+    grade_t2i(folder, args, asdict(config) | {"num_images": args.num_images, "wordings": args.wordings,
+                                              "empty_captions": args.empty_captions, "resolution": args.resolution})
+
+
+def grade_t2i(folder: Path, args, settings: dict | None = None) -> None:
+    """Write prompts.png and metrics.json for the pipeline in a folder: does it draw what captions say?"""
+    from ..base.files import write_atomic
+    from ..show import plots
+    from ..text import latent, pretrain_t2i
+    pipe = latent.load_pipeline(folder)
+    sheet = pretrain_t2i.contact_sheet(pipe, 8, args.guidance_scale, args.num_inference_steps)
+    write_atomic(folder / "prompts.png", plots.to_png(plots.rows(sheet, 8), 120))
+    graded = pretrain_t2i.attribute_accuracy(pipe, args.num_graded, args.guidance_scale, args.num_inference_steps)
+    try:
+        settings = settings or json.loads((folder / "metrics.json").read_text("utf-8")).get("config")
+    except (OSError, ValueError, AttributeError):
+        settings = None
+    facts = {"attributes": {name: row._asdict() for name, row in graded.items()}, "num_graded": args.num_graded, "scheduler": "ddim",
+             "guidance_scale": args.guidance_scale, "num_inference_steps": args.num_inference_steps, "config": settings}
+    write_atomic(folder / "metrics.json", json.dumps(facts, indent=1).encode())
+    print("attribute        accuracy  real drawings  captions")
+    for name, row in graded.items():
+        print(f"{name:<17}{row.accuracy:8.2f}{row.ceiling:15.2f}{row.n:10d}")
+    print(f"{folder / 'metrics.json'}, {folder / 'prompts.png'}")
+
+
+def add_commands(command) -> None:
+    """Add both commands; command(name, function, text) makes a parser."""
+    adapt = command("adapt-t2i", cmd_adapt_t2i, "Teach a text-to-image source a new style, or a person and a style, from about ten images.")
+    add_images(adapt)
+    adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped model")
+    adapt.add_argument("--instance_prompt", default="a face in sks style", help="prompt of the training images, with a rare word")
+    adapt.add_argument("--class_prompt", default="a face", help="the same without the rare word: what the source is asked")
+    adapt.add_argument("--subject_data_dir", help="a folder with images of one person or thing to learn beside the style")
+    adapt.add_argument("--subject_prompt", help="its prompt, with a rare word of its own: 'a face of zwx'")
+    adapt.add_argument("--num_prior_images", type=int, default=200, help="pictures of the class that the source draws first")
+    adapt.add_argument("--compare", action="store_true", help="also train the other methods, and put all in the report")
+    adapt.add_argument("--clip_model", help="folder or hub id of a CLIP model (safetensors), to report its similarities too")
+    adapt.add_argument("--num_requests", type=int, default=200, help="prompts with words the ten never showed, for the report; 0: none")
+    adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
+    add_config(adapt, skip=("snr_gamma", "lambda_coarse", "high_noise_weight", "lr_warmup_steps", "random_flip",
+                            *UNCONDITIONAL), helps={"method": "dreambooth, textual-inversion or domainstudio", "learning_rate":
+                            "AdamW's step size; default: by method"}, max_train_steps=300, learning_rate=None)
+    adapt.add_argument("--num_images", type=int, default=64, help="images to draw for the report")
+    adapt.add_argument("--guidance_scale", type=float, default=3.0, help="classifier-free guidance when drawing; 1: none")
+    adapt.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
+    add_backbone(adapt)
+
+    t2i = command("pretrain-t2i", cmd_pretrain_t2i, "Train the text-to-image source model: first --stage vae, then --stage unet; --stage "
+                  "grade looks at a trained one again.")
+    t2i.add_argument("--stage", required=True, choices=("vae", "unet", "grade"), help="what to train, or grade")
+    t2i.add_argument("--vae", help="the vae folder of the first stage, for --stage unet")
+    t2i.add_argument("--num_images", type=int, default=24000, help="captioned faces to draw")
+    t2i.add_argument("--num_others", type=int, default=1000, help="pictures of each other style, for --stage vae")
+    t2i.add_argument("--wordings", type=int, default=8, help="different captions a face")
+    t2i.add_argument("--empty_captions", type=float, default=0.1, help="share of empty captions, for classifier-free guidance")
+    t2i.add_argument("--resolution", type=int, default=64, help="pixels a side")
+    t2i.add_argument("--num_graded", type=int, default=400, help="held-out captions to draw at the end")
+    t2i.add_argument("--guidance_scale", type=float, default=3.0, help="classifier-free guidance when drawing; 1: none")
+    t2i.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
+    t2i.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
+    add_config(t2i, skip=("method", "lambda_img", "lambda_hf", "lambda_hfmse", "pairwise_variant", "pairwise_weighting", "hfmse_weighting",
+                          "pairwise_direction", "pairwise_temperature", "bank_steps", "random_flip", "lora_rank", *UNCONDITIONAL),
+               max_train_steps=None, train_batch_size=None, learning_rate=None, lr_warmup_steps=None, lr_decay_steps=None,
+               adam_beta2=0.99, ema_max_decay=0.998, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
+               checkpointing_steps=250, output_dir="runs/t2i")

@@ -1,0 +1,72 @@
+"""Drive a training run from the command line: progress, history, log, and a Ctrl-C that saves first."""
+
+import csv
+import signal
+import time
+from pathlib import Path
+
+from ..base.device import main_process
+
+
+def watch(stream, config, label: str, log: Path | None = None, images_a_step: int = 0):
+    """Drive a training generator: progress bar, history, optional CSV log, and Ctrl-C that saves first.
+
+    Returns (last Step or None, history: term → values).
+    """
+    from tqdm.auto import tqdm
+
+    from ..base import checkpoint
+    asked: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda *_: asked.append(1) if not asked else signal.default_int_handler())
+    history: dict[str, list] = {"step": []}
+    quiet = {} if main_process() else {"disable": True}
+    record, began, bar = None, time.time(), None
+    try:
+        for record in stream:
+            if bar is None:
+                bar = tqdm(total=config.max_train_steps, initial=record.step - 1, desc=label, unit="step", **quiet)
+                began -= trim_log(log, record.step) if log is not None and main_process() else 0.0
+            if not record.terms:                          # a finished run, resumed
+                break
+            history["step"].append(record.step)
+            for name, value in record.terms.items():
+                history.setdefault(name, []).append(value)
+            bar.update()
+            if record.step % 10 == 0:
+                bar.set_postfix({name: f"{float(values[-1]):.3g}" for name, values in history.items() if name != "step"},
+                                refresh=False)
+            if log is not None and main_process() and record.step % 50 == 0:
+                append_log(log, record, history, images_a_step, time.time() - began)
+            if asked:
+                if main_process():
+                    checkpoint.save_checkpoint(config, record)
+                raise SystemExit(f"stopped at step {record.step}, saved {config.output_dir}/checkpoint-{record.step}: the same "
+                                 "command with --resume_from_checkpoint latest (and without --overwrite) goes on from there")
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if bar is not None:
+            bar.close()
+    return record, {name: [float(v) for v in values] for name, values in history.items()}
+
+
+def trim_log(path: Path, step: int) -> float:
+    """Drop the lines that a resumed run will write again; returns the seconds of training before ``step``."""
+    if not path.exists():
+        return 0.0
+    with open(path, newline="") as file:
+        kept = [row for row in csv.reader(file) if not row[0].isdigit() or int(row[0]) < step]
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows(kept)
+    return float(kept[-1][4]) if len(kept) > 1 else 0.0
+
+
+def append_log(path: Path, record, history: dict[str, list], images_a_step: int, seconds: float) -> None:
+    """One line a 50 steps: step, images seen, mean of the first loss term over the 50, learning rate, seconds since the start."""
+    new, term = not path.exists(), next(iter(record.terms))
+    recent = [float(v) for v in history[term][-50:]]
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "images", f"loss_{term}", "learning_rate", "seconds"])
+        mean = f"{sum(recent) / len(recent):.6f}"
+        writer.writerow([record.step, record.step * images_a_step, mean, f"{record.lr:.3e}", f"{seconds:.0f}"])

@@ -1,0 +1,64 @@
+"""The page that a run leaves behind: pictures, numbers and settings in one file without scripts."""
+
+import base64
+import html
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from ..base.files import write_atomic
+from ..measure.score import COLUMNS, EXPLAIN, Score, cell, write_metrics
+from . import plots
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c1c1c; --paper: #fdfdfb; --line: #c9c9c9; --soft: #666 }
+@media (prefers-color-scheme: dark) { :root { --ink: #e9e9e6; --paper: #17181a; --line: #4a4a4a; --soft: #a6a6a6 } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+       max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2rem } .soft { color: var(--soft) }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+td, th { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right }
+td:first-child, th:first-child { text-align: left } img { max-width: 100%; border-radius: 6px }
+pre { white-space: pre-wrap; font-size: .85rem }
+"""
+
+
+def picture(png: bytes, alt: str) -> str:
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def table(scores: list[Score]) -> str:
+    """The results table as HTML."""
+    head = "".join(f"<th>{c}</th>" for c in COLUMNS.values())
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell(s, c))}</td>" for c in COLUMNS) + "</tr>" for s in scores)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def page(title: str, lead: str, sections: list[tuple[str, str]]) -> bytes:
+    """A self-contained HTML page: no script, no network, pictures inside."""
+    body = "".join(f"<h2>{html.escape(heading)}</h2>{content}" for heading, content in sections)
+    return (f"<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+            f"<title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>"
+            f"<p class='soft'>{html.escape(lead)}</p>{body}</html>").encode()
+
+
+def write_report(folder: Path, title: str, lead: str, targets: Tensor, samples: dict[str, Tensor], scores: list[Score],
+                 histories: dict, facts: dict) -> Path:
+    """Write samples.png, losses.png, metrics.json and report.html into folder; returns the page's path."""
+    columns = min(10, min(len(s) for s in samples.values()))
+    compared = plots.to_png(plots.rows({"training images": targets} | samples, columns), 150)
+    curves = plots.to_png(plots.losses(histories), 110)
+    write_atomic(folder / "samples.png", compared)
+    write_atomic(folder / "losses.png", curves)
+    write_metrics(folder / "metrics.json", scores, facts)
+    sections = [("Same noise, different models", picture(compared, "One row a model; each column starts from the same noise.")
+                 + "<p>Each column starts from the same noise. Does a row redraw the training images, or do new people appear?</p>"),
+                ("Numbers", table(scores) + f"<p class='soft'>{EXPLAIN} Backbone {facts['backbone']}, "
+                 f"{facts['resolution']}×{facts['resolution']} pixels, {facts['num_images']} samples, seed {facts['seed']}.</p>")]
+    sections += [(name, picture(plots.to_png(plots.grid(images[:40], 10), 120), f"Grid of {name} samples"))
+                 for name, images in samples.items()]
+    sections += [("Loss terms", picture(curves, "Every loss term against the training step, log scale.")),
+                 ("Settings", f"<pre>{html.escape(json.dumps(facts, indent=1, default=str))}</pre>")]
+    write_atomic(folder / "report.html", page(title, lead, sections))
+    return folder / "report.html"

@@ -1,0 +1,1 @@
+"""Many runs: grids, curves, tables and the bench."""

@@ -1,0 +1,22 @@
+"""``python -m dslib.study STUDY``: ablations, curves, memorisation, source or bench, each with its own ``--help``."""
+
+import sys
+
+from . import ablations, bench, curves, memorisation
+
+STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main}
+
+
+def main(argv: list[str]) -> int:
+    """Hand the rest of the line to a study."""
+    name, *rest = argv or ["--help"]
+    if name in STUDIES:
+        return STUDIES[name](rest)
+    if name in memorisation.STUDIES:
+        return memorisation.main(argv)
+    print(__doc__)
+    return 0 if name in ("-h", "--help") else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,313 @@
+"""``make bench``: what a step, a metric and a sample cost, as ratios measured in one run on this machine."""
+
+import argparse
+import copy
+import csv
+import io
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from .. import data, ddpm, env, metrics, models, sample, train
+from ..base.bank import Bank
+from ..base.files import write_atomic
+from ..show import plots, widgets
+from ..text import captions, latent, text_to_image
+from . import ablations
+
+
+def loops_pairwise_kl(adapted: Tensor, source: Tensor) -> Tensor:
+    """The pairwise loss written without matrices, as the authors' code is: a Python loop over the pairs of the batch."""
+    def log_probs(x: Tensor) -> Tensor:
+        rows = []
+        for i in range(len(x)):
+            similar = [F.cosine_similarity(x[i].flatten(), x[j].flatten(), dim=0) for j in range(len(x)) if j != i]
+            rows.append(torch.stack(similar))
+        return torch.log_softmax(torch.stack(rows), dim=1)
+    p, q = log_probs(adapted), log_probs(source)
+    return (p.exp() * (p - q)).sum()
+
+
+def rebuilt_high_frequency(x: Tensor) -> Tensor:
+    """LH + HL + HH through four convolution layers that are built anew at every call (ledger row 8)."""
+    low, high = torch.tensor([1.0, 1.0]) / 2**0.5, torch.tensor([-1.0, 1.0]) / 2**0.5
+    bands = []
+    for rows, columns in ((low, low), (low, high), (high, low), (high, high)):
+        layer = torch.nn.Conv2d(x.shape[1], x.shape[1], 2, stride=2, groups=x.shape[1], bias=False).to(x.device)
+        layer.weight.data = torch.outer(rows, columns).to(x.device).expand(x.shape[1], 1, 2, 2).contiguous()
+        layer.weight.requires_grad_(False)
+        bands.append(layer(x))
+    return sum(bands[1:])
+
+
+def loops(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.Step]:
+    """DomainStudio's step as published, with the two losses above; the config needs both weightings ``none``."""
+    schedule = source.scheduler.alphas_cumprod
+    model, frozen = copy.deepcopy(source.unet).requires_grad_(True), copy.deepcopy(source.unet).requires_grad_(False).eval()
+
+    def objective(net, x_0, t, eps):
+        frozen.to(x_0.device)
+        a_bar = schedule.to(x_0.device)
+        x_t = ddpm.q_sample(x_0, t, eps, a_bar)
+        eps_ada = net(x_t, t).sample
+        with torch.no_grad():
+            x0_sou = ddpm.predict_x0(x_t, t, frozen(x_t, t).sample, a_bar)
+        x0_ada = ddpm.predict_x0(x_t, t, eps_ada, a_bar)
+        hf_ada, hf_sou, hf_0 = (rebuilt_high_frequency(x) for x in (x0_ada, x0_sou, x_0))
+        terms = {"simple": (eps_ada - eps).square().mean(), "img": loops_pairwise_kl(x0_ada, x0_sou),
+                 "hf": loops_pairwise_kl(hf_ada, hf_sou), "hfmse": (hf_ada - hf_0).square().mean()}
+        return sum((1.0 if name == "simple" else getattr(config, f"lambda_{name}")) * v for name, v in terms.items()), terms
+
+    return train.fit(model, images, config, objective, schedule)
+
+
+def start(method: str, source, images: Tensor, steps: int) -> Iterator[train.Step]:
+    """A run of a method, of ``loops``, or of ``bank``: DomainStudio whose every question to the source was asked before."""
+    if method == "bank":
+        config, known = train.TrainConfig(max_train_steps=steps), Bank(source.unet)
+        list(train.adapt(source, images, config, known))
+        return train.adapt(source, images, config, known)
+    if method == "loops":
+        return loops(source, images, train.TrainConfig(max_train_steps=steps, train_batch_size=len(images), pairwise_weighting="none",
+                                                       hfmse_weighting="none"))
+    return train.adapt(source, images, train.TrainConfig(method=method, max_train_steps=steps))
+
+
+def gpu_cases(source, images: Tensor, steps: int) -> dict[str, Iterator[train.Step]]:
+    """DomainStudio's step as a GPU can have it: bfloat16, its weights with the channels last, compiled."""
+    last = copy.deepcopy(source)
+    last.unet.to(memory_format=torch.channels_last)
+    half = train.TrainConfig(max_train_steps=steps, mixed_precision="bf16")
+    cases = {"domainstudio, bf16": train.adapt(source, images, half), "domainstudio, bf16, channels last": train.adapt(last, images, half),
+             "domainstudio, compiled": compiled(source, images, train.TrainConfig(max_train_steps=steps + 1))}
+    try:
+        next(cases["domainstudio, compiled"])
+    except Exception as error:          # a machine without a C compiler, say: torch.compile has many ways to fail
+        print(f"the compiled step is left out: {env.first_line(error)}", file=sys.stderr)
+        del cases["domainstudio, compiled"]
+    return cases
+
+
+def compiled(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.Step]:
+    """DomainStudio with both U-Nets through ``torch.compile``."""
+    schedule, betas = source.scheduler.alphas_cumprod.to(env.device()), source.scheduler.betas.to(env.device())
+    model, frozen = copy.deepcopy(source.unet).requires_grad_(True), copy.deepcopy(source.unet).requires_grad_(False).eval()
+    model.compile()
+    frozen.compile()
+
+    def objective(net, x_0, t, eps):
+        return train.domainstudio_loss(net, frozen, x_0, t, eps, schedule, betas, config)
+
+    return train.fit(model, images, train.fitted(source, images, config), objective, schedule)
+
+
+WARM_UP = 3       # steps of every run that are not counted
+
+
+def finish() -> None:
+    """Wait until a GPU has done what it was given; elsewhere that is done already."""
+    if env.device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def interleave(runs: dict[str, Iterator[train.Step]], steps: int, warm_up: int = WARM_UP) -> dict[str, list[float]]:
+    """Seconds of every step; the runs take turns, so that a busy machine slows all of them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for i in range(steps + warm_up):
+        for method, run in runs.items():
+            began = time.perf_counter()
+            next(run)
+            finish()
+            if i >= warm_up:
+                seconds[method].append(time.perf_counter() - began)
+    return seconds
+
+
+def resident(field: str) -> float:
+    """Megabytes of this process by Linux's ``/proc``: ``VmRSS`` now, ``VmHWM`` at its peak."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) / 1024
+
+
+def memory_of(method: str) -> float:
+    """Megabytes that three steps add at their peak. On a CPU, run it in a process of its own: there a peak never goes down."""
+    source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
+    if env.device().type == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        list(start(method, source, images, 3))
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before = resident("VmRSS")
+    list(start(method, source, images, 3))
+    return resident("VmHWM") - before
+
+
+def memory_rows(methods: list[str]) -> list[dict]:
+    """Peak memory of every method: by CUDA's own count, else by /proc, each in a fresh process; none where there is neither."""
+    if env.device().type == "cuda":
+        return [{"what": "peak memory of a step", "case": m, "value": memory_of(m), "unit": "MB"} for m in methods]
+    if not Path("/proc/self/status").exists():
+        return []
+    rows = []
+    for method in methods:
+        done = subprocess.run([sys.executable, "-m", "dslib.study", "bench", "--memory_of", method],
+                              capture_output=True, text=True, check=True)
+        rows.append({"what": "peak memory of a step", "case": method, "value": float(done.stdout.split()[-1]), "unit": "MB"})
+    return rows
+
+
+def step_rows(source, images, methods: list[str], steps: int) -> list[dict]:
+    """Median milliseconds of a step of every method."""
+    runs = {m: start(m, source, images, steps + WARM_UP) for m in methods}
+    if env.device().type == "cuda":
+        runs |= gpu_cases(source, images, steps + WARM_UP)
+    seconds = interleave(runs, steps)
+    return [{"what": "optimiser step", "case": m, "value": 1000 * statistics.median(v), "unit": "ms"} for m, v in seconds.items()]
+
+
+DRAWS, OF_STEPS = 50, 300     # a text-to-image run that draws its noise 50 times, each used six times
+
+
+def text_rows(pipe, images: Tensor, steps: int) -> list[dict]:
+    """Median milliseconds of a text-to-image step: DomainStudio, the authors' schedule of passes, DreamBooth, LoRA.
+
+    The first row is the mean step of a run of ``OF_STEPS`` with ``--bank_steps DRAWS``: so many steps ask the source, the others
+    remember its answer. Both kinds of steps are timed.
+    """
+    cases = {"domainstudio": {}, "known": {"bank_steps": WARM_UP}, "the authors' passes": {"pairwise_variant": "authors"},
+             "dreambooth": {"method": "dreambooth"}, "domainstudio, lora of rank 4": {"lora_rank": 4}}
+    prior, shared = latent.encode(pipe.vae, images), {"max_train_steps": steps + WARM_UP, "train_batch_size": len(images)}
+    runs = {name: text_to_image.adapt(pipe, images, train.TrainConfig(**(shared | case)), captions.INSTANCE_PROMPT,
+                                      captions.CLASS_PROMPT, prior) for name, case in cases.items()}
+    found = {name: 1000 * statistics.median(v) for name, v in interleave(runs, steps).items()}
+    mean = (DRAWS * found["domainstudio"] + (OF_STEPS - DRAWS) * found.pop("known")) / OF_STEPS
+    found = {f"domainstudio, {DRAWS} draws in {OF_STEPS} steps": mean} | found
+    return [{"what": "text-to-image step", "case": name, "value": value, "unit": "ms"} for name, value in found.items()]
+
+
+def lpips_rows(n: int, pairs: int = 40) -> list[dict]:
+    """Intra-LPIPS of n images: ours, and a loop of the package over pairs, extrapolated from a timed part."""
+    images, targets = (data.load_domain("sunglasses", *which).images.to(env.device()) for which in (("test", n), ("ten",)))
+    net = metrics.load_backbone("st-alex", str(env.device()))
+    metrics.intra_lpips(images[:20], targets)
+    began = time.perf_counter()
+    found = metrics.intra_lpips(images, targets)
+    finish()
+    ours = time.perf_counter() - began
+    needed = n * len(targets) + sum(k * (k - 1) // 2 for k in found.sizes)
+    began = time.perf_counter()
+    with torch.no_grad():
+        for i in range(pairs):
+            net(images[i % n][None], images[(i + 1) % n][None])
+    finish()
+    looped = (time.perf_counter() - began) / pairs * needed
+    what = f"Intra-LPIPS of {n} images"
+    return [{"what": what, "case": "one matrix", "value": ours, "unit": "s"},
+            {"what": what, "case": f"loop over {needed} pairs, extrapolated from {pairs}", "value": looped, "unit": "s"}]
+
+
+def sampling_rows(source, n: int | None = None) -> list[dict]:
+    """Seconds an image by scheduler and number of steps: of 8 images, or of 256 at once on a GPU."""
+    n = n or (256 if env.device().type == "cuda" else 8)
+    sample.sample(source.unet, source.scheduler, sample.start_noise(n, source.unet.config.sample_size), 2)       # warm-up
+    noise, rows = sample.start_noise(n, source.unet.config.sample_size), []
+    for kind, steps in (("dpmsolver", 10), ("dpmsolver", 20), ("ddim", 20), ("ddpm", 50)):
+        began = time.perf_counter()
+        sample.sample(source.unet, source.scheduler, noise, steps, kind)
+        rows.append({"what": "one image", "case": f"{kind}, {steps} steps", "value": (time.perf_counter() - began) / n, "unit": "s"})
+    return rows
+
+
+def redraw_rows(source, images: Tensor, times: int = 7) -> list[dict]:
+    """Median milliseconds from letting a slider go to its picture: one explorer each of chapters 01, 04, 05 and 08."""
+    unet, a_bar = copy.deepcopy(source.unet).cpu(), source.scheduler.alphas_cumprod
+    grid = ablations.read(env.data_dir() / "results" / "08_ablations.npz")
+    luck = {name: (0.0, 1.0) for name in widgets.METRICS.values()}
+    figures = {"noise and guess": lambda i: widgets.forward_figure(unet, images[:6], a_bar, 100 * i + 50),
+               "two similarity matrices": lambda i: widgets.similarity_figure({"a": unet, "b": unet}, images[:4], a_bar, 600, i),
+               "bands": lambda i: widgets.bands_figure(images[0], "db2", 1 + i % 3),
+               "point of the grid": lambda i: widgets.ablation_figure(grid, luck, "λ2, L_img", i % 5)}
+    rows = []
+    for case, figure in figures.items():
+        seconds = []
+        for i in range(times + 1):                       # the first one loads fonts
+            began = time.perf_counter()
+            plots.to_png(figure(i)[0], 100, trim=False)
+            seconds.append(time.perf_counter() - began)
+        rows.append({"what": "redraw of a slider", "case": case, "value": 1000 * statistics.median(seconds[1:]), "unit": "ms"})
+    return rows
+
+
+def flops_row(source) -> dict:
+    """Floating-point operations of one forward pass of one image; a multiplication and an addition count as two."""
+    size, channels = source.unet.config.sample_size, source.unet.config.in_channels
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        source.unet(torch.zeros(1, channels, size, size, device=env.device()), torch.zeros(1, device=env.device()))
+    return {"what": "forward pass", "case": "one image", "value": counter.get_total_flops() / 1e9, "unit": "GFLOP"}
+
+
+def with_ratios(rows: list[dict]) -> list[dict]:
+    """Add ``ratio``: a row's value over that of the first row of the same kind."""
+    first: dict[str, float] = {}
+    return [row | {"ratio": row["value"] / first.setdefault(row["what"], row["value"])} for row in rows]
+
+
+def figure(rows: list[dict]):
+    """Bars of the ratios, one panel a kind that has more than one case."""
+    kinds = {row["what"]: {} for row in rows}
+    for row in rows:
+        kinds[row["what"]][row["case"]] = row["ratio"]
+    kinds = {what: cases for what, cases in kinds.items() if len(cases) > 1}
+    fig = plots.new_figure(7.5, 1.1 * len(kinds) + 0.28 * sum(map(len, kinds.values())))
+    axes = fig.subplots(len(kinds), 1, squeeze=False, height_ratios=[len(c) + 1 for c in kinds.values()])[:, 0]
+    for axis, (what, cases) in zip(axes, kinds.items()):
+        bars = axis.barh(list(cases), list(cases.values()), color="#3b7dd8")
+        axis.bar_label(bars, fmt="%.2f", padding=3, color="#808080")
+        axis.set_title(what, loc="left")
+        axis.invert_yaxis()
+        axis.set_xscale("log" if max(cases.values()) > 20 else "linear")
+        axis.margins(x=0.15)
+    axes[-1].set_xlabel("times the first bar")
+    return fig
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m dslib.study bench", description=__doc__)
+    parser.add_argument("--steps", type=int, default=30, help="timed steps a method; default: %(default)s")
+    parser.add_argument("--num_images", type=int, default=1000, help="images of the Intra-LPIPS comparison; default: %(default)s")
+    parser.add_argument("--output", default="runs/bench", help="folder for bench.csv and bench.png; default: %(default)s")
+    parser.add_argument("--memory_of", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.memory_of:
+        print(memory_of(args.memory_of))
+        return
+    source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
+    methods = ["finetune", "domainstudio", "loops"]
+    words = text_rows(latent.load_pipeline(env.data_dir() / "text_to_image"), data.load_domain("portraits", "ten").images, args.steps)
+    rows = with_ratios(step_rows(source, images, [*methods, "bank"], args.steps) + words + memory_rows(methods)
+                       + lpips_rows(args.num_images) + sampling_rows(source) + redraw_rows(source, images) + [flops_row(source)])
+    machine = f"{env.device_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {platform.machine()}"
+    print(f"{machine}; batch {len(images)}, {images.shape[-1]}×{images.shape[-1]}, {args.steps} steps each, medians")
+    for row in rows:
+        print(f"{row['what']:<28} {row['case']:<48} {row['value']:10.3f} {row['unit']:<6} {row['ratio']:8.2f}")
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [*rows[0], "machine"])
+    writer.writeheader()
+    writer.writerows(row | {"machine": machine} for row in rows)
+    write_atomic(Path(args.output) / "bench.csv", text.getvalue().encode())
+    write_atomic(Path(args.output) / "bench.png", plots.to_png(figure(rows), 120))
+    print(f"{args.output}/bench.csv, {args.output}/bench.png")
+
+
+if __name__ == "__main__":
+    main()

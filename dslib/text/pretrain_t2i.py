@@ -1,0 +1,173 @@
+"""Train the tiny text-to-image source: first the autoencoder, then text encoder and U-Net together, then grade it (chapter 09)."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from .. import data, ddpm, metrics, sample, train
+from ..base import avatars
+from ..measure import probes
+from . import captions, latent
+
+#: the options that differ between the stages of ``dslib pretrain-t2i``
+STAGES = {
+    "vae": {"max_train_steps": 8000, "train_batch_size": 8, "learning_rate": 1e-3, "lr_warmup_steps": 200, "lr_decay_steps": 3000},
+    "unet": {"max_train_steps": 14000, "train_batch_size": 32, "learning_rate": 6e-4, "lr_warmup_steps": 500, "lr_decay_steps": 5000},
+    "grade": {}}
+LAMBDA_LPIPS = 0.3     # weight of the perceptual distance beside the pixels' absolute error
+LAMBDA_KL = 1e-4       # keeps the latents from growing without bound, no more
+
+
+def vae_pixels(num_images: int, num_others: int, resolution: int, workers: int) -> Tensor:
+    """uint8 (n,3,R,R): captioned source faces, and ``num_others`` of every style that is no target's."""
+    parts = [data.draw_domain(avatars.CAPTIONED, "train", num_images, resolution, workers)[0]] if num_images else []
+    parts += [data.draw_domain(style, "train", num_others, resolution, workers)[0] for style in avatars.OTHER_STYLES if num_others]
+    return torch.cat([torch.from_numpy(pixels) for pixels in parts]).permute(0, 3, 1, 2).contiguous()
+
+
+class Autoencoding(torch.nn.Module):
+    """Encoder and decoder under one forward: images and noise → (reconstruction, mean, log variance)."""
+
+    def __init__(self, vae: AutoencoderKL):
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        posterior = self.vae.encode(x).latent_dist
+        return self.vae.decode(posterior.mean + posterior.std * noise).sample, posterior.mean, posterior.logvar
+
+
+class Captioned(torch.nn.Module):
+    """Text encoder and U-Net under one forward: noised latents, steps and token ids → predicted noise."""
+
+    def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel):
+        super().__init__()
+        self.text_encoder, self.unet = text_encoder, unet
+
+    def forward(self, x_t: Tensor, t: Tensor, token_ids: Tensor) -> Tensor:
+        return self.unet(x_t, t, self.text_encoder(token_ids.long())[0]).sample
+
+
+def train_vae(images: Tensor, config: train.TrainConfig, vae: AutoencoderKL) -> Iterator[train.Step]:
+    """Train an autoencoder: L1 + L2 + LPIPS + a little KL to N(0,1). ``step.averaged().vae`` is the result.
+
+    images: (n,3,R,R), uint8 or in [-1,1]. The step's noise has the images' shape; the latents take as much of it as they need.
+    """
+    small = [images.shape[-1] // 2 ** (len(vae.config.block_out_channels) - 1)] * 2
+    numbers = vae.config.latent_channels * small[0] * small[1]
+
+    def objective(net, x, t, eps):
+        noise = eps.flatten(1)[:, :numbers].view(len(x), -1, *small)
+        decoded, mean, logvar = net(x, noise)
+        terms = {"l1": (decoded - x).abs().mean(), "l2": (decoded - x).square().mean()}       # L2 finds the colours sooner
+        if x.shape[-1] >= metrics.SMALLEST:
+            half = slice((len(x) + 1) // 2)                  # of the batch: it costs as much as the autoencoder itself
+            terms["lpips"] = metrics.load_backbone("st-alex", str(x.device))(decoded[half], x[half]).mean()
+        terms["kl"] = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        return terms["l1"] + terms["l2"] + LAMBDA_LPIPS * terms.get("lpips", 0) + LAMBDA_KL * terms["kl"], terms
+
+    net = Autoencoding(vae.to(memory_format=torch.channels_last))
+    return train.fit(net, images, config, objective, torch.ones(1))
+
+
+def set_scale(vae: AutoencoderKL, images: Tensor) -> float:
+    """Store the factor that gives these images' latents unit variance in the VAE's config, and return it."""
+    vae.register_to_config(scaling_factor=1.0)
+    factor = round(1 / float(latent.encode(vae, images).std()), 5)
+    vae.register_to_config(scaling_factor=factor)
+    return factor
+
+
+def train_unet(latents: Tensor, token_ids: Tensor, config: train.TrainConfig, text_encoder: CLIPTextModel, unet: UNet2DConditionModel,
+               schedule: Tensor) -> Iterator[train.Step]:
+    """Train text encoder and U-Net together on latents (n,4,r,r) and token ids (n,K,L) of their captions: L_simple, weighted as
+    :func:`dslib.train.pretrain` does. ``step.averaged()`` holds the result's ``text_encoder`` and ``unet``."""
+    schedule = schedule.clone()
+
+    def objective(net, x_0, t, eps, ids):
+        error = net(ddpm.q_sample(x_0, t, eps, schedule), t, ids) - eps
+        return train.weighted_error(error, t, schedule.to(t.device), config)
+
+    net = Captioned(text_encoder, unet.to(memory_format=torch.channels_last))
+    return train.fit(net, latents, config, objective, schedule, token_ids)
+
+
+# ---------------------------------------------------------------------------------------------- does it obey its prompts?
+
+class Obedience(NamedTuple):
+    """How often a picture shows what its caption says, by attribute."""
+    accuracy: float         # share of the pictures in which the probe finds the word
+    ceiling: float          # the same for real drawings: how far the probe can be trusted
+    n: int                  # pictures whose caption names the attribute
+
+
+def attribute_probe(resolution: int = 64, n: int = 4000) -> probes.FactorProbe:
+    """Reads the captions' attributes back from pictures; attributes that it reads badly are left out."""
+    return probes.factor_probe(avatars.CAPTIONED, resolution, n=n, trust=0.5, relabel=captions.attributes)
+
+
+def held_out(n: int, resolution: int = 64, seed: int = 0) -> tuple[list[captions.Caption], Tensor]:
+    """Captions of faces that no training saw, and the faces themselves, (n,3,R,R)."""
+    drawn = data.load_domain(avatars.CAPTIONED, "test", n, resolution)
+    return [captions.caption(one, seed) for one in drawn.labels], drawn.images
+
+
+def obeyed(images: Tensor, said: list[dict[str, str]], probe: probes.FactorProbe) -> dict[str, tuple[float, int]]:
+    """For every attribute that the probe reads: the share of images (N,3,R,R) that show the word said of them, and of how many."""
+    read, found = probe.read(images), {}
+    for name, classes in probe.classes.items():
+        asked = [i for i, one in enumerate(said) if one.get(name) in classes]
+        right = [classes[int(read[name][i])] == said[i][name] for i in asked]
+        if asked:
+            found[name] = sum(right) / len(right), len(right)
+    return found
+
+
+def attribute_accuracy(pipe: StableDiffusionPipeline, n: int = 400, guidance_scale: float = 3.0, num_inference_steps: int = 20,
+                       seed: int = 0, probe: probes.FactorProbe | None = None) -> dict[str, Obedience]:
+    """Draw held-out captions and let the probe read them back: {attribute: :class:`Obedience`}."""
+    resolution = pipe.unet.config.sample_size * pipe.vae_scale_factor
+    probe = probe or attribute_probe(resolution)
+    wanted, real = held_out(n, resolution, seed)
+    noise = sample.start_noise(n, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
+    images = latent.draw(pipe, [one.text for one in wanted], noise, guidance_scale, num_inference_steps, progress="drawing captions")
+    said = [one.said for one in wanted]
+    ceiling = obeyed(real, said, probe)
+    return {name: Obedience(share, ceiling[name][0], asked) for name, (share, asked) in obeyed(images, said, probe).items()}
+
+
+PROMPTS = ("a face", "a smiling face with curly red hair, glasses and a beard", "a face with long black hair and pale skin",
+           "a face with dark skin and a blue turban", "a sad face with a green hat on a yellow background",
+           "a face with an afro and sunglasses", "a face with a grey bob, wearing a red hoodie", "a person with a moustache and a bun",
+           "a face with orange skin and heart eyes", "a face with a pink hijab on a blue background")
+
+
+def contact_sheet(pipe: StableDiffusionPipeline, columns: int = 8, guidance_scale: float = 3.0, num_inference_steps: int = 20,
+                  seed: int = 0) -> dict[str, Tensor]:
+    """``PROMPTS`` drawn from the same few noises: {prompt: images (columns,3,R,R)}."""
+    noise = sample.start_noise(columns, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
+    return {prompt: latent.draw(pipe, [prompt] * columns, noise, guidance_scale, num_inference_steps) for prompt in PROMPTS}
+
+
+def reconstruction_errors(vae: AutoencoderKL, resolution: int = 64, n: int = 50) -> dict[str, float]:
+    """Mean absolute error, in [0,2], of decoded held-out images of every domain: the targets' styles are new to the autoencoder."""
+    errors = {}
+    for name in (avatars.CAPTIONED, *data.TARGETS):
+        images = data.load_domain(name, "test", n, resolution).images
+        with torch.inference_mode():
+            errors[name] = round(float((latent.decode(vae, latent.encode(vae, images)).clamp(-1, 1) - images).abs().mean()), 5)
+    return errors
+
+
+def reconstructions(vae: AutoencoderKL, resolution: int = 64, n: int = 10) -> dict[str, Tensor]:
+    """Held-out images of every domain and what comes back from the latents: {row: images (n,3,R,R)}."""
+    rows = {}
+    for name in (avatars.CAPTIONED, *data.TARGETS):
+        images = data.load_domain(name, "test", n, resolution).images
+        with torch.inference_mode():
+            rows |= {name: images, f"{name}, decoded": latent.decode(vae, latent.encode(vae, images)).clamp(-1, 1)}
+    return rows

@@ -1,0 +1,265 @@
+"""Adapt a text-to-image source to about ten images: DreamBooth, Textual Inversion and DomainStudio (chapter 09)."""
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
+
+from .. import ddpm, losses, sample, train
+from ..base.bank import Bank
+from ..base.errors import UserError
+from . import captions, latent
+
+LAMBDA_PRIOR = 1.0     # weight of prior preservation, DreamBooth's own
+#: AdamW's step size where none is given: one word's vector takes far larger steps than a U-Net
+LEARNING_RATE = {"dreambooth": 5e-4, "domainstudio": 5e-4, "textual-inversion": 2e-2, "lora": 2e-3}
+CHECKPOINT_FROM = 32   # latents larger than this a side are decoded with checkpointing: from images of 512×512 on
+
+
+def learning_rate(method: str, lora_rank: int = 0) -> float:
+    """AdamW's step size of a method where none is given."""
+    return LEARNING_RATE["lora" if lora_rank else method]
+
+
+class NewWord(torch.nn.Module):
+    """All that Textual Inversion trains: one word's vector (width,)."""
+
+    def __init__(self, vector: Tensor):
+        super().__init__()
+        self.vector = torch.nn.Parameter(vector.detach().clone())
+
+    def forward(self, table: Tensor, token: int) -> Tensor:
+        """The table of all words' vectors (V,width) with this word's row exchanged."""
+        return torch.cat([table[:token], self.vector[None], table[token + 1:]])
+
+
+def check_prompts(pipe: StableDiffusionPipeline, instance_prompt: str, class_prompt: str, rare: str = captions.RARE[0]) -> int:
+    """The rare word's token id, or a UserError with the mend if the two prompts cannot teach a new word."""
+    for option, prompt in (("--instance_prompt", instance_prompt), ("--class_prompt", class_prompt)):
+        if not prompt.strip():
+            raise UserError(f"{option} is empty: use words such as 'a face in {rare} style' and 'a face'")
+        tokens, most = pipe.tokenizer(prompt, truncation=False, verbose=False).input_ids, pipe.tokenizer.model_max_length
+        if len(tokens) > most:
+            kept = pipe.tokenizer.decode(tokens[1:most - 1])
+            raise UserError(f"{option} takes {len(tokens)} tokens and {most} fit: it would be cut to '{kept.strip()}'")
+    if rare not in instance_prompt.lower().split():
+        raise UserError(f"--instance_prompt {instance_prompt!r} lacks the rare word {rare!r}: say 'a face in {rare} style', for instance")
+    if rare in class_prompt.lower().split():
+        raise UserError(f"--class_prompt {class_prompt!r} holds the rare word {rare!r}: it must name the class alone, such as 'a face'")
+    return pipe.tokenizer.convert_tokens_to_ids(pipe.tokenizer.tokenize(rare))[0]
+
+
+def rare_word(prompt: str) -> str:
+    """The first word of ``captions.RARE`` in a prompt, or the one that examples use."""
+    return next((word for word in captions.RARE if word in prompt.lower().split()), captions.RARE[0])
+
+
+def prior_latents(pipe: StableDiffusionPipeline, class_prompt: str, n: int = 200, guidance_scale: float = 3.0, seed: int = 0) -> Tensor:
+    """What the source itself draws for the class: latents (n,4,r,r) of n images, made once and kept."""
+    noise = sample.start_noise(n, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
+    return latent.encode(pipe.vae, latent.draw(pipe, [class_prompt] * n, noise, guidance_scale, progress="prior images"))
+
+
+class Subject(NamedTuple):
+    """Who is learned beside a style (chapter 10)."""
+    images: Tensor          # (m,3,R,R) in [-1,1]: one person
+    prompt: str             # with a rare word of its own, "a face of zwx"
+
+
+def adapt(source: StableDiffusionPipeline, images: Tensor, config: train.TrainConfig, instance_prompt: str, class_prompt: str,
+          prior: Tensor | None = None, subject: Subject | None = None) -> Iterator[train.Step]:
+    """Adapt a copy of the source to images (n,3,R,R) and yield a :class:`dslib.train.Step` after every update.
+
+    config.method: ``dreambooth`` and ``domainstudio`` train the U-Net, or with ``lora_rank`` small matrices beside its
+    attention's; ``textual-inversion`` trains one word's vector. All else is frozen, so text embeddings and latents are computed
+    once. prior: latents (m,4,r,r) of the class, m ≥ n, needed by the first two: every image gets m // n of them as companions.
+    subject: one person to learn at the same time, who gets no term but L_simple. :func:`adapted` turns the last step into a
+    pipeline. Raises UserError before the first step if anything does not fit.
+    """
+    config = config.check()
+    token = check_prompts(source, instance_prompt, class_prompt, rare_word(instance_prompt))
+    check_fits(images, config, prior, subject)
+    latents, schedule = latent.encode(source.vae, images), source.scheduler.alphas_cumprod.clone()
+    if config.method == "textual-inversion":
+        word, objective = new_word(source, instance_prompt, class_prompt, token, schedule)
+        return train.fit(word, latents, config, objective, schedule)
+    prompts, known = [instance_prompt, class_prompt], None
+    if subject is not None:
+        check_prompts(source, subject.prompt, class_prompt, rare_word(subject.prompt))
+        if rare_word(subject.prompt) == rare_word(instance_prompt):
+            raise UserError(f"--subject_prompt and --instance_prompt share the rare word {rare_word(instance_prompt)!r}: give each its "
+                            f"own, {' and '.join(captions.RARE)} for instance")
+        prompts, known = [*prompts, subject.prompt], latent.encode(source.vae, subject.images)
+    texts = latent.embed(source, prompts)
+    unet = copy.deepcopy(source.unet).requires_grad_(True)
+    if config.lora_rank:
+        add_lora(unet, config.lora_rank, config.seed)
+    frozen = copy.deepcopy(source.unet).requires_grad_(False).eval() if config.method == "domainstudio" else None
+    if frozen is not None and config.bank_steps:
+        frozen = Bank(frozen)
+    vae = copy.deepcopy(source.vae).requires_grad_(False).eval()
+    decoded = decode_once(vae, latents) if config.method == "domainstudio" else None
+
+    def objective(net, z_0, t, eps, others):
+        given = texts.to(z_0.device), schedule.to(z_0.device), config
+        if frozen is not None and config.pairwise_variant == "authors":
+            return authors_loss(net, vae, z_0, others[:, 0], t, eps, *given, decoded(z_0))
+        x_0 = None if decoded is None else decoded(z_0)
+        return dreambooth_loss(net, frozen, vae, z_0, others[:, 0], t, eps, *given, *others[:, 1:].unbind(1), x_0=x_0)
+
+    return train.fit(unet, latents, config, objective, schedule, companions(len(images), prior, known))
+
+
+def check_fits(images: Tensor, config: train.TrainConfig, prior: Tensor | None, subject: Subject | None) -> None:
+    """Raise a UserError with the mend if method, images, batch and prior images do not go together."""
+    if config.method not in train.TEXT_METHODS:
+        raise UserError(f"--method is {config.method!r}: a text-to-image source takes one of {', '.join(train.TEXT_METHODS)}")
+    least = 3 if config.pairwise_variant == "authors" else 2
+    if config.method == "domainstudio" and min(len(images), config.train_batch_size) < least:
+        raise UserError(f"domainstudio compares images in pairs: give at least {least} images and a --train_batch_size of {least}")
+    if len(images) < config.train_batch_size:
+        raise UserError(f"--train_batch_size is {config.train_batch_size} and there are {len(images)} images: use at most that many")
+    if config.method == "textual-inversion":
+        if subject is not None or config.lora_rank:
+            raise UserError("textual-inversion trains one word's vector: a subject or --lora_rank needs dreambooth or domainstudio")
+    elif prior is None or len(prior) < len(images):
+        raise UserError(f"{0 if prior is None else len(prior)} prior images for {len(images)} images: draw at least as many")
+    if subject is not None and (config.pairwise_variant == "authors" or not len(subject.images)):
+        raise UserError("a subject needs at least one image and --pairwise_variant paper")
+
+
+def companions(n: int, prior: Tensor, subject: Tensor | None = None) -> Tensor:
+    """What goes with every training image: (n, K, 1 or 2, 4,r,r), K pairs of a prior latent and, if there is one, a subject's."""
+    each = len(prior) // n
+    columns = [prior[:each * n]]
+    if subject is not None:
+        columns.append(subject[torch.arange(each * n) % len(subject)])
+    return torch.stack(columns, 1).view(n, each, len(columns), *prior.shape[1:])
+
+
+def decode_once(vae: AutoencoderKL, latents: Tensor):
+    """A function from some rows of latents (n,4,r,r) to the images (N,3,R,R) that they decode to, all decoded now and kept."""
+    with torch.no_grad():
+        images = torch.cat([latent.decode(vae, part.to(vae.device)) for part in latents.split(10)])
+    return lambda z: images.to(z.device)[torch.cdist(z.flatten(1), latents.to(z).flatten(1)).argmin(1)]
+
+
+def add_lora(unet: UNet2DConditionModel, rank: int, seed: int = 0) -> None:
+    """Freeze a U-Net and put trainable matrices of a low rank beside its attention's (LoRA, Hu et al. 2022), through peft."""
+    from peft import LoraConfig
+    unet.requires_grad_(False)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian",
+                                    target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
+
+
+def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor,
+                    schedule: Tensor, config: train.TrainConfig, z_subject: Tensor | None = None,
+                    x_0: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """L_simple under P_tar + L_pr on the prior images under P_sou, in one pass of the U-Net; with a frozen source also
+    λ2·L_img + λ3·L_hf + λ4·L_hfmse (DomainStudio §2), the wavelet terms on decoded images.
+
+    z_0, z_prior, z_subject, eps: (N,4,r,r), the same t and ε for all; texts: (2 or 3,L,width): P_tar, P_sou, the subject's; x_0: what
+    z_0 decodes to, (N,3,R,R), decoded here if it is not given.
+    """
+    n, x_t = len(z_0), ddpm.q_sample(z_0, t, eps, schedule)
+    given = {"simple": x_t, "prior": ddpm.q_sample(z_prior, t, eps, schedule)}
+    if z_subject is not None:
+        given["subject"] = ddpm.q_sample(z_subject, t, eps, schedule)
+    guesses = net(torch.cat(list(given.values())), t.repeat(len(given)), texts.repeat_interleave(n, 0)).sample.chunk(len(given))
+    terms = {name: (guess - eps).square().mean() for name, guess in zip(given, guesses)}
+    if frozen is not None:
+        vae = vae.to(z_0.device)
+        with torch.no_grad():
+            eps_sou = frozen.to(z_0.device)(x_t, t, texts[1:2].repeat_interleave(n, 0)).sample
+            z_sou = ddpm.predict_x0(x_t, t, eps_sou, schedule)
+            x_sou = frozen.remember("decode", partial(latent.decode, vae), z_sou) if isinstance(frozen, Bank) else latent.decode(vae, z_sou)
+            x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
+        z_ada = ddpm.predict_x0(x_t, t, guesses[0], schedule)
+        terms |= domainstudio_terms(z_ada, z_sou, decode_trained(vae, z_ada), x_sou, x_0, schedule[t], config)
+    return weighted(terms, config), terms
+
+
+def weighted(terms: dict[str, Tensor], config: train.TrainConfig) -> Tensor:
+    """The sum that is minimised: every term times its weight."""
+    fixed = {"simple": 1.0, "prior": LAMBDA_PRIOR, "subject": 1.0}
+    return sum((fixed[name] if name in fixed else getattr(config, f"lambda_{name}")) * value for name, value in terms.items())
+
+
+def decode_trained(vae: AutoencoderKL, z: Tensor) -> Tensor:
+    """Latents (N,4,r,r) → images (N,3,R,R) with gradients. Above ``CHECKPOINT_FROM`` the decoder's activations are computed again for the
+    backward pass instead of being kept: time for memory."""
+    if z.shape[-1] > CHECKPOINT_FROM:
+        return checkpoint(partial(latent.decode, vae), z, use_reentrant=False)
+    return latent.decode(vae, z)
+
+
+def domainstudio_terms(z_ada: Tensor, z_sou: Tensor, x_ada: Tensor, x_sou: Tensor, x_0: Tensor, a_bar: Tensor,
+                       config: train.TrainConfig) -> dict[str, Tensor]:
+    """L_img on predicted latents z (N,4,r,r), L_hf and L_hfmse on what they decode to, x (N,3,R,R). a_bar: ᾱ_t (N,)."""
+    pull = a_bar.sqrt() if config.pairwise_weighting == "sqrt_alphas_cumprod" else torch.ones_like(a_bar)
+    options = {"direction": config.pairwise_direction, "temperature": config.pairwise_temperature}
+    weight = a_bar if config.hfmse_weighting == "alphas_cumprod" else None
+    return {"img": losses.pairwise_kl(losses.scale_gradient(z_ada, pull), z_sou, **options),
+            "hf": losses.hf_pairwise_kl(losses.scale_gradient(x_ada, pull), x_sou, **options),
+            "hfmse": losses.hf_mse(x_ada, x_0, weight)}
+
+
+def authors_loss(net, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor, schedule: Tensor,
+                 config: train.TrainConfig, x_0: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The published code's schedule of passes (ledger rows 1-3, 6, 7): one pass over 2N at one shared t for the pairwise terms,
+    which compare the adapted model with *itself* on prior images; all 2N decoded with gradients; a second pass at fresh t."""
+    n, both, vae = len(z_0), torch.cat([z_0, z_prior]), vae.to(z_0.device)
+    words, shared, noise = texts.repeat_interleave(n, 0), t[:1].expand(2 * n), eps.flip(0).repeat(2, 1, 1, 1)
+    x_t = ddpm.q_sample(both, shared, noise, schedule)
+    z_ada, z_own = ddpm.predict_x0(x_t, shared, net(x_t, shared, words).sample, schedule).chunk(2)
+    x_ada, x_own = latent.decode(vae, torch.cat([z_ada, z_own])).chunk(2)
+    guess, prior = net(ddpm.q_sample(both, t.repeat(2), eps.repeat(2, 1, 1, 1), schedule), t.repeat(2), words).sample.chunk(2)
+    options = {"direction": "sou||ada", "reduction": "mean"}
+    with torch.no_grad():
+        x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
+    terms = {"simple": (guess - eps).square().mean(), "prior": (prior - eps).square().mean(),
+             "img": losses.pairwise_kl(z_ada[:3], z_own[:3], **options), "hf": losses.hf_pairwise_kl(x_ada[:3], x_own[:3], **options),
+             "hfmse": losses.hf_mse(x_ada, x_0, schedule[shared[:n]] if config.hfmse_weighting == "alphas_cumprod" else None)}
+    return weighted(terms, config), terms
+
+
+def new_word(source: StableDiffusionPipeline, instance_prompt: str, class_prompt: str, token: int, schedule: Tensor):
+    """Textual Inversion: (the module to train, its objective). U-Net and text encoder are frozen, gradients pass through them.
+
+    The word starts as a copy of the class prompt's last, as Gal et al. (2022) do it: "face" of "a face".
+    """
+    text_encoder, unet = (copy.deepcopy(part).requires_grad_(False).eval() for part in (source.text_encoder, source.unet))
+    name = next(n for n, _ in text_encoder.named_parameters() if n.endswith("token_embedding.weight"))
+    ids, table = captions.token_ids(source.tokenizer, [instance_prompt]), text_encoder.get_parameter(name).detach()
+    like = source.tokenizer(class_prompt, add_special_tokens=False).input_ids[-1]
+
+    def objective(net, z_0, t, eps):
+        text = functional_call(text_encoder.to(z_0.device), {name: net(table.to(z_0.device), token)}, (ids.to(z_0.device),))[0]
+        error = unet.to(z_0.device)(ddpm.q_sample(z_0, t, eps, schedule), t, text.expand(len(z_0), -1, -1)).sample - eps
+        simple = error.square().mean()
+        return simple, {"simple": simple}
+
+    return NewWord(table[like]), objective
+
+
+def adapted(source: StableDiffusionPipeline, step: train.Step, instance_prompt: str = captions.RARE[0]) -> StableDiffusionPipeline:
+    """The source's pipeline with what the last step trained, averaged weights: a new U-Net, or a new vector for the rare word."""
+    trained, text_encoder, unet = step.averaged(), copy.deepcopy(source.text_encoder), source.unet
+    if isinstance(trained, NewWord):
+        token = source.tokenizer.convert_tokens_to_ids(source.tokenizer.tokenize(rare_word(instance_prompt)))[0]
+        with torch.no_grad():
+            text_encoder.get_input_embeddings().weight[token] = trained.vector
+    else:
+        unet = trained
+        if getattr(unet, "peft_config", None):           # LoRA: the small matrices are added to the large ones, and gone
+            unet.fuse_lora()
+            unet.unload_lora()
+    return latent.assemble(source.vae, text_encoder, source.tokenizer, unet, type(source.scheduler).from_config(source.scheduler.config))

@@ -1,0 +1,212 @@
+"""The course's site: no broken link, every figure with its alt text, equations that render, slides; in a browser where there is one."""
+
+import ast
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+NEEDED = ("bs4", "sphinx", "myst_nb", "furo", "autoapi", "sphinx_revealjs", "sphinx-mathjax-offline")
+MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"pip install -e '.[site]' for {', '.join(MISSING)}")
+
+
+def builder():
+    """tools/build_site.py as a module."""
+    spec = importlib.util.spec_from_file_location("build_site", ROOT / ".ci" / "build_site.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The site, built from the working tree; a broken link or docstring fails here, with Sphinx's words."""
+    out = tmp_path_factory.mktemp("site") / "site"
+    done = subprocess.run([sys.executable, str(ROOT / ".ci" / "build_site.py"), "--strict", str(out)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def soup(path: Path):
+    from bs4 import BeautifulSoup
+    return BeautifulSoup(path.read_text("utf-8"), "html.parser")
+
+
+def broken_links(folder: Path) -> list[str]:
+    """Links and anchors of a site's pages that lead nowhere, and scripts, styles or pictures that are not its own."""
+    pages = {path.resolve(): soup(path) for path in folder.rglob("*.html")}
+    ids = {path: {tag[key] for key in ("id", "name") for tag in page.find_all(attrs={key: True})} for path, page in pages.items()}
+    broken = []
+    for path, page in pages.items():
+        for tag in page.find_all(["a", "img", "script", "link"]):
+            url = tag.get("href") or tag.get("src") or ""
+            if not url or url.startswith(("data:", "mailto:")):
+                continue
+            if urlsplit(url).scheme or url.startswith("//"):
+                broken += [] if tag.name == "a" else [f"{path.name}: {url} is not the site's own"]
+                continue
+            file, fragment = urldefrag(url)
+            target = (path.parent / unquote(urlsplit(file).path)).resolve() if file else path
+            if not target.is_file() or (fragment and target in ids and unquote(fragment) not in ids[target]):
+                broken.append(f"{path.name}: {url}")
+    return broken
+
+
+def test_a_broken_link_is_found(tmp_path):
+    (tmp_path / "a.html").write_text('<p id="x"><a href="b.html">1</a> <a href="#x">2</a> <a href="#y">3</a><a href="https://e.org">4</a>')
+    assert broken_links(tmp_path) == ["a.html: b.html", "a.html: #y"]
+    (tmp_path / "a.html").write_text('<script src="https://cdn.example.org/x.js"></script>')
+    assert broken_links(tmp_path) == ["a.html: https://cdn.example.org/x.js is not the site's own"]
+
+
+def test_no_link_is_broken_and_nothing_comes_from_elsewhere(site):
+    assert {"index.html", "search.html"} <= {path.name for path in site.glob("*.html")}
+    assert broken_links(site) == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
+def test_a_chapter_has_its_figures_and_equations(site, chapter):
+    page, cells = soup(site / "notebooks" / f"{chapter.stem}.html"), nbformat.read(chapter, as_version=4).cells
+    alts = [o.metadata["image/png"]["alt"] for c in cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert alts and [image["alt"] for image in page.select(".cell_output img")] == alts
+    numbers = re.findall(r"\\tag\{([\d.]+)\}", "".join(c.source for c in cells if c.cell_type == "markdown"))
+    shown = "".join(div.text for div in page.select("div.math"))
+    assert numbers and re.findall(r"\\tag\{([\d.]+)\}", shown) == numbers
+    for number in numbers:
+        label = "eq-" + number.replace(".", "-")
+        assert page.find(id=label), f"no anchor at equation {number}"
+        assert page.find("a", href=f"#{label}"), f"the table of equations does not lead to {number}"
+    assert not page.find(string=re.compile("A Jupyter Widget")) and not page.select("[type*=widget]")
+    explorers = sum(c.cell_type == "code" and "widgets.explore" in c.source for c in cells)
+    assert page.text.count("the sliders stand still") == explorers
+
+
+def test_equations_become_links_in_text_but_not_in_code():
+    text = "See (4.1) and `(4.1)`, not (9.9) nor [(4.1)](x).\n\n$$a \\tag{4.1}$$\n\n$f(4.1)$"
+    assert builder().link_equations(text, {"4.1"}) == (
+        "See [(4.1)](#eq-4-1) and `(4.1)`, not (9.9) nor [(4.1)](x).\n\n\n\n(eq-4-1)=\n\\begin{equation*}\na \\tag{4.1}\n\\end{equation*}"
+        "\n\n\n\n$f(4.1)$")
+
+
+def test_every_public_function_is_in_the_reference(site):
+    ids = {tag["id"] for path in (site / "api").rglob("*.html") for tag in soup(path).find_all(id=True)}
+    names = {f"{'.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__')}.{node.name}"
+             for path in (ROOT / "dslib").rglob("*.py") for node in ast.parse(path.read_text("utf-8")).body
+             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")}
+    assert len(names) > 100 and not names - ids
+
+
+def test_no_folder_of_this_machine_is_told(site):
+    folders = (f"{ROOT}/", f"{Path.home()}/", f"{tempfile.gettempdir()}/")
+    texts = [path for path in site.rglob("*") if path.suffix in (".html", ".js", ".css", ".txt", ".json", ".xml")]
+    assert texts and not [path for path in texts if any(folder in path.read_text("utf-8") for folder in folders)]
+
+
+def test_slides_show_outputs_and_not_code(site):
+    decks = {path.stem: soup(path) for path in (site / "slides").glob("*.html")}
+    assert {name[:2] for name in decks} >= {"00", "04", "05", "06"}
+    for name, page in decks.items():
+        cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+        tagged = [c for c in cells if "slide" in c.metadata.get("tags", [])]
+        code = [c for c in tagged if c.cell_type == "code"]
+        assert len(page.select(".slides > section > section")) >= len(tagged)
+        assert [i["alt"] for i in page.select(".slides img")] == [o.metadata["image/png"]["alt"] for c in code for o in c.outputs
+                                                                  if "image/png" in o.get("data", {})]
+        assert page.select("aside.notes") and not page.select(".jp-CodeCell .jp-InputArea-editor")
+        assert soup(site / "slides.html").find("a", href=f"slides/{name}.html")
+
+
+# ---------------------------------------------------------------------- in a browser
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium driven by Playwright: the system's, else Playwright's own."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
+    with sync_api.sync_playwright() as play:
+        path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        try:
+            chromium = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except sync_api.Error as error:
+            pytest.skip(f"no browser that starts: {str(error).splitlines()[0]}")
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def served(site):
+    """The site on a loopback port: its address."""
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+PAGES = ["index", *(f"notebooks/{p.stem}" for p in CHAPTERS), "notebooks/README", "data/README", "data/source/README", "THIRD_PARTY",
+         "CONTRIBUTING", "api/dslib/index", "api/dslib/losses/index", "slides"]
+
+
+def test_pages_fit_a_phone_and_their_equations_render(browser, served, site):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    strange = []
+    page.on("request", lambda request: None if request.url.startswith((served, "data:")) else strange.append(request.url))
+    page.on("pageerror", lambda error: strange.append(str(error)))
+    for name in PAGES:
+        page.goto(f"{served}/{name}.html")
+        formulas = len(soup(site / f"{name}.html").select(".math"))
+        if formulas:
+            page.wait_for_function("n => document.querySelectorAll('mjx-container').length === n", arg=formulas, timeout=60_000)
+        assert page.locator("mjx-merror").count() == 0, f"{name}: a formula that MathJax cannot read"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, f"{name} is wider than a phone"
+    page.close()
+    assert not strange
+
+
+def brightness(page, selector: str = "body") -> float:
+    colour = page.evaluate("s => getComputedStyle(document.querySelector(s)).backgroundColor", selector)
+    return sum(map(float, re.findall(r"[\d.]+", colour)[:3])) / 3
+
+
+def test_dark_mode_and_search(browser, served):
+    for scheme in ("light", "dark"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(f"{served}/notebooks/{CHAPTERS[0].stem}.html")
+        code = brightness(page, ".cell_input .highlight")
+        assert (brightness(page) > 200 and code > 200) if scheme == "light" else (brightness(page) < 60 and code < 60)
+        page.close()
+    page = browser.new_page()
+    page.goto(f"{served}/search.html?q=wavelet")
+    page.wait_for_selector("#search-results li a", timeout=30_000)
+    assert page.locator("#search-results li a", has_text="Haar").count()
+    page.close()
+
+
+def test_slides_turn_and_fit(browser, served):
+    for name in ("04_pairwise_similarity", "05_haar_bands"):
+        page = browser.new_page(viewport={"width": 1100, "height": 720})
+        page.goto(f"{served}/slides/{name}.html")
+        page.wait_for_selector(".slides mjx-container", state="attached", timeout=60_000)
+        total = page.evaluate("Reveal.getTotalSlides()")
+        for i in range(total):
+            assert page.evaluate("Reveal.getIndices().h") == i
+            below = page.evaluate("Math.max(...[...Reveal.getCurrentSlide().querySelectorAll('img, pre, table, li')]"
+                                  ".map(e => e.getBoundingClientRect().bottom), 0)")
+            assert below <= 720, f"{name}: slide {i + 1} runs over its edge"
+            page.keyboard.press("ArrowRight")
+        page.close()

@@ -1,0 +1,352 @@
+"""A tiny Stable Diffusion: built, saved, opened again, refused where it must be; trained, resumed, graded."""
+
+import copy
+import json
+import pickle
+import shutil
+
+import pytest
+import torch
+from conftest import make_images, make_text_pipeline
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
+
+from dslib import data, ddpm, models, sample, train
+from dslib.base import avatars
+from dslib.cli.commands import main
+from dslib.env import UserError
+from dslib.measure import probes
+from dslib.text import captions, latent, pretrain_t2i
+from dslib.train import TrainConfig
+
+PROMPTS = ["a face", "a face with red hair", ""]
+
+
+@pytest.fixture
+def own_copy(tiny_text_dir, tmp_path):
+    """A saved pipeline that a test may break."""
+    return shutil.copytree(tiny_text_dir, tmp_path / "pipeline")
+
+
+def weights(module):
+    return {k: v.clone() for k, v in module.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
+
+
+def noise(n=3):
+    return sample.start_noise(n, 8, 0, 4)
+
+
+def config(**changes):
+    return TrainConfig(**({"method": "scratch", "max_train_steps": 4, "train_batch_size": 4, "ema_max_decay": 0.5} | changes)).check()
+
+
+def refused(call, *words):
+    with pytest.raises(UserError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message and all(word in message for word in words), message
+
+
+# ------------------------------------------------------------------------------------------------ there and back
+
+def test_the_folder_is_an_ordinary_pipeline_without_pickles(tiny_text_dir):
+    assert sorted(p.name for p in tiny_text_dir.iterdir()) == ["model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae"]
+    assert {p.suffix for p in tiny_text_dir.rglob("*") if p.is_file()} == {".json", ".safetensors", ".txt"}
+    assert {"vocab.json", "merges.txt"} <= {p.name for p in (tiny_text_dir / "tokenizer").iterdir()}
+    assert isinstance(StableDiffusionPipeline.from_pretrained(tiny_text_dir), StableDiffusionPipeline)
+
+
+def test_saved_and_loaded_pipelines_draw_the_same_images(tiny_text_dir):
+    images = latent.draw(make_text_pipeline(), PROMPTS, noise(), num_inference_steps=2)
+    again = latent.draw(latent.load_pipeline(tiny_text_dir), PROMPTS, noise(), num_inference_steps=2)
+    assert images.shape == (3, 3, 32, 32) and images.abs().max() <= 1
+    assert torch.equal(images, again)
+
+
+def test_half_precision_is_stored_and_comes_back_in_full(tiny_text, tmp_path):
+    latent.save_pipeline(tiny_text, tmp_path, half=True)
+    for part in latent.PARTS:
+        stored = load_file(next((tmp_path / part).glob("*.safetensors")))
+        assert {v.dtype for v in stored.values()} == {torch.float16}
+        assert next(getattr(tiny_text, part).parameters()).dtype == torch.float32
+    loaded = latent.load_pipeline(tmp_path)
+    for a, b in zip(loaded.unet.parameters(), tiny_text.unet.parameters()):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
+
+
+def test_loading_and_saving_say_nothing(tiny_text, tiny_text_dir, tmp_path, capfd, caplog):
+    latent.load_pipeline(tiny_text_dir)
+    latent.save_pipeline(tiny_text, tmp_path)
+    assert capfd.readouterr() == ("", "") and [r.getMessage() for r in caplog.records] == []
+
+
+def test_the_full_size_fits_fifteen_megabytes():
+    tokenizer = captions.new_tokenizer()
+    networks = latent.new_vae(), latent.new_text_encoder(tokenizer), latent.new_unet()
+    assert 2 * sum(p.numel() for network in networks for p in network.parameters()) < 14.5e6
+
+
+# ------------------------------------------------------------------------------------------------------- refused
+
+def test_what_is_no_pipeline_folder(tmp_path, tiny_source_dir, tiny_text_dir):
+    refused(lambda: latent.load_pipeline(tmp_path / "nothing"), "no folder", "CompVis/stable-diffusion-v1-4")
+    refused(lambda: latent.load_pipeline(tmp_path), "no model_index.json")
+    refused(lambda: latent.load_pipeline(tiny_source_dir), "holds a DDPMPipeline", "a StableDiffusionPipeline is needed")
+    refused(lambda: models.load_source(tiny_text_dir), "holds a StableDiffusionPipeline", "a DDPMPipeline is needed")
+
+
+@pytest.mark.parametrize("part", latent.PARTS)
+def test_pickled_weights_are_refused_unopened(own_copy, part):
+    for weights in (own_copy / part).glob("*.safetensors"):
+        weights.unlink()
+    (own_copy / part / "pytorch_model.bin").write_bytes(pickle.dumps("not opened"))
+    refused(lambda: latent.load_pipeline(own_copy), "pytorch_model.bin is a pickle", "safetensors")
+
+
+@pytest.mark.parametrize("part", latent.PARTS)
+def test_missing_and_damaged_weights_are_named(own_copy, part):
+    stored = next((own_copy / part).glob("*.safetensors"))
+    stored.write_bytes(b"half")
+    refused(lambda: latent.load_pipeline(own_copy), "could not be opened")
+    stored.unlink()
+    refused(lambda: latent.load_pipeline(own_copy), f"{part} holds no .safetensors weights")
+
+
+@pytest.mark.parametrize(("part", "changes", "words"), [
+    ("vae", {"latent_channels": 8}, ("takes 4 channels and the VAE makes 8",)),
+    ("text_encoder", {"hidden_size": 64}, ("attends to vectors of 32 numbers", "64")),
+    ("text_encoder", {"vocab_size": 5}, ("the tokenizer has", "5 in")),
+    ("scheduler", {"prediction_type": "v_prediction"}, ("v_prediction", "ε-prediction"))])
+def test_parts_that_do_not_fit(tiny_text, part, changes, words):
+    config = getattr(tiny_text, part).config
+    if part == "text_encoder":
+        config.update(changes)
+    else:
+        getattr(tiny_text, part).register_to_config(**changes)
+    refused(lambda: latent.check_parts(tiny_text, "runs/mine"), "runs/mine", *words)
+
+
+def test_odd_sizes_and_counts(tiny_text):
+    refused(lambda: latent.encode(tiny_text.vae, torch.zeros(1, 3, 30, 30)), "30×30", "multiple of 4")
+    refused(lambda: latent.draw(tiny_text, PROMPTS, noise(2)), "3 prompts and noise for 2 images")
+    refused(lambda: latent.load_vae("nowhere"), "nowhere holds no autoencoder", "--stage vae")
+
+
+# ------------------------------------------------------------------------------------------------------ drawing
+
+def test_drawing_goes_by_prompt_and_noise(tiny_text):
+    def images(prompt, start, scale=3.0, batch_size=50):
+        return latent.draw(tiny_text, [prompt] * 3, start, scale, 2, batch_size)
+    base = images("a face", noise())
+    assert torch.equal(base, images("a face", noise()))
+    torch.testing.assert_close(base, images("a face", noise(), batch_size=2), atol=1e-4, rtol=1e-4)
+    assert not torch.equal(base, images("a face with an afro", noise()))
+    torch.testing.assert_close(images("", noise(), 1.0), images("", noise(), 7.0), atol=1e-3, rtol=1e-3)   # nothing to be guided by
+
+
+def test_encode_is_the_scaled_mean_and_decode_undoes_the_scale(tiny_text):
+    images, vae = make_images(5, 32), tiny_text.vae
+    vae.register_to_config(scaling_factor=0.25)
+    with torch.no_grad():
+        mean = vae.encode(images).latent_dist.mean
+        torch.testing.assert_close(latent.encode(vae, images, batch_size=2), 0.25 * mean)
+        torch.testing.assert_close(latent.decode(vae, 0.25 * mean), vae.decode(mean).sample)
+    pixels = data.to_uint8(images)
+    torch.testing.assert_close(latent.encode(vae, pixels), latent.encode(vae, data.to_float(pixels)))
+
+
+def rare_rows(pipe):
+    return pipe.tokenizer.convert_tokens_to_ids([f"{word}</w>" for word in captions.RARE])
+
+
+def test_rare_words_become_as_long_as_the_longest_and_keep_their_direction(tiny_text):
+    text_encoder, rows = copy.deepcopy(tiny_text.text_encoder), rare_rows(tiny_text)
+    before = tiny_text.text_encoder.get_input_embeddings().weight
+    latent.lengthen_rare_words(text_encoder, tiny_text.tokenizer)
+    after = text_encoder.get_input_embeddings().weight
+    others = [i for i in range(len(before)) if i not in rows]
+    assert len(set(rows)) == 2 and torch.equal(after[others], before[others])
+    assert torch.allclose(after[rows].norm(dim=1), before.norm(dim=1).max()) and (after[rows] != before[rows]).any(1).all()
+    assert torch.allclose(torch.cosine_similarity(after[rows], before[rows]), torch.ones(2))
+
+
+def test_embed_is_the_text_encoders_last_layer(tiny_text):
+    vectors = latent.embed(tiny_text, PROMPTS)
+    assert vectors.shape == (3, captions.POSITIONS, 32)
+    expected = tiny_text.encode_prompt("a face", "cpu", 1, False)[0]
+    torch.testing.assert_close(vectors[:1], expected)
+
+
+# ----------------------------------------------------------------------------------------------------- training
+
+def vae_run(tiny_text, **changes):
+    return list(pretrain_t2i.train_vae(make_images(6, 32), config(**changes), copy.deepcopy(tiny_text.vae)))
+
+
+def unet_run(tiny_text, **changes):
+    latents = latent.encode(tiny_text.vae, make_images(6, 32))
+    ids = captions.token_ids(tiny_text.tokenizer, ["a face", "red hair", "a bun", "glasses", "a hat", "a beard"])[:, None].repeat(1, 2, 1)
+    stream = pretrain_t2i.train_unet(latents, ids, config(**changes), copy.deepcopy(tiny_text.text_encoder), copy.deepcopy(tiny_text.unet),
+                                     tiny_text.scheduler.alphas_cumprod)
+    return list(stream)
+
+
+def test_the_autoencoder_learns_pixels(tiny_text):
+    steps = vae_run(tiny_text, max_train_steps=30, learning_rate=2e-3)
+    assert set(steps[0].terms) == {"l1", "l2", "lpips", "kl"}
+    assert steps[-1].terms["l1"] < 0.8 * steps[0].terms["l1"]
+
+
+def test_the_autoencoders_loss_against_the_formulas(tiny_text):
+    images, vae = make_images(4, 32), copy.deepcopy(tiny_text.vae)
+    step = next(pretrain_t2i.train_vae(images, config(), copy.deepcopy(vae)))
+    generator = torch.Generator().manual_seed(0)
+    x = images[train.batch_indices(0, 4, 4, 0)]
+    ddpm.sample_timesteps(4, 1, generator)
+    noise = torch.randn(x.shape, generator=generator).flatten(1)[:, :4 * 64].view(4, 4, 8, 8)
+    with torch.no_grad():
+        posterior = vae.encode(x).latent_dist
+        decoded = vae.decode(posterior.mean + posterior.std * noise).sample
+        kl = posterior.kl().mean() / (4 * 64)             # diffusers sums over an image's numbers
+    torch.testing.assert_close(step.terms["l1"], (decoded - x).abs().mean(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(step.terms["kl"], kl, atol=1e-5, rtol=1e-4)
+    weighted = step.terms["l1"] + step.terms["l2"] + 0.3 * step.terms["lpips"] + 1e-4 * step.terms["kl"]
+    torch.testing.assert_close(step.loss, weighted)
+
+
+def test_the_scale_gives_unit_variance(tiny_text):
+    images = make_images(8, 32)
+    factor = pretrain_t2i.set_scale(tiny_text.vae, images)
+    assert tiny_text.vae.config.scaling_factor == factor
+    assert latent.encode(tiny_text.vae, images).std() == pytest.approx(1, abs=1e-3)
+
+
+def test_text_encoder_and_unet_learn_together_and_the_autoencoder_stays(tiny_text):
+    before = {part: weights(getattr(tiny_text, part)) for part in latent.PARTS}
+    trained = unet_run(tiny_text)[-1].averaged()
+    assert same(before["vae"], weights(tiny_text.vae))
+    assert not same(before["unet"], weights(trained.unet)) and not same(before["text_encoder"], weights(trained.text_encoder))
+
+
+def test_the_loss_is_the_error_of_the_noise_under_the_caption(tiny_text):
+    step = unet_run(tiny_text, max_train_steps=1)[0]
+    latents = latent.encode(tiny_text.vae, make_images(6, 32))
+    prompts = ["a face", "red hair", "a bun", "glasses", "a hat", "a beard"]
+    generator, chosen = torch.Generator().manual_seed(0), train.batch_indices(0, 6, 4, 0)
+    t = ddpm.sample_timesteps(4, 1000, generator)
+    eps = torch.randn(4, 4, 8, 8, generator=generator)
+    x_t = tiny_text.scheduler.add_noise(latents[chosen], eps, t)
+    with torch.no_grad():
+        text = tiny_text.encode_prompt([prompts[i] for i in chosen], "cpu", 1, False)[0]
+        expected = (tiny_text.unet(x_t, t, text).sample - eps).square().mean()
+    torch.testing.assert_close(step.loss, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("run", [vae_run, unet_run])
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny_text, tmp_path, run):
+    whole = run(tiny_text)[-1]
+    run(tiny_text, max_train_steps=2, output_dir=str(tmp_path), checkpointing_steps=2)
+    resumed = run(tiny_text, output_dir=str(tmp_path), resume_from_checkpoint="latest")
+    assert [s.step for s in resumed] == [3, 4]
+    assert same(weights(whole.model), weights(resumed[-1].model)) and same(weights(whole.averaged()), weights(resumed[-1].averaged()))
+    assert not [p for p in tmp_path.rglob("*") if p.suffix not in ("", ".json", ".safetensors")]
+
+
+def test_every_wording_is_drawn_and_goes_with_its_image():
+    seen, images = set(), torch.arange(4.0).view(4, 1, 1, 1).repeat(1, 1, 2, 2)
+    ids = torch.stack([torch.stack([torch.tensor([i, k]) for k in range(3)]) for i in range(4)]).short()     # (4, 3, 2): image, wording
+    net = torch.nn.Linear(1, 1)
+
+    def objective(net, x_0, t, eps, given):
+        assert torch.equal(x_0[:, 0, 0, 0].long(), given[:, 0])
+        seen.update(map(tuple, given.tolist()))
+        loss = net(torch.ones(1, 1)).square().mean()
+        return loss, {"simple": loss}
+
+    list(train.fit(net, images, config(max_train_steps=40), objective, torch.ones(1), ids))
+    assert seen == {(i, k) for i in range(4) for k in range(3)}
+
+
+# ------------------------------------------------------------------------------------------------------- grading
+
+def test_obedience_counts_what_was_said():
+    probe = probes.FactorProbe({"skin": ["pale", "dark"], "glasses": ["none", "glasses"]}, {}, lambda images: {
+        "skin": torch.tensor([0, 1, 1]), "glasses": torch.tensor([1, 1, 0])})
+    said = [{"skin": "pale"}, {"skin": "pale", "glasses": "glasses"}, {"skin": "dark", "mouth": "sad"}]
+    assert pretrain_t2i.obeyed(torch.zeros(3, 3, 8, 8), said, probe) == {"skin": (2 / 3, 3), "glasses": (1.0, 1)}
+
+
+def test_real_drawings_obey_their_captions_and_another_pictures_do_not():
+    probe = pretrain_t2i.attribute_probe(32, n=500)
+    wanted, real = pretrain_t2i.held_out(100, 32)
+    said = [one.said for one in wanted]
+    true, wrong = pretrain_t2i.obeyed(real, said, probe), pretrain_t2i.obeyed(real.roll(1, 0), said, probe)
+    assert {"background", "clothes_colour"} <= set(true)
+    for name in ("background", "skin"):
+        if name in true:
+            assert true[name][0] > 0.6 > wrong[name][0] + 0.1
+
+
+def test_accuracy_of_an_untrained_pipeline_has_the_real_ones_beside_it(tiny_text):
+    probe = pretrain_t2i.attribute_probe(32, n=500)
+    graded = pretrain_t2i.attribute_accuracy(tiny_text, 12, num_inference_steps=1, probe=probe)
+    assert graded and all(0 <= row.accuracy <= 1 and row.ceiling >= 0 and 0 < row.n <= 12 for row in graded.values())
+
+
+# -------------------------------------------------------------------------------------------------- command line
+
+SMALL = ["--num_images", "6", "--num_others", "0", "--max_train_steps", "2", "--train_batch_size", "2", "--resolution", "32",
+         "--checkpointing_steps", "0"]
+
+
+def test_both_stages_and_grading_from_the_command_line(tmp_path, monkeypatch, capsys):
+    new_vae, new_unet, new_text = latent.new_vae, latent.new_unet, latent.new_text_encoder
+    monkeypatch.setattr(latent, "new_vae", lambda resolution: new_vae(resolution, (8, 8, 8)))
+    monkeypatch.setattr(latent, "new_unet", lambda resolution: new_unet(resolution, (16, 16), 32))
+    monkeypatch.setattr(latent, "new_text_encoder", lambda tokenizer: new_text(tokenizer, 32, 1))
+    probe = probes.FactorProbe({"background": ["red", "blue"]}, {}, lambda images: {"background": torch.zeros(len(images)).long()})
+    monkeypatch.setattr(pretrain_t2i, "attribute_probe", lambda resolution: probe)
+    first, second = tmp_path / "one", tmp_path / "two"
+    assert main(["pretrain-t2i", "--stage", "vae", "--output_dir", str(first), *SMALL]) == 0
+    assert (first / "reconstructions.png").exists() and json.loads((first / "metrics.json").read_text())["scaling_factor"] > 0
+    graded = ["--num_graded", "60", "--num_inference_steps", "1"]
+    assert main(["pretrain-t2i", "--stage", "unet", "--vae", str(first / "vae"), "--output_dir", str(second), *SMALL, *graded]) == 0
+    facts = json.loads((second / "metrics.json").read_text())
+    assert facts["config"]["max_train_steps"] == 2 and (second / "prompts.png").exists()
+    saved = latent.load_pipeline(second)
+    lengths = saved.text_encoder.get_input_embeddings().weight.norm(dim=1)
+    assert torch.allclose(lengths[rare_rows(saved)], lengths.max(), rtol=1e-3)
+    assert same(weights(latent.load_vae(first / "vae")), weights(saved.vae))
+    assert main(["pretrain-t2i", "--stage", "grade", "--output_dir", str(second), *graded]) == 2
+    assert "metrics.json exists" in capsys.readouterr().err
+    assert main(["pretrain-t2i", "--stage", "grade", "--output_dir", str(second), "--overwrite", *graded]) == 0
+    again = json.loads((second / "metrics.json").read_text())
+    assert again == facts
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--stage", "unet"], ("--vae", "--stage vae")), (["--stage", "unet", "--vae", "/nowhere"], ("/nowhere holds no autoencoder",)),
+    (["--stage", "vae", "--resolution", "60"], ("--resolution is 60", "multiple of 16")),
+    (["--stage", "vae", "--num_images", "0"], ("--num_images is 0",)),
+    (["--stage", "unet", "--vae", "x", "--empty_captions", "1.5"], ("--empty_captions is 1.5",)),
+    (["--stage", "vae", "--learning_rate", "-1"], ("--learning_rate is -1",)),
+    (["--stage", "grade"], ("no folder",))])
+def test_wrong_options_are_one_line(tmp_path, capsys, options, words):
+    assert main(["pretrain-t2i", "--output_dir", str(tmp_path / "out"), *options]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "\n" not in said and all(word in said for word in words), said
+
+
+def test_training_styles_are_no_targets():
+    targets = {style for name, (style, _) in avatars.DOMAINS.items() if name not in ("avataaars", "sunglasses")}
+    assert not {style.removesuffix("-neutral") for style in avatars.OTHER_STYLES} & targets
+
+
+def test_a_training_style_is_no_target_domain(capsys):
+    assert main(["adapt", "--target", "captioned"]) == 2
+    assert "captioned is no target domain" in capsys.readouterr().err
