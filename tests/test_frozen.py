@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import make_images, make_source, make_text_pipeline
 
-from dslib import models, train
+from dslib import models, pretrain, train
 from dslib.study import ablations, curves, tables
 from dslib.text import latent, pretrain_t2i, text_to_image
 
@@ -36,8 +36,13 @@ TEXT = {
 PRETRAINING = {"snr_gamma": 5.0, "lambda_coarse": 0.25, "high_noise_weight": 10.0, "random_flip": True}
 
 
-def settings(**changes):
-    return train.TrainConfig(**{"max_train_steps": 10, "train_batch_size": 4, "ema_max_decay": 0.5, "seed": 7} | changes)
+def settings(kind=train.TrainConfig, **changes):
+    return kind(**{"max_train_steps": 10, "train_batch_size": 4, "ema_max_decay": 0.5, "seed": 7} | changes)
+
+
+def alone(**changes):
+    """The same loop for training from random weights."""
+    return pretrain.PretrainConfig(**{"max_train_steps": 10, "train_batch_size": 4, "ema_max_decay": 0.5, "seed": 7} | changes)
 
 
 def unconditional(changes, learned_variance=False):
@@ -48,21 +53,22 @@ def unconditional(changes, learned_variance=False):
 def text(changes):
     changes, pipe, prior = dict(changes), make_text_pipeline(), torch.randn(12, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     subject = text_to_image.Subject(make_images(2, 32, 9), "a face of zwx") if changes.pop("subject", False) else None
-    return pipe.unet, text_to_image.adapt(pipe, make_images(6, 32), settings(**changes), "a sks face", "a face", prior, subject)
+    config = settings(text_to_image.TextConfig, **changes)
+    return pipe.unet, text_to_image.adapt(pipe, make_images(6, 32), config, "a sks face", "a face", prior, subject)
 
 
 def pretraining(changes):
     unet = make_source().unet
-    return unet, train.pretrain(make_images(6, 16), settings(method="scratch", **changes), unet, models.new_scheduler().alphas_cumprod)
+    return unet, pretrain.pretrain(make_images(6, 16), alone(**changes), unet, models.new_scheduler().alphas_cumprod)
 
 
 def text_source(stage):
     pipe = make_text_pipeline()
     if stage == "vae":
-        return pipe.vae, pretrain_t2i.train_vae(make_images(6, 32), settings(method="scratch"), pipe.vae)
+        return pipe.vae, pretrain_t2i.train_vae(make_images(6, 32), alone(), pipe.vae)
     ids = torch.randint(1, 50, (6, 2, pipe.tokenizer.model_max_length), generator=torch.Generator().manual_seed(1))
     schedule = pipe.scheduler.alphas_cumprod.clone()
-    latents, config = latent.encode(pipe.vae, make_images(6, 32)), settings(method="scratch", **PRETRAINING)
+    latents, config = latent.encode(pipe.vae, make_images(6, 32)), alone(**PRETRAINING)
     return pipe.unet, pretrain_t2i.train_unet(latents, ids, config, pipe.text_encoder, pipe.unet, schedule)
 
 

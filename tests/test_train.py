@@ -4,21 +4,27 @@ import contextlib
 import copy
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from conftest import make_images, make_source
 
-from dslib import ddpm, models, train
+from dslib import ddpm, domainstudio, models, pretrain, train
 from dslib.base import checkpoint
 from dslib.env import UserError
-from dslib.train import TrainConfig, adapt
+from dslib.pretrain import PretrainConfig
+from dslib.train import Loop, TrainConfig, adapt
 
 
 @pytest.fixture
 def config():
     return TrainConfig(max_train_steps=3, train_batch_size=4, learning_rate=1e-3)
+
+
+def plain_loop(config, **changes):
+    """The loop's settings of a fine-tuning run, for pre-training."""
+    return PretrainConfig(**{f.name: getattr(config, f.name) for f in fields(Loop)} | changes)
 
 
 def run(source, images, config):
@@ -53,7 +59,7 @@ def one_loss(source, images, config, t=(5, 200, 500, 800)):
     generator = torch.Generator().manual_seed(3)
     t, eps = torch.tensor(t), torch.randn(4, 3, 16, 16, generator=generator)
     betas = ddpm.linear_betas()
-    total, terms = train.domainstudio_loss(unet, frozen, images[:4], t, eps, ddpm.alphas_cumprod(betas), betas, config)
+    total, terms = domainstudio.domainstudio_loss(unet, frozen, images[:4], t, eps, ddpm.alphas_cumprod(betas), betas, config)
     total.backward()
     return total.detach(), terms, torch.cat([p.grad.flatten() for p in unet.parameters() if p.grad is not None])
 
@@ -362,13 +368,13 @@ def test_flip_mirrors_about_half_of_the_images(ten_images):
 
 def test_min_snr_weight():
     schedule = torch.tensor([0.9, 0.5, 0.1])                # SNR 9, 1, 1/9
-    torch.testing.assert_close(train.snr_weight(schedule, torch.arange(3), 5.0), torch.tensor([5 / 9, 1.0, 1.0]))
+    torch.testing.assert_close(pretrain.snr_weight(schedule, torch.arange(3), 5.0), torch.tensor([5 / 9, 1.0, 1.0]))
 
 
 def test_pretrain_weights_the_loss_by_min_snr(ten_images, config):
     unet, schedule = make_source().unet, ddpm.alphas_cumprod(ddpm.linear_betas())
-    plain = next(train.pretrain(ten_images, replace(config, method="scratch"), copy.deepcopy(unet), schedule))
-    weighted = next(train.pretrain(ten_images, replace(config, method="scratch", snr_gamma=0.01), copy.deepcopy(unet), schedule))
+    plain = next(pretrain.pretrain(ten_images, plain_loop(config), copy.deepcopy(unet), schedule))
+    weighted = next(pretrain.pretrain(ten_images, plain_loop(config, snr_gamma=0.01), copy.deepcopy(unet), schedule))
     assert plain.loss.item() == pytest.approx(plain.terms["simple"].item())
     assert weighted.terms["simple"].item() == pytest.approx(plain.terms["simple"].item())
     assert weighted.loss < 0.9 * weighted.terms["simple"]
@@ -378,7 +384,7 @@ def test_pixels_and_floats_train_alike(ten_images, config):
     pixels = ((ten_images + 1) * 127.5).round().to(torch.uint8)
     floats = pixels.float() / 127.5 - 1
     schedule = ddpm.alphas_cumprod(ddpm.linear_betas())
-    a, b = (list(train.pretrain(x, config, make_source().unet, schedule))[-1] for x in (pixels, floats))
+    a, b = (list(pretrain.pretrain(x, config, make_source().unet, schedule))[-1] for x in (pixels, floats))
     assert same(weights(a), weights(b))
 
 
@@ -393,8 +399,8 @@ def test_every_step_of_a_mixed_precision_run_is_in_mixed_precision(tiny_source, 
         hook.remove()
         return result
 
-    original = train.domainstudio_loss
-    monkeypatch.setattr(train, "domainstudio_loss", spy)
+    original = domainstudio.domainstudio_loss
+    monkeypatch.setattr(domainstudio, "domainstudio_loss", spy)
     try:
         run(tiny_source, ten_images, replace(config, mixed_precision="bf16", method="finetune"))
     finally:
@@ -421,8 +427,7 @@ NAN, INF = math.nan, math.inf
     ("lambda_hfmse", -1.0), ("lambda_hfmse", NAN), ("lambda_vlb", -1.0), ("lambda_vlb", NAN),
     ("lr_warmup_steps", -1), ("lr_decay_steps", -1),
     ("adam_beta1", 1.5), ("adam_beta2", -0.1), ("adam_weight_decay", -1.0), ("max_grad_norm", NAN), ("max_grad_norm", 0.0),
-    ("ema_max_decay", 1.5), ("ema_max_decay", NAN), ("snr_gamma", -1.0), ("snr_gamma", NAN),
-    ("high_noise_weight", 0.0), ("lambda_coarse", -0.5),
+    ("ema_max_decay", 1.5), ("ema_max_decay", NAN),
     ("checkpointing_steps", -1), ("checkpoints_total_limit", 0), ("checkpoints_total_limit", -1),
 ])
 def test_impossible_settings_are_refused_by_name(name, value):
@@ -431,7 +436,7 @@ def test_impossible_settings_are_refused_by_name(name, value):
 
 
 def test_good_settings_pass():
-    config = TrainConfig(lambda_img=0.0, lambda_vlb=0.0, snr_gamma=5.0, lr_warmup_steps=10)
+    config = TrainConfig(lambda_img=0.0, lambda_vlb=0.0, lr_warmup_steps=10)
     assert config.check() is config
 
 
@@ -525,35 +530,35 @@ def test_coarse_error_against_loops():
                       for c in range(3) for y in range(0, 8, s) for x in range(0, 8, s)]
             total += s * sum(blocks) / len(blocks)
         want.append(total)
-    torch.testing.assert_close(train.coarse_error(error), torch.tensor(want))
+    torch.testing.assert_close(pretrain.coarse_error(error), torch.tensor(want))
 
 
 def test_coarse_error_sees_a_shift_that_the_plain_error_hardly_sees():
     """A constant added to white noise: 1 % more plain error, many times the coarse one."""
     noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    plain, coarse = ((f(noise + 0.1) / f(noise)).item() for f in (lambda e: e.square().mean(), train.coarse_error))
+    plain, coarse = ((f(noise + 0.1) / f(noise)).item() for f in (lambda e: e.square().mean(), pretrain.coarse_error))
     assert plain < 1.02 and coarse > 1.5
 
 
 def test_pretrain_reports_the_coarse_term_and_adds_it(ten_images, config):
     schedule, unet = ddpm.alphas_cumprod(ddpm.linear_betas()), make_source().unet
-    settings = replace(config, method="scratch", snr_gamma=None)
-    plain = next(train.pretrain(ten_images, settings, copy.deepcopy(unet), schedule))
-    both = next(train.pretrain(ten_images, replace(settings, lambda_coarse=0.5), copy.deepcopy(unet), schedule))
+    settings = plain_loop(config)
+    plain = next(pretrain.pretrain(ten_images, settings, copy.deepcopy(unet), schedule))
+    both = next(pretrain.pretrain(ten_images, replace(settings, lambda_coarse=0.5), copy.deepcopy(unet), schedule))
     assert set(plain.terms) == {"simple"} and set(both.terms) == {"simple", "coarse"}
     torch.testing.assert_close(both.loss, plain.loss + 0.5 * both.terms["coarse"])
 
 
 def test_noise_weight_rises_with_noise_and_stops():
     schedule = torch.tensor([0.9, 0.5, 1 / 21, 1e-4])                     # SNR 9, 1, 1/20, 1e-4
-    torch.testing.assert_close(train.noise_weight(schedule, torch.arange(4), 10.0), torch.tensor([1.0, 1.0, 2.0, 10.0]))
-    assert (train.noise_weight(schedule, torch.arange(4), 1.0) == 1).all()
+    torch.testing.assert_close(pretrain.noise_weight(schedule, torch.arange(4), 10.0), torch.tensor([1.0, 1.0, 2.0, 10.0]))
+    assert (pretrain.noise_weight(schedule, torch.arange(4), 1.0) == 1).all()
 
 
 def test_pretrain_weighs_the_steps_near_T(ten_images, config):
     schedule, unet = ddpm.alphas_cumprod(ddpm.linear_betas()), make_source().unet
-    settings = replace(config, method="scratch", snr_gamma=None)
-    plain, weighted = (next(train.pretrain(ten_images, replace(settings, high_noise_weight=w), copy.deepcopy(unet), schedule))
+    settings = plain_loop(config)
+    plain, weighted = (next(pretrain.pretrain(ten_images, replace(settings, high_noise_weight=w), copy.deepcopy(unet), schedule))
                        for w in (1.0, 10.0))
     assert weighted.terms["simple"].item() == pytest.approx(plain.terms["simple"].item())
     assert weighted.loss > 2 * plain.loss

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -15,6 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .errors import UserError, first_line
+
+#: keys that files hold from before the settings were split into the loop's, the objective's and pre-training's
+FORMER = {"method", "snr_gamma", "lambda_coarse", "high_noise_weight", "lora_rank", "bank_steps", "random_flip", "lambda_img", "lambda_hf",
+          "lambda_hfmse", "lambda_vlb", "pairwise_variant", "pairwise_weighting", "hfmse_weighting", "pairwise_direction",
+          "pairwise_temperature", "pairwise_space", "pairwise_t_min", "pairwise_t_max", "detail"}
 
 
 def save_checkpoint(config, record) -> Path:
@@ -107,13 +112,20 @@ def restore(config, model: UNet2DModel, ema: EMAModel, optimizer) -> int:
 
 def same_run(folder: Path, state: dict, config) -> None:
     """Refuse another method's checkpoint, and one with later ones beside it; name other settings that differ."""
-    if state["config"]["method"] != config.method:
-        raise UserError(f"{folder} was trained with --method {state['config']['method']}, not {config.method}")
+    saved, mine = (known.get("method", "scratch") for known in (state["config"], asdict(config)))
+    if saved != mine:
+        raise UserError(f"{folder} was trained with --method {saved}, not {mine}")
     later = [c.name for c in checkpoints(config.output_dir or folder) if int(c.name.split("-")[1]) > state["step"]]
     if later:
         raise UserError(f"{config.output_dir} also holds {later[-1]}, which goes further than {folder.name}: choose another "
                         "--output_dir to branch off, or resume from latest")
     free = ("max_train_steps", "output_dir", "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint")
-    changed = [k for k, v in asdict(config).items() if k not in free and state["config"].get(k) != v]
+    now, defaults = asdict(config), {f.name: f.default for f in fields(config)}
+    then = defaults | state["config"]
+    if then.get("pairwise_t_max") == 1000:                # how "at every step" was written when T was always 1000
+        then["pairwise_t_max"] = None
+    changed = [k for k, v in now.items() if k not in free and then[k] != v]
+    if unknown := [k for k in then if k not in now and k not in FORMER]:
+        print(f"{folder} holds settings that this version does not know, left out: {', '.join(unknown)}", file=sys.stderr)
     if changed:
         print(f"resuming {folder} with other settings than it was saved with: {', '.join(changed)}", file=sys.stderr)

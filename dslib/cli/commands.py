@@ -34,7 +34,8 @@ from .watch import watch
 
 def cmd_adapt(args) -> None:
     from .. import models, train
-    train.check_unconditional(config_from(args, output_dir=args.output_dir or "runs").method)
+    check_method(args.method)
+    config_from(args, train.TrainConfig, output_dir=args.output_dir or "runs")
     if args.compare_finetune and args.resume_from_checkpoint not in (None, "latest"):
         raise UserError("--compare_finetune trains two models: resume them with --resume_from_checkpoint latest, not from one checkpoint")
     source = models.load_source(args.source)
@@ -42,7 +43,7 @@ def cmd_adapt(args) -> None:
     images, domain = training_images(args, source.unet.config.sample_size)
     name = domain or Path(args.train_data_dir).resolve().name
     output = Path(args.output_dir or f"runs/{name}-{args.method}")
-    config = config_from(args, output_dir=str(output))
+    config = config_from(args, train.TrainConfig, output_dir=str(output))
     prepare_output(output, args.overwrite, args.resume_from_checkpoint, GO_ON)
     methods = [config.method]
     if args.compare_finetune and config.method != "finetune":
@@ -58,6 +59,14 @@ def cmd_adapt(args) -> None:
             write_results(args, source, unets, histories, images, domain, name, output, asdict(config))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f" while drawing; the trained model is in {output}: 'dslib sample {output}' draws with it") from None
+
+
+def check_method(method: str) -> None:
+    """Say where a method of text-to-image sources belongs, before any work."""
+    from ..text import text_to_image
+    from ..train import METHODS
+    if method not in METHODS and method in text_to_image.METHODS:
+        raise UserError(f"--method is {method!r}, which adapts text-to-image models: use one of {', '.join(METHODS)}, or dslib adapt-t2i")
 
 
 def adapt_one(source, images, config):
@@ -191,8 +200,8 @@ def cmd_table(args) -> None:
 def cmd_pretrain(args) -> None:
     import torch
 
-    from .. import data, models, train
-    config = config_from(args, method="scratch")
+    from .. import data, models, pretrain
+    config = config_from(args, pretrain.PretrainConfig)
     if args.num_images < 1 or args.num_graded < 2:
         raise UserError(f"--num_images {args.num_images} --num_graded {args.num_graded}: use at least 1 and 2")
     if args.resolution % 8 or args.resolution < 32:
@@ -203,7 +212,7 @@ def cmd_pretrain(args) -> None:
     torch.manual_seed(args.seed)
     scheduler = models.new_scheduler()
     model = models.load_source(args.source).unet if args.source else models.new_unet(args.resolution)
-    record, _ = watch(train.pretrain(images, config, model, scheduler.alphas_cumprod), config, "pretrain",
+    record, _ = watch(pretrain.pretrain(images, config, model, scheduler.alphas_cumprod), config, "pretrain",
                       folder / "log.csv", config.train_batch_size)
     if not main_process():
         return
@@ -234,6 +243,8 @@ def cmd_env(args) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command with every option and its default."""
+    from ..pretrain import PretrainConfig
+    from ..train import TrainConfig
     parser = argparse.ArgumentParser(prog="dslib", description="Adapt a diffusion model to about ten images (DomainStudio, arXiv "
                                      "2306.14153).", epilog="dslib COMMAND --help shows every option and an example.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -249,7 +260,7 @@ def build_parser() -> argparse.ArgumentParser:
     adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
     adapt.add_argument("--compare_finetune", action="store_true", help="also train the naive baseline and put both in the report")
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(adapt, skip=("snr_gamma", "lambda_coarse", "high_noise_weight", "lr_warmup_steps", "lora_rank"))
+    add_config(adapt, TrainConfig, skip=("lr_warmup_steps",))
     add_sampling(adapt, 64)
     add_backbone(adapt)
 
@@ -293,10 +304,8 @@ def build_parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--source", help="start from this pipeline's weights instead of random ones")
     pretrain.add_argument("--num_graded", type=int, default=400, help="samples for the Fréchet ratio at the end")
     pretrain.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(pretrain, skip=("method", "lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb", "pairwise_variant", "pairwise_weighting",
-                               "hfmse_weighting", "pairwise_direction", "pairwise_temperature", "pairwise_space", "pairwise_t_min",
-                               "pairwise_t_max", "detail", "bank_steps", "lora_rank"),
-               max_train_steps=7000, train_batch_size=32, learning_rate=1e-3, lr_warmup_steps=200, lr_decay_steps=2500,
+    add_config(pretrain, PretrainConfig, skip=("bank_steps",), max_train_steps=7000, train_batch_size=32, learning_rate=1e-3,
+               lr_warmup_steps=200, lr_decay_steps=2500,
                adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
                checkpointing_steps=250, output_dir="runs/source")
 

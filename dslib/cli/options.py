@@ -25,47 +25,17 @@ EXAMPLES = {
     "env": "dslib env",
 }
 
-HELP = {
-    "method": "scratch, finetune or domainstudio", "max_train_steps": "optimiser steps",
-    "train_batch_size": "images a step; capped at the number of images", "learning_rate": "AdamW's step size",
-    "lr_warmup_steps": "steps of linear warm-up", "lr_decay_steps": "last steps over which the rate falls to zero",
-    "lambda_img": "weight of the pairwise similarity loss (λ2)", "lambda_hf": "weight of its high-frequency twin (λ3)",
-    "lambda_hfmse": "weight of high-frequency reconstruction (λ4)",
-    "lambda_vlb": "weight of the variational bound (λ1), for a source that predicts its variance",
-    "pairwise_variant": "paper, or authors: reversed KL, mean, three images",
-    "pairwise_weighting": "sqrt_alphas_cumprod: steps near T pull no harder than the others; or none as published",
-    "hfmse_weighting": "alphas_cumprod, or none as published", "adam_beta1": "AdamW", "adam_beta2": "AdamW",
-    "pairwise_direction": "of KL: ada||sou (paper) or sou||ada", "pairwise_temperature": "of the softmax over the other images",
-    "pairwise_space": "what λ2's term compares: pixels, centred (without the mean image) or features",
-    "pairwise_t_min": "first step t at which the pairwise terms pull", "pairwise_t_max": "they pull below this step",
-    "detail": "what λ3's and λ4's terms look at: haar, stacked, haar_level_2, db2, or pixels (the control)",
-    "lora_rank": "train matrices of this rank beside the attention's (LoRA) instead of the whole U-Net; 0: the whole U-Net",
-    "bank_steps": "draw the same noise again after so many steps; 0: never",
-    "adam_weight_decay": "AdamW", "max_grad_norm": "gradients are clipped to this norm",
-    "ema_max_decay": "averaging of the weights, reached after a warm-up", "ema_power": "speed of that warm-up",
-    "random_flip": "mirror images at random", "snr_gamma": "min-SNR-γ weighting of the loss",
-    "lambda_coarse": "weight of the error's coarse scales, which hold the colours",
-    "high_noise_weight": "how many times more the steps near T count", "mixed_precision": "no, fp16 or bf16",
-    "seed": "fixes everything drawn at random", "output_dir": "where everything is written",
-    "checkpointing_steps": "save a checkpoint every so many steps; 0: only on Ctrl-C",
-    "checkpoints_total_limit": "how many checkpoints to keep",
-    "resume_from_checkpoint": "a checkpoint folder, or latest",
-}
 
-
-def add_config(parser: argparse.ArgumentParser, skip: tuple[str, ...] = (), helps: dict[str, str] | None = None, **defaults) -> None:
-    """One option a field of TrainConfig, under the same name, with the same default and help unless given here."""
-    helps = HELP | (helps or {})
-    from ..train import TrainConfig
-    for f in fields(TrainConfig):
+def add_config(parser: argparse.ArgumentParser, config: type, skip: tuple[str, ...] = (), **defaults) -> None:
+    """One option a field of a config class, under the same name, with its own help, and its default unless given here."""
+    for f in fields(config):
         if f.name in skip:
             continue
-        default = defaults.get(f.name, f.default)
-        if isinstance(f.default, bool):
-            parser.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, default=default, help=helps[f.name])
+        default, about = defaults.get(f.name, f.default), f.metadata["help"]
+        if f.metadata["kind"] is bool:
+            parser.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, default=default, help=about)
         else:
-            kind = type(f.default) if f.default is not None else float if f.name == "snr_gamma" else str
-            parser.add_argument(f"--{f.name}", type=kind, default=default, help=helps[f.name])
+            parser.add_argument(f"--{f.name}", type=f.metadata["kind"], default=default, help=about)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -90,11 +60,10 @@ def add_backbone(parser: argparse.ArgumentParser) -> None:
 
 # ------------------------------------------------------------------- what is checked before work begins
 
-def config_from(args: argparse.Namespace, **changes):
-    """The TrainConfig that the options describe, checked."""
-    from ..train import TrainConfig
-    given = {f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
-    return TrainConfig(**(given | changes)).check()
+def config_from(args: argparse.Namespace, config: type, **changes):
+    """The config of a class that the options describe, checked."""
+    given = {f.name: getattr(args, f.name) for f in fields(config) if hasattr(args, f.name)}
+    return config(**(given | changes)).check()
 
 
 CHECKPOINTS = ("checkpoint-*/state.json", "finetune/checkpoint-*/state.json")

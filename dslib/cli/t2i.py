@@ -16,10 +16,9 @@ UNCONDITIONAL = ("lambda_vlb", "pairwise_space", "pairwise_t_min", "pairwise_t_m
 
 
 def cmd_adapt_t2i(args) -> None:
-    from .. import train
     from ..text import latent, prompted, text_to_image
-    if args.method not in train.TEXT_METHODS:
-        raise UserError(f"--method is {args.method!r}: use one of {', '.join(train.TEXT_METHODS)}")
+    if args.method not in text_to_image.METHODS:
+        raise UserError(f"--method is {args.method!r}: use one of {', '.join(text_to_image.METHODS)}")
     if bool(args.subject_data_dir) != bool(args.subject_prompt):
         raise UserError("--subject_data_dir and --subject_prompt go together: give both or neither")
     if args.method == "textual-inversion" and (args.subject_prompt or args.lora_rank):
@@ -69,15 +68,14 @@ def shipped_or(source: str | None):
 def config_of(args, method: str, output_dir: str):
     """The settings of one method: its own step size unless one was given."""
     rank = 0 if method == "textual-inversion" else args.lora_rank
-    from ..text.text_to_image import learning_rate
-    rate = args.learning_rate if args.learning_rate is not None else learning_rate(method, rank)
-    return config_from(args, method=method, learning_rate=rate, output_dir=output_dir, lora_rank=rank)
+    from ..text.text_to_image import TextConfig
+    return config_from(args, TextConfig, method=method, output_dir=output_dir, lora_rank=rank).rated()
 
 
 def methods_of(args) -> list[str]:
     """The methods to train, the asked one last."""
-    from ..train import TEXT_METHODS
-    return [m for m in TEXT_METHODS if m != args.method] + [args.method] if args.compare else [args.method]
+    from ..text.text_to_image import METHODS
+    return [m for m in METHODS if m != args.method] + [args.method] if args.compare else [args.method]
 
 
 def subject_of(args, resolution: int):
@@ -181,7 +179,8 @@ def cmd_pretrain_t2i(args) -> None:
         raise UserError(f"--empty_captions is {args.empty_captions}: use a share from 0 to below 1")
     if args.stage == "unet" and not args.vae:
         raise UserError("--stage unet needs --vae, the folder that '--stage vae' wrote (…/vae)")
-    config = config_from(args, method="scratch")
+    from ..pretrain import PretrainConfig
+    config = config_from(args, PretrainConfig)
     (pretrain_vae if args.stage == "vae" else pretrain_unet)(args, config)
 
 
@@ -259,6 +258,8 @@ def grade_t2i(folder: Path, args, settings: dict | None = None) -> None:
 
 def add_commands(command) -> None:
     """Add both commands; command(name, function, text) makes a parser."""
+    from ..pretrain import PretrainConfig
+    from ..text.text_to_image import TextConfig
     adapt = command("adapt-t2i", cmd_adapt_t2i, "Teach a text-to-image source a new style, or a person and a style, from about ten images.")
     add_images(adapt)
     adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped model")
@@ -271,9 +272,7 @@ def add_commands(command) -> None:
     adapt.add_argument("--clip_model", help="folder or hub id of a CLIP model (safetensors), to report its similarities too")
     adapt.add_argument("--num_requests", type=int, default=200, help="prompts with words the ten never showed, for the report; 0: none")
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(adapt, skip=("snr_gamma", "lambda_coarse", "high_noise_weight", "lr_warmup_steps", "random_flip",
-                            *UNCONDITIONAL), helps={"method": "dreambooth, textual-inversion or domainstudio", "learning_rate":
-                            "AdamW's step size; default: by method"}, max_train_steps=300, learning_rate=None)
+    add_config(adapt, TextConfig, skip=("lr_warmup_steps", "random_flip", *UNCONDITIONAL), max_train_steps=300)
     adapt.add_argument("--num_images", type=int, default=64, help="images to draw for the report")
     adapt.add_argument("--guidance_scale", type=float, default=3.0, help="classifier-free guidance when drawing; 1: none")
     adapt.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
@@ -292,8 +291,7 @@ def add_commands(command) -> None:
     t2i.add_argument("--guidance_scale", type=float, default=3.0, help="classifier-free guidance when drawing; 1: none")
     t2i.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
     t2i.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(t2i, skip=("method", "lambda_img", "lambda_hf", "lambda_hfmse", "pairwise_variant", "pairwise_weighting", "hfmse_weighting",
-                          "pairwise_direction", "pairwise_temperature", "bank_steps", "random_flip", "lora_rank", *UNCONDITIONAL),
-               max_train_steps=None, train_batch_size=None, learning_rate=None, lr_warmup_steps=None, lr_decay_steps=None,
+    add_config(t2i, PretrainConfig, skip=("bank_steps", "random_flip"), max_train_steps=None, train_batch_size=None,
+               learning_rate=None, lr_warmup_steps=None, lr_decay_steps=None,
                adam_beta2=0.99, ema_max_decay=0.998, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
                checkpointing_steps=250, output_dir="runs/t2i")

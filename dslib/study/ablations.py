@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .. import data, metrics, models, sample, train
+from .. import data, domainstudio, metrics, models, sample, train
 from ..base.bank import Bank
 from ..base.errors import UserError, first_line
 from ..base.files import data_dir, write_atomic
@@ -87,7 +87,7 @@ def balanced(source, images: Tensor, config: train.TrainConfig, frozen, share: f
 
     def objective(net, x_0, t, eps):
         frozen.to(x_0.device)
-        _, terms = train.domainstudio_loss(net, frozen, x_0, t, eps, schedule.to(x_0.device), betas.to(x_0.device), config)
+        _, terms = domainstudio.domainstudio_loss(net, frozen, x_0, t, eps, schedule.to(x_0.device), betas.to(x_0.device), config)
         if next(steps) % every == 0:
             for name, lengths in seen.items():
                 gradients = torch.autograd.grad(terms[name], model.parameters(), retain_graph=True, allow_unused=True)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from .. import data, ddpm, env, metrics, models, sample, train
+from .. import data, ddpm, domainstudio, env, metrics, models, sample, train
 from ..base.bank import Bank
 from ..base.files import write_atomic
 from ..show import plots, widgets
@@ -106,7 +106,7 @@ def compiled(source, images: Tensor, config: train.TrainConfig) -> Iterator[trai
     frozen.compile()
 
     def objective(net, x_0, t, eps):
-        return train.domainstudio_loss(net, frozen, x_0, t, eps, schedule, betas, config)
+        return domainstudio.domainstudio_loss(net, frozen, x_0, t, eps, schedule, betas, config)
 
     return train.fit(model, images, train.fitted(source, images, config), objective, schedule)
 
@@ -187,7 +187,7 @@ def text_rows(pipe, images: Tensor, steps: int) -> list[dict]:
     cases = {"domainstudio": {}, "known": {"bank_steps": WARM_UP}, "the authors' passes": {"pairwise_variant": "authors"},
              "dreambooth": {"method": "dreambooth"}, "domainstudio, lora of rank 4": {"lora_rank": 4}}
     prior, shared = latent.encode(pipe.vae, images), {"max_train_steps": steps + WARM_UP, "train_batch_size": len(images)}
-    runs = {name: text_to_image.adapt(pipe, images, train.TrainConfig(**(shared | case)), captions.INSTANCE_PROMPT,
+    runs = {name: text_to_image.adapt(pipe, images, text_to_image.TextConfig(**(shared | case)), captions.INSTANCE_PROMPT,
                                       captions.CLASS_PROMPT, prior) for name, case in cases.items()}
     found = {name: 1000 * statistics.median(v) for name, v in interleave(runs, steps).items()}
     mean = (DRAWS * found["domainstudio"] + (OF_STEPS - DRAWS) * found.pop("known")) / OF_STEPS

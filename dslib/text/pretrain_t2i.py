@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from .. import data, ddpm, metrics, sample, train
+from .. import data, ddpm, metrics, pretrain, sample, train
 from ..base import avatars
 from ..measure import probes
 from . import captions, latent
@@ -52,7 +52,7 @@ class Captioned(torch.nn.Module):
         return self.unet(x_t, t, self.text_encoder(token_ids.long())[0]).sample
 
 
-def train_vae(images: Tensor, config: train.TrainConfig, vae: AutoencoderKL) -> Iterator[train.Step]:
+def train_vae(images: Tensor, config: pretrain.PretrainConfig, vae: AutoencoderKL) -> Iterator[train.Step]:
     """Train an autoencoder: L1 + L2 + LPIPS + a little KL to N(0,1). ``step.averaged().vae`` is the result.
 
     images: (n,3,R,R), uint8 or in [-1,1]. The step's noise has the images' shape; the latents take as much of it as they need.
@@ -82,18 +82,18 @@ def set_scale(vae: AutoencoderKL, images: Tensor) -> float:
     return factor
 
 
-def train_unet(latents: Tensor, token_ids: Tensor, config: train.TrainConfig, text_encoder: CLIPTextModel, unet: UNet2DConditionModel,
+def train_unet(latents: Tensor, token_ids: Tensor, config: pretrain.PretrainConfig, text_encoder: CLIPTextModel, unet: UNet2DConditionModel,
                schedule: Tensor) -> Iterator[train.Step]:
     """Train text encoder and U-Net together on latents (n,4,r,r) and token ids (n,K,L) of their captions: L_simple, weighted as
-    :func:`dslib.train.pretrain` does. ``step.averaged()`` holds the result's ``text_encoder`` and ``unet``."""
+    :func:`dslib.pretrain.pretrain` does. ``step.averaged()`` holds the result's ``text_encoder`` and ``unet``."""
     schedule = schedule.clone()
 
     def objective(net, x_0, t, eps, ids):
         error = net(ddpm.q_sample(x_0, t, eps, schedule), t, ids) - eps
-        return train.weighted_error(error, t, schedule.to(t.device), config)
+        return pretrain.weighted_error(error, t, schedule.to(t.device), config)
 
     net = Captioned(text_encoder, unet.to(memory_format=torch.channels_last))
-    return train.fit(net, latents, config, objective, schedule, token_ids)
+    return train.fit(net, latents, config, objective, schedule, {"ids": token_ids})
 
 
 # ---------------------------------------------------------------------------------------------- does it obey its prompts?

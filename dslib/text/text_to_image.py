@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -11,20 +12,29 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from .. import ddpm, losses, sample, train
+from .. import ddpm, domainstudio, sample, train
 from ..base.bank import Bank
 from ..base.errors import UserError
+from ..base.knobs import knob
 from . import captions, latent
 
-LAMBDA_PRIOR = 1.0     # weight of prior preservation, DreamBooth's own
 #: AdamW's step size where none is given: one word's vector takes far larger steps than a U-Net
 LEARNING_RATE = {"dreambooth": 5e-4, "domainstudio": 5e-4, "textual-inversion": 2e-2, "lora": 2e-3}
 CHECKPOINT_FROM = 32   # latents larger than this a side are decoded with checkpointing: from images of 512×512 on
 
 
-def learning_rate(method: str, lora_rank: int = 0) -> float:
-    """AdamW's step size of a method where none is given."""
-    return LEARNING_RATE["lora" if lora_rank else method]
+@dataclass(kw_only=True)
+class TextConfig(train.TrainConfig):
+    """A fine-tuning run with words: its own methods, each with its own step size."""
+    method: str = knob("domainstudio", "dreambooth, textual-inversion or domainstudio", choices=lambda: METHODS)
+    learning_rate: float | None = knob(None, "AdamW's step size; default: by method", "positive", kind=float)
+    lora_rank: int = knob(0, "train matrices of this rank beside the attention's (LoRA) instead of the whole U-Net; 0: the whole U-Net",
+                          "least_zero")
+
+    def rated(self) -> "TextConfig":
+        """The same with a step size: the method's own unless one was given."""
+        word = "lora" if self.lora_rank and self.method != "textual-inversion" else self.method
+        return self if self.learning_rate is not None else replace(self, learning_rate=LEARNING_RATE[word])
 
 
 class NewWord(torch.nn.Module):
@@ -72,7 +82,18 @@ class Subject(NamedTuple):
     prompt: str             # with a rare word of its own, "a face of zwx"
 
 
-def adapt(source: StableDiffusionPipeline, images: Tensor, config: train.TrainConfig, instance_prompt: str, class_prompt: str,
+class Start(NamedTuple):
+    """What a method starts from: everything that its objective needs, computed once."""
+    source: StableDiffusionPipeline
+    images: Tensor                      # (n,3,R,R) in [-1,1]
+    latents: Tensor                     # (n,4,r,r)
+    prompts: tuple[str, str]            # P_tar and P_sou
+    prior: Tensor | None                # (m,4,r,r)
+    subject: Subject | None
+    config: TextConfig
+
+
+def adapt(source: StableDiffusionPipeline, images: Tensor, config: TextConfig, instance_prompt: str, class_prompt: str,
           prior: Tensor | None = None, subject: Subject | None = None) -> Iterator[train.Step]:
     """Adapt a copy of the source to images (n,3,R,R) and yield a :class:`dslib.train.Step` after every update.
 
@@ -82,44 +103,78 @@ def adapt(source: StableDiffusionPipeline, images: Tensor, config: train.TrainCo
     subject: one person to learn at the same time, who gets no term but L_simple. :func:`adapted` turns the last step into a
     pipeline. Raises UserError before the first step if anything does not fit.
     """
-    config = config.check()
-    token = check_prompts(source, instance_prompt, class_prompt, rare_word(instance_prompt))
+    config = config.check().rated()
+    check_prompts(source, instance_prompt, class_prompt, rare_word(instance_prompt))
     check_fits(images, config, prior, subject)
-    latents, schedule = latent.encode(source.vae, images), source.scheduler.alphas_cumprod.clone()
-    if config.method == "textual-inversion":
-        word, objective = new_word(source, instance_prompt, class_prompt, token, schedule)
-        return train.fit(word, latents, config, objective, schedule)
-    prompts, known = [instance_prompt, class_prompt], None
+    start = Start(source, images, latent.encode(source.vae, images), (instance_prompt, class_prompt), prior, subject, config)
+    net, objective, given = METHODS[config.method](start)
+    return train.fit(net, start.latents, config, objective, source.scheduler.alphas_cumprod.clone(), given)
+
+
+def dreambooth(start: Start):
+    """A copy of the U-Net, L_simple and prior preservation (Ruiz et al. 2023): (network, objective, companions)."""
+    texts, known = texts_of(start)
+
+    def objective(net, z_0, t, eps, prior, subject=None):
+        here = texts.to(z_0.device), a_bar.to(z_0.device), start.config
+        return dreambooth_loss(net, None, None, z_0, prior, t, eps, *here, subject)
+
+    a_bar = start.source.scheduler.alphas_cumprod.clone()
+    return trainable(start), objective, companions(len(start.images), start.prior, known)
+
+
+def domainstudio_with_words(start: Start):
+    """The same, with the pairwise and wavelet terms of DomainStudio §2; with ``bank_steps`` the frozen source's answers are kept."""
+    texts, known = texts_of(start)
+    source, config, a_bar = start.source, start.config, start.source.scheduler.alphas_cumprod.clone()
+    frozen, vae = (copy.deepcopy(part).requires_grad_(False).eval() for part in (source.unet, source.vae))
+    frozen = Bank(frozen) if config.bank_steps else frozen
+
+    def objective(net, z_0, t, eps, prior, image, subject=None):
+        here = texts.to(z_0.device), a_bar.to(z_0.device), config
+        if config.pairwise_variant == "authors":
+            return authors_loss(net, vae, z_0, prior, t, eps, *here, image)
+        return dreambooth_loss(net, frozen, vae, z_0, prior, t, eps, *here, subject, image)
+
+    given = companions(len(start.images), start.prior, known)
+    decoded = decode_once(vae, start.latents)[:, None].expand(-1, given["prior"].shape[1], -1, -1, -1)
+    return trainable(start), objective, given | {"image": decoded}
+
+
+def textual_inversion(start: Start):
+    """One word's vector (Gal et al. 2022): everything else is frozen."""
+    token = check_prompts(start.source, *start.prompts, rare_word(start.prompts[0]))
+    return *new_word(start.source, *start.prompts, token, start.source.scheduler.alphas_cumprod.clone()), None
+
+
+#: ``--method``: a word → start(Start) → (network to train, objective, companions)
+METHODS = {"dreambooth": dreambooth, "textual-inversion": textual_inversion, "domainstudio": domainstudio_with_words}
+
+
+def texts_of(start: Start) -> tuple[Tensor, Tensor | None]:
+    """(embedded prompts (2 or 3,L,width), the subject's latents or None)."""
+    prompts, known, subject = list(start.prompts), None, start.subject
     if subject is not None:
-        check_prompts(source, subject.prompt, class_prompt, rare_word(subject.prompt))
-        if rare_word(subject.prompt) == rare_word(instance_prompt):
-            raise UserError(f"--subject_prompt and --instance_prompt share the rare word {rare_word(instance_prompt)!r}: give each its "
+        check_prompts(start.source, subject.prompt, start.prompts[1], rare_word(subject.prompt))
+        if rare_word(subject.prompt) == rare_word(start.prompts[0]):
+            raise UserError(f"--subject_prompt and --instance_prompt share the rare word {rare_word(subject.prompt)!r}: give each its "
                             f"own, {' and '.join(captions.RARE)} for instance")
-        prompts, known = [*prompts, subject.prompt], latent.encode(source.vae, subject.images)
-    texts = latent.embed(source, prompts)
-    unet = copy.deepcopy(source.unet).requires_grad_(True)
-    if config.lora_rank:
-        add_lora(unet, config.lora_rank, config.seed)
-    frozen = copy.deepcopy(source.unet).requires_grad_(False).eval() if config.method == "domainstudio" else None
-    if frozen is not None and config.bank_steps:
-        frozen = Bank(frozen)
-    vae = copy.deepcopy(source.vae).requires_grad_(False).eval()
-    decoded = decode_once(vae, latents) if config.method == "domainstudio" else None
-
-    def objective(net, z_0, t, eps, others):
-        given = texts.to(z_0.device), schedule.to(z_0.device), config
-        if frozen is not None and config.pairwise_variant == "authors":
-            return authors_loss(net, vae, z_0, others[:, 0], t, eps, *given, decoded(z_0))
-        x_0 = None if decoded is None else decoded(z_0)
-        return dreambooth_loss(net, frozen, vae, z_0, others[:, 0], t, eps, *given, *others[:, 1:].unbind(1), x_0=x_0)
-
-    return train.fit(unet, latents, config, objective, schedule, companions(len(images), prior, known))
+        prompts, known = [*prompts, subject.prompt], latent.encode(start.source.vae, subject.images)
+    return latent.embed(start.source, prompts), known
 
 
-def check_fits(images: Tensor, config: train.TrainConfig, prior: Tensor | None, subject: Subject | None) -> None:
+def trainable(start: Start) -> UNet2DConditionModel:
+    """A copy of the source's U-Net that takes gradients, in small matrices alone if the settings say so."""
+    unet = copy.deepcopy(start.source.unet).requires_grad_(True)
+    if start.config.lora_rank:
+        add_lora(unet, start.config.lora_rank, start.config.seed)
+    return unet
+
+
+def check_fits(images: Tensor, config: TextConfig, prior: Tensor | None, subject: Subject | None) -> None:
     """Raise a UserError with the mend if method, images, batch and prior images do not go together."""
-    if config.method not in train.TEXT_METHODS:
-        raise UserError(f"--method is {config.method!r}: a text-to-image source takes one of {', '.join(train.TEXT_METHODS)}")
+    if config.method not in METHODS:
+        raise UserError(f"--method is {config.method!r}: a text-to-image source takes one of {', '.join(METHODS)}")
     least = 3 if config.pairwise_variant == "authors" else 2
     if config.method == "domainstudio" and min(len(images), config.train_batch_size) < least:
         raise UserError(f"domainstudio compares images in pairs: give at least {least} images and a --train_batch_size of {least}")
@@ -134,20 +189,19 @@ def check_fits(images: Tensor, config: train.TrainConfig, prior: Tensor | None, 
         raise UserError("a subject needs at least one image and --pairwise_variant paper")
 
 
-def companions(n: int, prior: Tensor, subject: Tensor | None = None) -> Tensor:
-    """What goes with every training image: (n, K, 1 or 2, 4,r,r), K pairs of a prior latent and, if there is one, a subject's."""
+def companions(n: int, prior: Tensor, subject: Tensor | None = None) -> dict[str, Tensor]:
+    """What goes with every training image: {"prior": (n,K,4,r,r)}, and "subject", as many, if there is one."""
     each = len(prior) // n
-    columns = [prior[:each * n]]
+    given = {"prior": prior[:each * n]}
     if subject is not None:
-        columns.append(subject[torch.arange(each * n) % len(subject)])
-    return torch.stack(columns, 1).view(n, each, len(columns), *prior.shape[1:])
+        given["subject"] = subject[torch.arange(each * n) % len(subject)]
+    return {name: one.view(n, each, *prior.shape[1:]) for name, one in given.items()}
 
 
-def decode_once(vae: AutoencoderKL, latents: Tensor):
-    """A function from some rows of latents (n,4,r,r) to the images (N,3,R,R) that they decode to, all decoded now and kept."""
+def decode_once(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """The images (n,3,R,R) that latents (n,4,r,r) decode to, a few at a time."""
     with torch.no_grad():
-        images = torch.cat([latent.decode(vae, part.to(vae.device)) for part in latents.split(10)])
-    return lambda z: images.to(z.device)[torch.cdist(z.flatten(1), latents.to(z).flatten(1)).argmin(1)]
+        return torch.cat([latent.decode(vae, part.to(vae.device)).cpu() for part in latents.split(10)])
 
 
 def add_lora(unet: UNet2DConditionModel, rank: int, seed: int = 0) -> None:
@@ -161,7 +215,7 @@ def add_lora(unet: UNet2DConditionModel, rank: int, seed: int = 0) -> None:
 
 
 def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor,
-                    schedule: Tensor, config: train.TrainConfig, z_subject: Tensor | None = None,
+                    schedule: Tensor, config: TextConfig, z_subject: Tensor | None = None,
                     x_0: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """L_simple under P_tar + L_pr on the prior images under P_sou, in one pass of the U-Net; with a frozen source also
     λ2·L_img + λ3·L_hf + λ4·L_hfmse (DomainStudio §2), the wavelet terms on decoded images.
@@ -183,14 +237,8 @@ def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tenso
             x_sou = frozen.remember("decode", partial(latent.decode, vae), z_sou) if isinstance(frozen, Bank) else latent.decode(vae, z_sou)
             x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
         z_ada = ddpm.predict_x0(x_t, t, guesses[0], schedule)
-        terms |= domainstudio_terms(z_ada, z_sou, decode_trained(vae, z_ada), x_sou, x_0, schedule[t], config)
-    return weighted(terms, config), terms
-
-
-def weighted(terms: dict[str, Tensor], config: train.TrainConfig) -> Tensor:
-    """The sum that is minimised: every term times its weight."""
-    fixed = {"simple": 1.0, "prior": LAMBDA_PRIOR, "subject": 1.0}
-    return sum((fixed[name] if name in fixed else getattr(config, f"lambda_{name}")) * value for name, value in terms.items())
+        terms |= domainstudio.terms(decode_trained(vae, z_ada), x_sou, x_0, t, schedule, config, latents=(z_ada, z_sou))
+    return domainstudio.total(terms, config), terms
 
 
 def decode_trained(vae: AutoencoderKL, z: Tensor) -> Tensor:
@@ -201,19 +249,8 @@ def decode_trained(vae: AutoencoderKL, z: Tensor) -> Tensor:
     return latent.decode(vae, z)
 
 
-def domainstudio_terms(z_ada: Tensor, z_sou: Tensor, x_ada: Tensor, x_sou: Tensor, x_0: Tensor, a_bar: Tensor,
-                       config: train.TrainConfig) -> dict[str, Tensor]:
-    """L_img on predicted latents z (N,4,r,r), L_hf and L_hfmse on what they decode to, x (N,3,R,R). a_bar: ᾱ_t (N,)."""
-    pull = a_bar.sqrt() if config.pairwise_weighting == "sqrt_alphas_cumprod" else torch.ones_like(a_bar)
-    options = {"direction": config.pairwise_direction, "temperature": config.pairwise_temperature}
-    weight = a_bar if config.hfmse_weighting == "alphas_cumprod" else None
-    return {"img": losses.pairwise_kl(losses.scale_gradient(z_ada, pull), z_sou, **options),
-            "hf": losses.hf_pairwise_kl(losses.scale_gradient(x_ada, pull), x_sou, **options),
-            "hfmse": losses.hf_mse(x_ada, x_0, weight)}
-
-
 def authors_loss(net, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor, schedule: Tensor,
-                 config: train.TrainConfig, x_0: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+                 config: TextConfig, x_0: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """The published code's schedule of passes (ledger rows 1-3, 6, 7): one pass over 2N at one shared t for the pairwise terms,
     which compare the adapted model with *itself* on prior images; all 2N decoded with gradients; a second pass at fresh t."""
     n, both, vae = len(z_0), torch.cat([z_0, z_prior]), vae.to(z_0.device)
@@ -222,13 +259,12 @@ def authors_loss(net, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tenso
     z_ada, z_own = ddpm.predict_x0(x_t, shared, net(x_t, shared, words).sample, schedule).chunk(2)
     x_ada, x_own = latent.decode(vae, torch.cat([z_ada, z_own])).chunk(2)
     guess, prior = net(ddpm.q_sample(both, t.repeat(2), eps.repeat(2, 1, 1, 1), schedule), t.repeat(2), words).sample.chunk(2)
-    options = {"direction": "sou||ada", "reduction": "mean"}
     with torch.no_grad():
         x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
-    terms = {"simple": (guess - eps).square().mean(), "prior": (prior - eps).square().mean(),
-             "img": losses.pairwise_kl(z_ada[:3], z_own[:3], **options), "hf": losses.hf_pairwise_kl(x_ada[:3], x_own[:3], **options),
-             "hfmse": losses.hf_mse(x_ada, x_0, schedule[shared[:n]] if config.hfmse_weighting == "alphas_cumprod" else None)}
-    return weighted(terms, config), terms
+    published = replace(config, pairwise_weighting="none", pairwise_temperature=1.0)
+    terms = {"simple": (guess - eps).square().mean(), "prior": (prior - eps).square().mean()}
+    terms |= domainstudio.terms(x_ada, x_own, x_0, shared[:n], schedule, published, latents=(z_ada, z_own))
+    return domainstudio.total(terms, config), terms
 
 
 def new_word(source: StableDiffusionPipeline, instance_prompt: str, class_prompt: str, token: int, schedule: Tensor):

@@ -21,7 +21,7 @@
 # | Device | a laptop CPU is enough |
 # | Needs | chapters 00 and 01; you have trained some network before |
 # | Paper | DDPM eq. 14; DDIM eq. 12; improved DDPM eqs. 15, 16; DomainStudio §1, L_simple and L_vlb |
-# | `dslib` files | `models.py`, `sample.py`, the first half of `train.py`, `vlb` in `losses.py` |
+# | `dslib` files | `models.py`, `sample.py`, `pretrain.py`, the loop in `train.py`, `vlb` in `losses.py` |
 # | You will keep | a training loop with averaged weights, and a chain of guesses that you can stop and look at |
 #
 # **You will**
@@ -282,17 +282,17 @@ for t, (wrong, zero) in zip(steps.tolist(), found.mean(0).tolist()):
 #
 # Larger groups let the mean through. That alone was slow. Since the plain loss hardly sees one number in 4096, and
 # steps near $T$ have the smallest loss of all, pretraining counts them up to ten times (`high_noise_weight`) and adds
-# `train.coarse_error`: the error averaged over blocks of 2×2, 4×4 … 64×64 before it is
+# `pretrain.coarse_error`: the error averaged over blocks of 2×2, 4×4 … 64×64 before it is
 # squared, each with a weight that grows with the block (after Hoogeboom et al. 2023). Two errors that
 # $L_\text{simple}$ cannot tell apart:
 
 # %%
-from dslib import train
+from dslib import pretrain
 
 speckle = 0.1 * torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(rt.seed))
 flat = torch.full_like(speckle, 0.1)
 for name, error in {"speckle": speckle, "one wrong tint": flat}.items():
-    print(f"{name:<15} L_simple {error.square().mean():.4f}   coarse error {train.coarse_error(error).mean():.4f}")
+    print(f"{name:<15} L_simple {error.square().mean():.4f}   coarse error {pretrain.coarse_error(error).mean():.4f}")
 
 # %% [markdown]
 # The wrong tint costs over a hundred times as much as the speckle. `lambda_coarse` (0.25) says how much of it is
@@ -358,7 +358,7 @@ torch.allclose(average, ema.shadow_params[0], atol=1e-5)
 # %% [markdown]
 # ## Train for a minute
 #
-# `train.pretrain` is the naive loop with the comforts: averaged weights, clipped gradients, mirrored images,
+# `pretrain.pretrain` is the naive loop with the comforts: averaged weights, clipped gradients, mirrored images,
 # timesteps spread evenly over each batch, the coarse error, and min-SNR weights, which make the nearly clean steps
 # count less. Five hundred faces of 32×32 pixels, random weights, about a minute. For comparison we keep a second
 # average, *without* warm-up.
@@ -371,11 +371,11 @@ from tqdm.auto import tqdm
 torch.manual_seed(rt.seed)
 unet = models.new_unet(32, (16, 32, 64))
 unwarmed = [p.detach().clone() for p in unet.parameters()]
-config = train.TrainConfig(method="scratch", max_train_steps=train_steps, train_batch_size=32, learning_rate=1e-3,
-                           lr_warmup_steps=train_steps // 15, adam_beta2=0.99, ema_max_decay=0.998, random_flip=True,
-                           snr_gamma=5.0, lambda_coarse=0.25, seed=rt.seed)
+config = pretrain.PretrainConfig(max_train_steps=train_steps, train_batch_size=32, learning_rate=1e-3,
+                                 lr_warmup_steps=train_steps // 15, adam_beta2=0.99, ema_max_decay=0.998, random_flip=True,
+                                 snr_gamma=5.0, lambda_coarse=0.25, seed=rt.seed)
 history, began = {}, time.time()
-for record in tqdm(train.pretrain(small, config, unet, a_bar), total=train_steps, desc="pretrain"):
+for record in tqdm(pretrain.pretrain(small, config, unet, a_bar), total=train_steps, desc="pretrain"):
     for name, value in record.terms.items():
         history.setdefault(name, []).append(float(value))
     for slow, weight in zip(unwarmed, record.model.parameters()):
@@ -572,14 +572,14 @@ plots.show(plots.rows(pictures, columns=min(10, num_images)),
 # $\varepsilon$ and last three $v$, and at the first layer, which both share.
 
 # %%
-from dslib import losses
+from dslib import domainstudio, losses
 
 betas = source.scheduler.betas
 both = models.new_unet(64, learned_variance=True)
 x_0, t = faces[:2], torch.tensor([20, 400])
 eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(rt.seed))
 x_t = ddpm.q_sample(x_0, t, eps, a_bar)
-eps_hat, v = train.split_variance(both(x_t, t).sample, 3)
+eps_hat, v = domainstudio.split_variance(both(x_t, t).sample, 3)
 terms = {"L_simple": (eps_hat - eps).square().mean(), "L_vlb": losses.vlb(eps_hat, v, x_0, x_t, t, betas)}
 size = {}
 for name, term in terms.items():
@@ -650,7 +650,7 @@ widgets.explore_chain(chains)
 # | equation | in `dslib` | held by, in `tests/` |
 # |---|---|---|
 # | (2.1) | `checks.simple_loss` | `test_checks_02.py::test_simple_loss_mistakes_are_named` |
-# | (2.1) | `train.pretrain` | `test_train.py::test_training_learns` |
+# | (2.1) | `pretrain.pretrain` | `test_train.py::test_training_learns` |
 # | (2.2) | `checks.ema_update` | `test_checks_02.py::test_ema_update_is_diffusers` |
 # | (2.3) | `checks.ddim_step` | `test_checks_02.py::test_ddim_step_is_diffusers` |
 # | (2.3) | `sample.chain` | `test_sample.py::test_chain_is_a_plain_loop_over_the_scheduler` |

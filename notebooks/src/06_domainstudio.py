@@ -20,7 +20,7 @@
 # | Device | a laptop CPU is enough |
 # | Needs | chapters 01, 03, 04 and 05; "ledger rows" are explained in [chapter 00](00_tour.ipynb) |
 # | Paper | DomainStudio §1, the whole objective; its weights |
-# | `dslib` files | `train.py`, `resume.py` |
+# | `dslib` files | `domainstudio.py`, `train.py`, `base/checkpoint.py` |
 # | You will keep | the training loop with named terms, and a way to choose the weights |
 #
 # **You will**
@@ -92,7 +92,7 @@ import copy
 
 import torch
 
-from dslib import ddpm, losses, train
+from dslib import ddpm, domainstudio, losses, train
 from dslib.base import checkpoint
 
 source = models.load_source()
@@ -165,7 +165,7 @@ _ = checks.check_total_loss(total_loss)
 
 # %% tags=["nbval-check-output"]
 config = train.TrainConfig(lambda_img=0.3, lambda_hf=0.3, lambda_hfmse=0.5)
-library, _ = train.domainstudio_loss(source.unet, source.unet, x_0, t, eps, a_bar, source.scheduler.betas, config)
+library, _ = domainstudio.domainstudio_loss(source.unet, source.unet, x_0, t, eps, a_bar, source.scheduler.betas, config)
 by_hand = sum(weights[name] * value for name, value in at_the_start.items())
 bool((library - by_hand).abs() < 1e-5)
 
@@ -364,7 +364,7 @@ authors = train.TrainConfig(pairwise_variant="authors", lambda_img=4.0, lambda_h
 moved = adapted[near, "finetune"]
 for name, settings in {"ours": train.TrainConfig(), "authors', variance learned": authors}.items():
     with torch.no_grad():
-        total, terms = train.domainstudio_loss(moved, source.unet, x_0, t, eps, a_bar, source.scheduler.betas, settings)
+        total, terms = domainstudio.domainstudio_loss(moved, source.unet, x_0, t, eps, a_bar, source.scheduler.betas, settings)
     weighted = {k: float(v) * (1.0 if k == "simple" else getattr(settings, f"lambda_{k}")) for k, v in terms.items()}
     print(f"{name:<28} total {float(total):.4f}   weighted:", {k: float(f"{v:.2g}") for k, v in weighted.items()})
 print(f"{'authors, variance not learned':<28} total {weighted['simple'] + weighted['img']:.4f}   (row 4: no high-frequency terms)")
@@ -509,7 +509,7 @@ widgets.explore_weights(by_range)
 #
 # | equation | in `dslib` | held by, in `tests/` |
 # |---|---|---|
-# | (6.1) | `train.domainstudio_loss` | `test_train.py::test_total_is_the_weighted_sum_of_the_terms` |
+# | (6.1) | `domainstudio.domainstudio_loss` | `test_train.py::test_total_is_the_weighted_sum_of_the_terms` |
 # | (6.1) | `losses.pairwise_kl` | `test_losses.py::test_pairwise_kl_against_double_loop` |
 # | (6.1) | `losses.hf_pairwise_kl` | `test_losses.py::test_hf_pairwise_kl_against_double_loop` |
 # | (6.1) | `losses.hf_mse` | `test_losses.py::test_hf_mse_weight_against_loop` |

@@ -21,7 +21,7 @@
 # | Device | a laptop CPU is enough; the grid was computed beforehand |
 # | Needs | chapters [06](06_domainstudio.ipynb) and [07](07_measure_diversity.ipynb) |
 # | Paper | DomainStudio §1, its weights and choices |
-# | `dslib` files | `ablations.py`, `curves.py`, `views.py`, `bank.py` |
+# | `dslib` files | `study/ablations.py`, `study/curves.py`, `base/variants.py`, `base/bank.py` |
 # | You will keep | a way to tell what a choice does from what luck does |
 #
 # **You will**

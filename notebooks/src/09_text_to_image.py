@@ -20,7 +20,7 @@
 # | Device | a laptop CPU is enough; a GPU for a real checkpoint |
 # | Needs | chapters 02 and 06; "ledger rows" are explained in [chapter 00](00_tour.ipynb) |
 # | Paper | DomainStudio §2; DreamBooth (Ruiz et al. 2023), Textual Inversion (Gal et al. 2023), latent diffusion (Rombach et al. 2022) |
-# | `dslib` files | `captions.py`, `latent.py`, `text_to_image.py`, `prompted.py` |
+# | `dslib` files | `captions.py`, `latent.py`, `text_to_image.py`, `prompted.py` in `text/` |
 # | You will keep | an adapted pipeline that plain diffusers opens, and a way to ask whether it still obeys |
 #
 # **You will**
@@ -274,7 +274,6 @@ _ = checks.check_dreambooth_loss(dreambooth_loss)
 # everything else frozen. Its loss is the first half of (9.2).
 
 # %%
-from dslib import train
 from dslib.text import text_to_image
 
 prior = text_to_image.prior_latents(source, class_prompt, n=10 * rt.pick(smoke=1, cpu=4, colab=20))
@@ -283,7 +282,7 @@ generator = torch.Generator().manual_seed(rt.seed)
 t = ddpm.sample_timesteps(10, len(a_bar), generator).to(source.device)
 eps = torch.randn(z.shape, generator=generator).to(source.device)
 z_0, z_prior = z.to(source.device), prior[:10].to(source.device)
-settings = {method: train.TrainConfig(method=method) for method in train.TEXT_METHODS}
+settings = {method: text_to_image.TextConfig(method=method) for method in text_to_image.METHODS}
 loss, terms = text_to_image.dreambooth_loss(source.unet, None, source.vae, z_0, z_prior, t, eps, texts, a_bar, settings["dreambooth"])
 
 # %% tags=["nbval-check-output"]
@@ -321,7 +320,7 @@ print({name: round(float(value), 5) for name, value in terms.items()})
 import copy
 import time
 
-theirs = train.TrainConfig(method="domainstudio", pairwise_variant="authors")
+theirs = text_to_image.TextConfig(method="domainstudio", pairwise_variant="authors")
 given = copy.deepcopy(source.unet), source.unet, source.vae, z_0, z_prior, t, eps, texts, a_bar
 with torch.no_grad():
     x_0 = latent.decode(source.vae, z_0)                        # both decode the training images once and for all
@@ -350,8 +349,7 @@ from tqdm.auto import tqdm
 
 adapted, histories = {"source": source}, {}
 for method in ("dreambooth", "textual-inversion", "domainstudio"):
-    config = train.TrainConfig(method=method, max_train_steps=steps, train_batch_size=5, learning_rate=text_to_image.LEARNING_RATE[method],
-                               seed=rt.seed)
+    config = text_to_image.TextConfig(method=method, max_train_steps=steps, train_batch_size=5, seed=rt.seed)
     history = {}
     for record in tqdm(text_to_image.adapt(source, ten, config, instance_prompt, class_prompt, prior), total=steps, desc=method):
         for name, value in record.terms.items():
@@ -483,7 +481,7 @@ _ = checks.check_expected("09", rt, dreambooth_hit=named["dreambooth"].domain_hi
 # |---|---|---|
 # | (9.1) | `checks.guided` | `test_checks_09.py::test_guidance_mistakes_are_named` |
 # | (9.2) | `text_to_image.dreambooth_loss` | `test_text_to_image.py::test_the_loops_first_step_is_dreambooths_loss` |
-# | (9.3) | `text_to_image.domainstudio_terms` | `test_text_to_image.py::test_domainstudio_against_the_formulas_image_by_image` |
+# | (9.3) | `domainstudio.terms` | `test_text_to_image.py::test_domainstudio_against_the_formulas_image_by_image` |
 #
 # ## Paper, authors' code, ours
 #

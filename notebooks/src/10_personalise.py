@@ -20,7 +20,7 @@
 # | Device | a laptop CPU is enough |
 # | Needs | chapter 09 |
 # | Paper | DomainStudio, the application at the end of its text-to-image part; DreamBooth (Ruiz et al. 2023) |
-# | `dslib` files | `text_to_image.py`, `prompted.py` |
+# | `dslib` files | `text/text_to_image.py`, `text/prompted.py` |
 # | You will keep | a pipeline with two words of your own, and a count of what became of the person |
 #
 # **You will**
@@ -122,7 +122,6 @@ for pair in ((style_prompt, person_prompt), (class_prompt, style_prompt), (class
 # %% tags=["nbval-ignore-output"]
 from tqdm.auto import tqdm
 
-from dslib import train
 from dslib.text import text_to_image
 
 prior = text_to_image.prior_latents(source, class_prompt, n=10 * rt.pick(smoke=1, cpu=4, colab=20))
@@ -130,7 +129,7 @@ prior = text_to_image.prior_latents(source, class_prompt, n=10 * rt.pick(smoke=1
 
 def learn(pipe, images, prompt, method="dreambooth", subject=None):
     """One run, start to end: a pipeline, ten images and their prompt → the adapted pipeline."""
-    config = train.TrainConfig(method=method, max_train_steps=steps, learning_rate=learning_rate, train_batch_size=5, seed=rt.seed)
+    config = text_to_image.TextConfig(method=method, max_train_steps=steps, learning_rate=learning_rate, train_batch_size=5, seed=rt.seed)
     stream = text_to_image.adapt(pipe, images, config, prompt, class_prompt, prior, subject)
     for record in tqdm(stream, total=steps, desc=f"{method}, {prompt}"):
         last = record
@@ -215,7 +214,7 @@ with torch.no_grad():
     error = source.unet(x_t, all_t, all_texts).sample - eps.repeat(3, 1, 1, 1)
     by_hand = sum(part.square().mean() for part in error.chunk(3))
     loss, terms = text_to_image.dreambooth_loss(source.unet, None, source.vae, z_0, z_prior, t, eps, texts, a_bar,
-                                                train.TrainConfig(method="dreambooth"), z_subject)
+                                                text_to_image.TextConfig(method="dreambooth"), z_subject)
 bool((loss - by_hand).abs() < 1e-4)
 
 # %% [markdown]

@@ -5,7 +5,7 @@ import pywt
 import torch
 from conftest import make_images
 
-from dslib import haar, losses, train
+from dslib import domainstudio, haar, losses
 from dslib.base import variants
 from dslib.env import UserError
 from dslib.train import TrainConfig
@@ -74,7 +74,7 @@ def loss_and_gradient(tiny_source, images, **options):
 
     def net(x_t, t):
         return type("Out", (), {"sample": guess})
-    _, terms = train.domainstudio_loss(net, tiny_source.unet, images, t, eps, schedule, betas, config)
+    _, terms = domainstudio.domainstudio_loss(net, tiny_source.unet, images, t, eps, schedule, betas, config)
     return terms["img"], torch.autograd.grad(terms["img"], guess)[0].flatten(1).norm(dim=1)
 
 
@@ -96,7 +96,7 @@ def test_each_choice_changes_the_term_that_it_names(tiny_source):
         schedule, betas = tiny_source.scheduler.alphas_cumprod, tiny_source.scheduler.betas
         net = type("Net", (), {"sample": guess})
         config = TrainConfig(**options)
-        return train.domainstudio_loss(lambda *_: net, tiny_source.unet, images, t, eps, schedule, betas, config)[1]
+        return domainstudio.domainstudio_loss(lambda *_: net, tiny_source.unet, images, t, eps, schedule, betas, config)[1]
 
     plain = terms()
     for options, changed in (({"pairwise_space": "centred"}, {"img"}), ({"pairwise_space": "features"}, {"img"}),

@@ -11,7 +11,7 @@ import torch
 from conftest import make_images
 
 import dslib
-from dslib import checks, ddpm, haar, losses, metrics, sample, train
+from dslib import checks, ddpm, domainstudio, haar, losses, metrics, pretrain, sample, train
 from dslib.base import variants
 from dslib.study import ablations
 from dslib.text import text_to_image
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("*.py"))
 ROW = re.compile(r"^\| \((\d+\.\d+)\) \| `([\w.]+)[^`|]*`(?:, (in this notebook))? \| `(\w+\.py)::(\w+)` \|$", re.M)
 MODULES = {module.__name__.split(".")[-1]: module for module in
-           (ablations, checks, ddpm, haar, losses, metrics, sample, text_to_image, train, variants)}
+           (ablations, checks, ddpm, domainstudio, haar, losses, metrics, pretrain, sample, text_to_image, train, variants)}
 
 
 @pytest.fixture(params=SOURCES, ids=lambda p: p.stem)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_images, make_source
 
-from dslib import data, metrics, train
+from dslib import data, domainstudio, metrics, train
 from dslib.base.bank import Bank
 from dslib.env import UserError
 from dslib.study import ablations
@@ -76,12 +76,12 @@ def test_balanced_weights_follow_the_gradients(ruler, bank, monkeypatch):
     def weights():
         *_, last = ablations.balanced(ruler.source, images, config, bank, every=1, most=1e9)
         return torch.cat([p.detach().flatten() for p in last.model.parameters()])
-    original, size = train.domainstudio_loss, 1.0
+    original, size = domainstudio.domainstudio_loss, 1.0
 
     def magnified(*args):
         total, terms = original(*args)
         return total, {"simple": terms["simple"], "img": 0 * terms["img"], "hf": 0 * terms["hf"], "hfmse": size * terms["hfmse"]}
-    monkeypatch.setattr(train, "domainstudio_loss", magnified)
+    monkeypatch.setattr(domainstudio, "domainstudio_loss", magnified)
     plain = weights()
     size = 16.0
     assert torch.equal(plain, weights())                 # a power of two: not even the rounding differs

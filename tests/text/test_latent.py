@@ -16,8 +16,8 @@ from dslib.base import avatars
 from dslib.cli.commands import main
 from dslib.env import UserError
 from dslib.measure import probes
+from dslib.pretrain import PretrainConfig
 from dslib.text import captions, latent, pretrain_t2i
-from dslib.train import TrainConfig
 
 PROMPTS = ["a face", "a face with red hair", ""]
 
@@ -41,7 +41,7 @@ def noise(n=3):
 
 
 def config(**changes):
-    return TrainConfig(**({"method": "scratch", "max_train_steps": 4, "train_batch_size": 4, "ema_max_decay": 0.5} | changes)).check()
+    return PretrainConfig(**({"max_train_steps": 4, "train_batch_size": 4, "ema_max_decay": 0.5} | changes)).check()
 
 
 def refused(call, *words):

@@ -12,13 +12,13 @@ from dslib.base.bank import Bank
 from dslib.env import UserError
 from dslib.haar import dwt2
 from dslib.text import captions, latent, text_to_image
-from dslib.train import TrainConfig
+from dslib.text.text_to_image import TextConfig
 
 TAR, SOU = "a sks face", "a face"
 
 
 def config(method, **changes):
-    return TrainConfig(**({"method": method, "max_train_steps": 3, "train_batch_size": 4, "ema_max_decay": 0.5} | changes))
+    return TextConfig(**({"method": method, "max_train_steps": 3, "train_batch_size": 4, "ema_max_decay": 0.5} | changes))
 
 
 def run(pipe, method, prior=None, **changes):
@@ -155,7 +155,7 @@ def test_the_loops_first_step_is_dreambooths_loss(tiny_text):
     torch.testing.assert_close(run(tiny_text, "dreambooth", prior)[0].loss, loss, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", train.TEXT_METHODS)
+@pytest.mark.parametrize("method", text_to_image.METHODS)
 def test_the_source_stays_and_only_what_is_trained_changes(tiny_text, method, tmp_path):
     before = {part: weights(getattr(tiny_text, part)) for part in latent.PARTS}
     made = text_to_image.adapted(tiny_text, run(tiny_text, method)[-1], TAR)
@@ -184,7 +184,7 @@ def test_textual_inversions_loss_is_the_noises_error_under_its_prompt(tiny_text)
     torch.testing.assert_close(run(tiny_text, "textual-inversion")[0].loss, expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", train.TEXT_METHODS)
+@pytest.mark.parametrize("method", text_to_image.METHODS)
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_text, tmp_path, method):
     whole = run(tiny_text, method)[-1]
     run(tiny_text, method, max_train_steps=2, output_dir=str(tmp_path), checkpointing_steps=2)

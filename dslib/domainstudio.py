@@ -1,0 +1,154 @@
+"""The method: what is minimised, in pixels and in latents, and where each way of adapting starts (chapter 06)."""
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor
+
+from . import ddpm, haar, losses
+from .base import variants
+from .base.bank import Bank
+from .base.device import processes
+from .base.knobs import knob
+
+WEIGHTINGS = ("sqrt_alphas_cumprod", "none")
+
+
+@dataclass(kw_only=True)
+class Objective:
+    """The weights λ of DomainStudio §1, and the choices that chapter 08 changes one at a time."""
+    lambda_img: float = knob(0.3, "weight of the pairwise similarity loss (λ2)", "least_zero")
+    lambda_hf: float = knob(0.3, "weight of its high-frequency twin (λ3)", "least_zero")
+    lambda_hfmse: float = knob(0.5, "weight of high-frequency reconstruction (λ4)", "least_zero")
+    lambda_vlb: float = knob(0.001, "weight of the variational bound (λ1), for a source that predicts its variance",
+                             "least_zero")
+    pairwise_variant: str = knob("paper", "paper, or authors: reversed KL, mean, three images (ledger rows 1-3)",
+                                 choices=("paper", "authors"))
+    pairwise_weighting: str = knob(
+        "sqrt_alphas_cumprod", "sqrt_alphas_cumprod: steps near T pull no harder than the others; or none as published",
+        choices=WEIGHTINGS)
+    hfmse_weighting: str = knob("alphas_cumprod", "alphas_cumprod, or none as published (ledger row 9)",
+                                choices=("alphas_cumprod", "none"))
+    pairwise_direction: str = knob("ada||sou", "of KL: ada||sou (paper) or sou||ada", choices=("ada||sou", "sou||ada"))
+    pairwise_temperature: float = knob(1.0, "of the softmax over the other images", "positive")
+    pairwise_space: str = knob("pixels", "what λ2's term compares: pixels, centred (without the mean image) or features",
+                               choices=variants.SPACES)
+    pairwise_t_min: int = knob(0, "first step t at which the pairwise terms pull", "least_zero")
+    pairwise_t_max: int | None = knob(None, "they pull below this step; default: at all", "positive", kind=int)
+    detail: str = knob("haar", "what λ3's and λ4's terms look at: haar, stacked, haar_level_2, db2, or pixels (the control)",
+                       choices=variants.DETAILS)
+
+
+def terms(ada: Tensor, sou: Tensor, target: Tensor, t: Tensor, a_bar: Tensor, config: Objective,
+          latents: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
+    """L_img, L_hf and L_hfmse (DomainStudio §1, §2), unweighted, of a model in pixels or in latents.
+
+    ada, sou: predicted clean images x̃_0 of both models, and target: the training images, all (N,C,H,W);
+    t: (N,) steps; a_bar: (T,). latents: the predicted z̃_0 of both, (N,c,h,w), where images are decoded
+    ones: then L_img compares these. No gradient is sent to the source.
+    """
+    near_t = pull(t, a_bar, config)
+    compared, sou = gathered(losses.scale_gradient(ada, near_t)), gathered(sou)
+    alike = compared, sou
+    if latents is not None:
+        alike = gathered(losses.scale_gradient(latents[0], near_t)), gathered(latents[1])
+    kept, options = slice(None), {"direction": config.pairwise_direction, "temperature": config.pairwise_temperature}
+    if config.pairwise_variant == "authors":
+        kept, options = slice(3), options | {"direction": "sou||ada", "reduction": "mean"}
+    detail = partial(variants.detail, name=config.detail, haar=haar)
+    img = losses.pairwise_kl(*(variants.space(x[kept], config.pairwise_space) for x in alike), **options)
+    hf = losses.hf_pairwise_kl(compared[kept], sou[kept], hf=detail, **options)
+    weight = a_bar[t] if config.hfmse_weighting == "alphas_cumprod" else None
+    return {"img": img, "hf": hf, "hfmse": losses.hf_mse(ada, target, weight, hf=detail)}
+
+
+def total(found: dict[str, Tensor], config: Objective) -> Tensor:
+    """The sum that is minimised: every term times its λ; a term without one, such as L_simple, counts once."""
+    return sum(getattr(config, f"lambda_{name}", 1.0) * value for name, value in found.items())
+
+
+def domainstudio_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor, betas: Tensor,
+                      config: Objective) -> tuple[Tensor, dict[str, Tensor]]:
+    """L_simple + λ1·L_vlb + λ2·L_img + λ3·L_hf + λ4·L_hfmse (DomainStudio §1), and each term unweighted.
+
+    The same x_t, t and ε go to both models; ``frozen=None`` leaves out the last three: naive fine-tuning.
+    x_0, eps: (N,C,R,R); t: (N,); a_bar, betas: (T,).
+    """
+    x_t = ddpm.q_sample(x_0, t, eps, a_bar)
+    eps_ada, v = split_variance(net(x_t, t).sample, x_0.shape[1])
+    found = {"simple": (eps_ada - eps).square().mean()}
+    if v is not None:
+        found["vlb"] = losses.vlb(eps_ada, v, x_0, x_t, t, betas)
+    if frozen is not None:
+        with torch.inference_mode():
+            eps_sou, _ = split_variance(frozen(x_t, t).sample, x_0.shape[1])
+        ada, sou = (ddpm.predict_x0(x_t, t, guess, a_bar) for guess in (eps_ada, eps_sou.clone()))
+        found |= terms(ada, sou, x_0, t, a_bar, config)
+    return total(found, config), found
+
+
+def pull(t: Tensor, a_bar: Tensor, config: Objective) -> Tensor:
+    """How hard the pairwise terms pull at each image's step, (N,): √ᾱ_t or 1, and 0 outside the range asked for."""
+    factor = a_bar[t].sqrt() if config.pairwise_weighting == "sqrt_alphas_cumprod" else torch.ones_like(a_bar[t])
+    last = len(a_bar) if config.pairwise_t_max is None else config.pairwise_t_max
+    return factor * ((t >= config.pairwise_t_min) & (t < last))
+
+
+def gathered(x: Tensor) -> Tensor:
+    """The images of all processes (N·P,…), in the batch's order and with gradients; x itself in a single process.
+
+    So the pairwise terms compare the whole batch, however many processes share it: every process has the same
+    loss, and DistributedDataParallel's mean of the gradients that ``all_gather`` sums is that loss's gradient.
+    """
+    if processes().num_processes == 1:
+        return x
+    from torch.distributed.nn.functional import all_gather
+    return torch.cat(all_gather(x.contiguous()))
+
+
+def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """A model's output → (ε, v): v is None unless it predicts 2C channels, the second half placing the variance."""
+    return (output, None) if output.shape[1] == channels else tuple(output.split(channels, dim=1))
+
+
+# ---------------------------------------------------------------- where each method starts: (network, objective)
+
+def finetune(source, config, frozen=None):
+    """Naive fine-tuning: a copy of the source's U-Net, and L_simple (with L_vlb where the variance is learned)."""
+    return trainable(source.unet), against(source, None, config)
+
+
+def scratch(source, config, frozen=None):
+    """The same loss from random weights of the same architecture."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return UNet2DModel.from_config(source.unet.config), against(source, None, config)
+
+
+def domainstudio(source, config, frozen=None):
+    """A copy of the source's U-Net, and the whole objective. frozen: who answers for the source, by default a frozen
+    copy; where the noise repeats (``bank_steps``) its answers are kept in a :class:`dslib.base.bank.Bank`."""
+    if frozen is None:
+        frozen = copy.deepcopy(source.unet).requires_grad_(False).eval()
+        frozen = Bank(frozen) if config.bank_steps else frozen
+    return trainable(source.unet), against(source, frozen, config)
+
+
+def trainable(unet: UNet2DModel) -> UNet2DModel:
+    """A copy that takes gradients; the original is left untouched."""
+    return copy.deepcopy(unet).requires_grad_(True)
+
+
+def against(source, frozen, config: Objective):
+    """:func:`domainstudio_loss` as the loop asks for it: objective(net, x_0, t, eps) → (loss, terms)."""
+    a_bar, betas = source.scheduler.alphas_cumprod.clone(), source.scheduler.betas.clone()
+
+    def objective(net, x_0, t, eps):
+        if frozen is not None:
+            frozen.to(x_0.device)
+        return domainstudio_loss(net, frozen, x_0, t, eps, a_bar.to(x_0.device), betas.to(x_0.device), config)
+
+    return objective
