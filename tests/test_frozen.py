@@ -53,7 +53,7 @@ def unconditional(changes, learned_variance=False):
 def text(changes):
     changes, pipe, prior = dict(changes), make_text_pipeline(), torch.randn(12, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     subject = text_to_image.Subject(make_images(2, 32, 9), "a face of zwx") if changes.pop("subject", False) else None
-    config = settings(text_to_image.TextConfig, **changes)
+    config = settings(text_to_image.TextConfig, **{"learning_rate": 5e-4} | changes)
     return pipe.unet, text_to_image.adapt(pipe, make_images(6, 32), config, "a sks face", "a face", prior, subject)
 
 
