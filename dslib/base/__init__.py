@@ -1,0 +1,1 @@
+"""What everything else stands on: pictures with a known answer (:mod:`dslib.base.twins`)."""
