@@ -20,6 +20,7 @@ LEAST = 64          # pixels: below that a hatching of 5 pixels would alias
 PAPER, INK = (0.97, 0.93, 0.83), (0.15, 0.11, 0.22)
 PERIOD = 5.0        # of the hatchings, in 64ths of the picture
 WASH = 0.35         # of the original colours
+LIFT = 1.5          # tones are lifted, or dark faces would drown in ink
 
 
 def engraved(images: Tensor) -> Tensor:
@@ -96,41 +97,41 @@ def slope(x: Tensor) -> Tensor:
 def _engraved(rgb: Tensor) -> Tensor:
     """:func:`engraved` on (N,3,R,R) in [0,1]."""
     light = luminance(rgb)
-    dark = 1 - light
+    dark = (1 - light).pow(LIFT)
     x, y = places(rgb)
     one, other = (0.5 + 0.5 * torch.sin(2 * math.pi * (x + sign * y) / PERIOD) for sign in (1, -1))
     hatched = torch.sigmoid(9 * (1.15 * dark - 0.25 - 0.55 * one))
     crossed = torch.sigmoid(9 * (1.15 * dark - 0.6 - 0.45 * other))
-    line = torch.sigmoid(40 * (slope(blur(light, 0.7)) - 0.07))
+    line = torch.sigmoid(45 * (slope(blur(light, 0.6)) - 0.10))
     ink = 1 - (1 - hatched) * (1 - crossed) * (1 - line)
     base = (1 - WASH) * colour(PAPER, rgb) + WASH * rgb
     return base * (1 - ink) + colour(INK, rgb) * ink
 
 
-TONES = 4
-DUSK, DAWN = (0.16, 0.20, 0.38), (1.0, 0.90, 0.74)
+TONES = 5
+DUSK, DAWN = (0.17, 0.15, 0.30), (1.0, 0.91, 0.76)
 
 
 def _gouache(rgb: Tensor) -> Tensor:
     """:func:`gouache` on (N,3,R,R) in [0,1]."""
-    wandering = _wander(rgb)
-    flat = _flatten(wandering)
+    flat = _flatten(_wander(rgb))
     light = luminance(flat)
     level = light * TONES
-    step = level.floor() + torch.sigmoid(14 * (level - level.floor() - 0.5))
-    tone = step / TONES
-    chroma = flat - light
-    dusk = colour(DUSK, rgb) + tone * (colour(DAWN, rgb) - colour(DUSK, rgb))
+    tone = (level.floor() + torch.sigmoid(14 * (level - level.floor() - 0.5))) / TONES
+    red, green, blue = (flat - light).split(1, dim=1)
+    warm, lush = (red - blue) / 2, 0.3 * (green - (red + blue) / 2)
+    chroma = torch.cat([warm - lush / 3, 2 * lush / 3, -warm - lush / 3], dim=1)
     x, y = places(rgb)
-    bands = torch.sin(2 * math.pi * (0.35 * x + y + 1.5 * torch.sin(x / 9)) / 11)
-    return (dusk + 0.75 * chroma + 0.025 * bands).clamp(0, 1)
+    bands = torch.sin(2 * math.pi * (0.5 * x + y + 2.5 * torch.sin(x / 9) + 2 * torch.sin(y / 7)) / 12)
+    dusk = colour(DUSK, rgb) + (tone + 0.02 * bands) * (colour(DAWN, rgb) - colour(DUSK, rgb))
+    return (dusk + 0.8 * chroma).clamp(0, 1)
 
 
 def _wander(rgb: Tensor) -> Tensor:
-    """The picture with its edges moved by up to 1.2 64ths, as a loaded brush misses a line."""
+    """The picture with its edges moved by up to 0.7 64ths, as a loaded brush misses a line."""
     x, y = places(rgb)
-    right = 0.8 * torch.sin(2 * math.pi * y / 13 + 0.7) + 0.4 * torch.sin(2 * math.pi * (x + y) / 7)
-    down = 0.8 * torch.sin(2 * math.pi * x / 15 + 2.1) + 0.4 * torch.sin(2 * math.pi * (x - y) / 8)
+    right = 0.7 * torch.sin(2 * math.pi * y / 13 + 0.7)
+    down = 0.7 * torch.sin(2 * math.pi * x / 15 + 2.1)
     grid = torch.stack([x + right + 0.5, y + down + 0.5], dim=-1) / 32 - 1
     return F.grid_sample(rgb, grid.expand(len(rgb), -1, -1, -1), mode="bilinear", padding_mode="border", align_corners=False)
 
@@ -139,9 +140,9 @@ def _flatten(rgb: Tensor, sharp: float = 300.0) -> Tensor:
     """A soft Kuwahara filter (Kuwahara et al. 1976; weights as in Papari et al. 2007): every pixel takes the mean
     of the calmest of eight neighbouring discs, so that patches are flat and edges stay."""
     means, weights = [], []
-    mean = blur(rgb, 1.1)
-    spread = (blur(rgb.square(), 1.1) - mean.square()).sum(1, keepdim=True).clamp(min=0)
-    pixels = 1.6 * rgb.shape[-1] / 64
+    mean = blur(rgb, 0.7)
+    spread = (blur(rgb.square(), 0.7) - mean.square()).sum(1, keepdim=True).clamp(min=0)
+    pixels = 1.0 * rgb.shape[-1] / 64
     for k in range(8):
         dx, dy = round(pixels * math.cos(k * math.pi / 4)), round(pixels * math.sin(k * math.pi / 4))
         reach = math.ceil(pixels)
