@@ -20,7 +20,7 @@ LEAST = 64          # pixels: below that a hatching of 5 pixels would alias
 PAPER, INK = (0.97, 0.93, 0.83), (0.15, 0.11, 0.22)
 PERIOD = 5.0        # of the hatchings, in 64ths of the picture
 WASH = 0.35         # of the original colours
-LIFT = 1.5          # tones are lifted, or dark faces would drown in ink
+LIFT = 2.0          # tones are lifted, or dark faces would drown in ink
 
 
 def engraved(images: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def _engraved(rgb: Tensor) -> Tensor:
     one, other = (0.5 + 0.5 * torch.sin(2 * math.pi * (x + sign * y) / PERIOD) for sign in (1, -1))
     hatched = torch.sigmoid(9 * (1.15 * dark - 0.25 - 0.55 * one))
     crossed = torch.sigmoid(9 * (1.15 * dark - 0.6 - 0.45 * other))
-    line = torch.sigmoid(45 * (slope(blur(light, 0.6)) - 0.10))
+    line = torch.sigmoid(45 * (slope(blur(light, 0.6)) - 0.09))
     ink = 1 - (1 - hatched) * (1 - crossed) * (1 - line)
     base = (1 - WASH) * colour(PAPER, rgb) + WASH * rgb
     return base * (1 - ink) + colour(INK, rgb) * ink
