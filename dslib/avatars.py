@@ -51,7 +51,8 @@ DRAWN = DOMAINS | WORDS_DRAWN | {
     CAPTIONED: ("avataaars", FACE | {"accessoriesProbability": 40, "facialHairProbability": 30})} | {
     style: (style, {"backgroundColor": PALETTE + PAPER}) for style in OTHER_STYLES}
 
-#: domains with a known answer: faces of the source's kind, drawn in another hand by a filter (:mod:`dslib.base.twins`)
+#: domains with a known answer: faces of the source's kind in another hand, by a
+#: filter of :mod:`dslib.base.twins`
 TWINS = ("engraved", "gouache")
 DRAWN |= {name: ("avataaars", FACE) for name in TWINS}
 
@@ -69,8 +70,11 @@ def draw(domain: str, split: str, index: int, resolution: int = 64) -> tuple[np.
 
 
 def draw_twin(pixels: np.ndarray, domain: str) -> np.ndarray:
-    """A face's picture in a domain of ``TWINS``: uint8 (R,R,3) → the same. The filter sees the face at R pixels, as it
-    sees a source sample, so the twin of a drawn face *is* the domain's image of that person."""
+    """A face's picture in a domain of ``TWINS``: uint8 (R,R,3) → the same.
+
+    The filter sees the face at R pixels, as it sees a source sample: the twin of a drawn face *is*
+    the domain's image of that person.
+    """
     import torch
 
     from .base import twins
@@ -79,7 +83,8 @@ def draw_twin(pixels: np.ndarray, domain: str) -> np.ndarray:
     return ((image[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
-def draw_face(domain: str, split: str, index: int, resolution: int = 64) -> tuple[np.ndarray, dict[str, str]]:
+def draw_face(domain: str, split: str, index: int, resolution: int = 64,
+              ) -> tuple[np.ndarray, dict[str, str]]:
     """:func:`draw` without the filter that makes a domain of ``TWINS`` of it: the face itself."""
     import resvg_py
     from dicebear import Avatar

@@ -52,7 +52,8 @@ def check_domain(name: str) -> str:
         return name
     near = difflib.get_close_matches(name, (*avatars.DOMAINS, *TWINS), n=1, cutoff=0.55)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(f"unknown domain {name!r}: {hint}known are {', '.join(TARGETS + TWINS)}; the source is {SOURCE}")
+    known = ", ".join(TARGETS + TWINS)
+    raise UserError(f"unknown domain {name!r}: {hint}known are {known}; the source is {SOURCE}")
 
 
 def load_domain(name: str, split: str, n: int | None = None, resolution: int = 64, workers: int = 1) -> Domain:
@@ -81,11 +82,13 @@ def load_domain(name: str, split: str, n: int | None = None, resolution: int = 6
 def twin(images: Tensor, name: str) -> Tensor:
     """The true pictures of source faces in a domain with a known answer, one of ``TWINS``.
 
-    images: (N,3,R,R) in [-1,1], drawn or sampled faces → (N,3,R,R) in [-1,1]: the same people by the domain's hand.
-    Of a drawn face it is the domain's own image, but for the rounding of pixels. Raises UserError for another domain.
+    images: (N,3,R,R) in [-1,1], drawn or sampled faces → (N,3,R,R) in [-1,1]: the same people by the
+    domain's hand. Of a drawn face it is the domain's own image, but for the rounding of pixels.
+    Raises UserError for another domain, or images that are no square colour pictures.
     """
     if name not in TWINS:
-        raise UserError(f"{check_domain(name)!r} has no true pictures to compare with: only {' and '.join(TWINS)} have twins")
+        raise UserError(f"{check_domain(name)!r} has no true pictures to compare with: only "
+                        f"{' and '.join(TWINS)} have twins")
     return twins.FILTERS[name](images)
 
 

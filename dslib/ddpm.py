@@ -53,7 +53,7 @@ def sample_timesteps(n: int, num_train_timesteps: int, generator: torch.Generato
     return (spread[order] * num_train_timesteps).long().clamp_(max=num_train_timesteps - 1)
 
 
-# ---------------------------------------------------------------- what the network is asked for: ε or v
+# ------------------------------------------------------ what the network is asked for: ε or v
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
@@ -67,7 +67,7 @@ def check_prediction_type(prediction_type: str, where: str = "the scheduler") ->
 
 
 def prediction_type_of(scheduler) -> str:
-    """A diffusers scheduler's prediction type; one that does not say means ``epsilon``, as in diffusers.
+    """A scheduler's prediction type; one that does not say means ``epsilon``, as in diffusers.
 
     Raises UserError for a type that is neither ``epsilon`` nor ``v_prediction``.
     """
@@ -84,7 +84,8 @@ def velocity(x_0: Tensor, eps: Tensor, t: Tensor, a_bar: Tensor) -> Tensor:
     return a.sqrt() * eps - (1 - a).sqrt() * x_0
 
 
-def target(x_0: Tensor, eps: Tensor, t: Tensor, a_bar: Tensor, prediction_type: str = "epsilon") -> Tensor:
+def target(x_0: Tensor, eps: Tensor, t: Tensor, a_bar: Tensor,
+           prediction_type: str = "epsilon") -> Tensor:
     """What the network is asked for at x_t: ε itself, or :func:`velocity`. Shapes as there.
 
     Raises UserError for any other prediction type.
@@ -100,7 +101,8 @@ class Guess(NamedTuple):
     eps: Tensor     # (N,C,H,W) the noise
 
 
-def guess(output: Tensor, x_t: Tensor, t: Tensor, a_bar: Tensor, prediction_type: str = "epsilon") -> Guess:
+def guess(output: Tensor, x_t: Tensor, t: Tensor, a_bar: Tensor,
+          prediction_type: str = "epsilon") -> Guess:
     """The clean image and the noise that a network's output implies, whichever of ε and v it is.
 
     output, x_t: (N,C,H,W); t: (N,) integers in [0,T); a_bar: (T,).
@@ -115,7 +117,7 @@ def guess(output: Tensor, x_t: Tensor, t: Tensor, a_bar: Tensor, prediction_type
 
 
 def v_weight(a_bar: Tensor, t: Tensor, gamma: float = 5.0, least: float = 0.1) -> Tensor:
-    """Min-SNR weights of the squared error of v (Hang et al. 2023, § 3.4): min(SNR,γ)/(SNR+1), at least ``least``.
+    """Min-SNR weights of v's squared error (Hang et al. 2023): min(SNR,γ)/(SNR+1), not below ``least``.
 
     a_bar: (T,); t: (N,) integers in [0,T); SNR = ᾱ_t/(1−ᾱ_t). Returns (N,), in [least, γ/(γ+1)].
     The floor keeps steps near T alive, where SNR → 0 and v ≈ −x_0 carries the colours.

@@ -1,9 +1,9 @@
-"""Two painters with a known answer: filters that turn any face into *its* picture in another hand (chapter 07).
+"""Two painters with a known answer: filters that turn any face into *its* picture in another hand.
 
-A twin keeps the person and changes colour and texture, so for every source sample the true picture in the new
-domain can be drawn and compared with what an adapted model made of the same noise. Both filters are
-deterministic and work at the resolution they get, with lengths in 64ths of the picture; what is smaller than
-64 pixels is enlarged for them and averaged back.
+A twin keeps the person and changes colour and texture, so for every source sample the true picture
+in the new domain can be drawn and compared with what an adapted model made of the same noise
+(chapter 07). Both filters are deterministic and work at the resolution they get, with lengths in
+64ths of the picture; what is smaller than 64 pixels is enlarged for them and averaged back.
 """
 
 import math
@@ -26,17 +26,18 @@ LIFT = 2.0          # tones are lifted, or dark faces would drown in ink
 def engraved(images: Tensor) -> Tensor:
     """A hand-coloured engraving of every picture: hatched tones and ink lines over a pale wash.
 
-    images: (N,3,R,R) in [-1,1] → (N,3,R,R) in [-1,1]. More fine detail than a source face has: the case the
-    wavelet terms L_hf and L_hfmse (DomainStudio § 4.2) are for. Raises UserError for another shape.
+    images: (N,3,R,R) in [-1,1] → (N,3,R,R) in [-1,1]. More fine detail than a source face has: the
+    case that the wavelet terms L_hf and L_hfmse (DomainStudio) are for. Raises UserError for
+    another shape.
     """
     return worked_large(images, _engraved)
 
 
 def gouache(images: Tensor) -> Tensor:
-    """A gouache of every picture: wet edges that wander, few tones, dusk's colours, broad bands of the brush.
+    """A gouache of every picture: wet edges that wander, few tones, dusk's colours, broad strokes.
 
-    images: (N,3,R,R) in [-1,1] → (N,3,R,R) in [-1,1]. Less fine detail than a source face has. Raises UserError
-    for another shape.
+    images: (N,3,R,R) in [-1,1] → (N,3,R,R) in [-1,1]. Less fine detail than a source face has.
+    Raises UserError for another shape.
     """
     return worked_large(images, _gouache)
 
@@ -45,9 +46,13 @@ FILTERS = {"engraved": engraved, "gouache": gouache}
 
 
 def worked_large(images: Tensor, work) -> Tensor:
-    """``work`` on pictures (N,3,R,R) in [0,1] of at least 64 pixels, the result back at R pixels and in [-1,1]."""
+    """``work``, which wants pictures in [0,1] of at least 64 pixels, on images (N,3,R,R) in [-1,1].
+
+    Raises UserError for another shape.
+    """
     if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
-        raise UserError(f"a twin is drawn of square colour pictures (N,3,R,R), not of {tuple(images.shape)}: crop them first")
+        raise UserError(f"a twin is drawn of square colour pictures (N,3,R,R), not of "
+                        f"{tuple(images.shape)}: crop them first")
     rgb, size = (images.float().clamp(-1, 1) + 1) / 2, images.shape[-1]
     if size < LEAST:
         rgb = F.interpolate(rgb, size=(LEAST, LEAST), mode="bilinear", align_corners=False)
@@ -81,7 +86,8 @@ def blur(x: Tensor, sigma: float) -> Tensor:
 
 def places(like: Tensor) -> tuple[Tensor, Tensor]:
     """x and y of every pixel in 64ths of the picture, each (R,R)."""
-    along = (torch.arange(like.shape[-1], dtype=like.dtype, device=like.device) + 0.5) * (64 / like.shape[-1]) - 0.5
+    along = torch.arange(like.shape[-1], dtype=like.dtype, device=like.device)
+    along = (along + 0.5) * (64 / like.shape[-1]) - 0.5
     y, x = torch.meshgrid(along, along, indexing="ij")
     return x, y
 
@@ -122,7 +128,8 @@ def _gouache(rgb: Tensor) -> Tensor:
     warm, lush = (red - blue) / 2, 0.3 * (green - (red + blue) / 2)
     chroma = torch.cat([warm - lush / 3, 2 * lush / 3, -warm - lush / 3], dim=1)
     x, y = places(rgb)
-    bands = torch.sin(2 * math.pi * (0.5 * x + y + 2.5 * torch.sin(x / 9) + 2 * torch.sin(y / 7)) / 12)
+    across = 0.5 * x + y + 2.5 * torch.sin(x / 9) + 2 * torch.sin(y / 7)
+    bands = torch.sin(2 * math.pi * across / 12)
     dusk = colour(DUSK, rgb) + (tone + 0.02 * bands) * (colour(DAWN, rgb) - colour(DUSK, rgb))
     return (dusk + 0.8 * chroma).clamp(0, 1)
 
@@ -133,21 +140,25 @@ def _wander(rgb: Tensor) -> Tensor:
     right = 0.7 * torch.sin(2 * math.pi * y / 13 + 0.7)
     down = 0.7 * torch.sin(2 * math.pi * x / 15 + 2.1)
     grid = torch.stack([x + right + 0.5, y + down + 0.5], dim=-1) / 32 - 1
-    return F.grid_sample(rgb, grid.expand(len(rgb), -1, -1, -1), mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(rgb, grid.expand(len(rgb), -1, -1, -1), padding_mode="border",
+                         align_corners=False)
 
 
 def _flatten(rgb: Tensor, sharp: float = 300.0) -> Tensor:
-    """A soft Kuwahara filter (Kuwahara et al. 1976; weights as in Papari et al. 2007): every pixel takes the mean
-    of the calmest of eight neighbouring discs, so that patches are flat and edges stay."""
+    """Every pixel takes the mean of the calmest of eight neighbouring discs: flat patches, kept edges.
+
+    A soft Kuwahara filter (Kuwahara et al. 1976), weighted about as in Papari et al. 2007.
+    """
     means, weights = [], []
     mean = blur(rgb, 0.7)
     spread = (blur(rgb.square(), 0.7) - mean.square()).sum(1, keepdim=True).clamp(min=0)
-    pixels = 1.0 * rgb.shape[-1] / 64
+    size = rgb.shape[-1]
+    reach = math.ceil(size / 64)
+    mean, spread = (F.pad(part, [reach] * 4, mode="replicate") for part in (mean, spread))
     for k in range(8):
-        dx, dy = round(pixels * math.cos(k * math.pi / 4)), round(pixels * math.sin(k * math.pi / 4))
-        reach = math.ceil(pixels)
-        cut = (..., slice(reach + dy, reach + dy + rgb.shape[-1]), slice(reach + dx, reach + dx + rgb.shape[-1]))
-        means.append(F.pad(mean, [reach] * 4, mode="replicate")[cut])
-        weights.append((1 + sharp * F.pad(spread, [reach] * 4, mode="replicate")[cut]).pow(-4))
+        down, right = (reach + round(size / 64 * turn(k * math.pi / 4)) for turn in (math.sin, math.cos))
+        cut = (..., slice(down, down + size), slice(right, right + size))
+        means.append(mean[cut])
+        weights.append((1 + sharp * spread[cut]).pow(-4))
     weight = torch.stack(weights)
     return (torch.stack(means) * weight).sum(0) / weight.sum(0)
