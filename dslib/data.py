@@ -59,8 +59,8 @@ def check_domain(name: str) -> str:
 def load_domain(name: str, split: str, n: int | None = None, resolution: int = 64, workers: int = 1) -> Domain:
     """The first n images of a drawn domain with their factor labels.
 
-    name: ``avataaars`` (the source), a target or a twin; split: ``"ten"`` (the committed training images), ``"test"``
-    (held out: for metrics only), ``"train"`` (more of the same, for the source model and for studies of the
+    name: ``avataaars`` (the source), a target or a twin; split: ``"ten"`` (the committed training
+    images), ``"test"`` (held out: for metrics only), ``"train"`` (more of the same, for the source model and for studies of the
     number of shots) or any other word for a fresh independent set. Images come out the same on every machine
     with the same DiceBear version; drawn ones are cached (see :func:`dslib.env.cache_dir`).
     Raises UserError for an unknown name or an n below 1 or above what ``"ten"`` holds.
@@ -82,8 +82,8 @@ def load_domain(name: str, split: str, n: int | None = None, resolution: int = 6
 def twin(images: Tensor, name: str) -> Tensor:
     """The true pictures of source faces in a domain with a known answer, one of ``TWINS``.
 
-    images: (N,3,R,R) in [-1,1], drawn or sampled faces → (N,3,R,R) in [-1,1]: the same people by the
-    domain's hand. Of a drawn face it is the domain's own image, but for the rounding of pixels.
+    images: (N,3,R,R) in [-1,1], drawn or sampled faces → (N,3,R,R) in [-1,1]: the same people by
+    the domain's hand. Of a drawn face it is the domain's own image, but for the rounding of pixels.
     Raises UserError for another domain, or images that are no square colour pictures.
     """
     if name not in TWINS:

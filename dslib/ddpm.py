@@ -117,10 +117,10 @@ def guess(output: Tensor, x_t: Tensor, t: Tensor, a_bar: Tensor,
 
 
 def v_weight(a_bar: Tensor, t: Tensor, gamma: float = 5.0, least: float = 0.1) -> Tensor:
-    """Min-SNR weights of v's squared error (Hang et al. 2023): min(SNR,γ)/(SNR+1), not below ``least``.
+    """Min-SNR weights of v's squared error (Hang et al. 2023): min(SNR,γ)/(SNR+1), floored.
 
     a_bar: (T,); t: (N,) integers in [0,T); SNR = ᾱ_t/(1−ᾱ_t). Returns (N,), in [least, γ/(γ+1)].
-    The floor keeps steps near T alive, where SNR → 0 and v ≈ −x_0 carries the colours.
+    The floor ``least`` keeps steps near T alive, where SNR → 0 and v ≈ −x_0 carries the colours.
     """
     snr = a_bar.to(t.device)[t] / (1 - a_bar.to(t.device)[t])
     return (snr.clamp(max=gamma) / (snr + 1)).clamp(min=least)

@@ -26,7 +26,7 @@ def new_unet(resolution: int = 64, channels: tuple[int, ...] = CHANNELS,
     Raises UserError where norm_num_groups does not divide every number of channels.
     """
     if any(width % norm_num_groups for width in channels):
-        raise UserError(f"norm_num_groups is {norm_num_groups}: use one that divides all of {channels}")
+        raise UserError(f"norm_num_groups is {norm_num_groups}: use a divisor of all of {channels}")
     plain = len(channels) - 1
     return UNet2DModel(
         sample_size=resolution, in_channels=3, out_channels=6 if learned_variance else 3, layers_per_block=1,
@@ -77,21 +77,22 @@ def check_prediction(pipe: DDPMPipeline, source: str | Path) -> None:
     ddpm.check_prediction_type(said, f"{source}'s scheduler")
     one, out = pipe.unet.config.in_channels, pipe.unet.config.out_channels
     if out not in (one, 2 * one):
-        raise UserError(f"{source}'s U-Net turns {one} channels into {out}: {one}, or {2 * one} with "
-                        "a learned variance, are needed")
+        raise UserError(f"{source}'s U-Net turns {one} channels into {out}: {one}, or {2 * one} "
+                        "with a learned variance, are needed")
     seen = seen_prediction(pipe.unet, pipe.scheduler)
     if seen not in (None, said):
-        raise UserError(f"{source}'s scheduler says (or, silent, means) {said}, but its U-Net answers "
-                        f'as one trained for {seen}: write "prediction_type": "{seen}" into scheduler/scheduler_config.json')
+        raise UserError(f"{source}'s scheduler says (or, silent, means) {said}, but its U-Net "
+                        f'answers as one trained for {seen}: write "prediction_type": "{seen}" into '
+                        "scheduler/scheduler_config.json")
 
 
 @torch.no_grad()
 def seen_prediction(unet: UNet2DModel, scheduler) -> str | None:
     """Which type a trained U-Net predicts, from two looks at noise; None where it cannot be told.
 
-    Grey under a little noise (ᾱ_t = 0.8): both types find the noise, correlation with ε above a half.
-    Pure noise at T − 1: ε is x_t itself (correlation above 0.95), whereas v ≈ −x_0 has nothing to do
-    with it (below 0.3). Random weights and the first steps of training give neither.
+    Grey under a little noise (ᾱ_t = 0.8): both types find the noise, correlation with ε above a
+    half. Pure noise at T − 1: ε is x_t itself (correlation above 0.95), whereas v ≈ −x_0 has nothing
+    to do with it (below 0.3). Random weights and the first steps of training give neither.
     """
     size, one = min(unet.config.sample_size, 64), unet.config.in_channels
     where, a_bar, found = next(unet.parameters()).device, scheduler.alphas_cumprod, []

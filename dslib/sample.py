@@ -55,16 +55,16 @@ def check_source(unet: UNet2DModel, scheduler, source, source_until: int | None)
         raise UserError(f"--source_until is {source_until}: use 0 to {total} (the source draws the "
                         "steps above it)")
     if source is None:
-        raise UserError(f"--source_until {source_until} needs the source model for the first steps: "
-                        "give it too")
+        raise UserError(f"--source_until {source_until} needs the source model for the first "
+                        "steps: give it too")
     if hasattr(source, "scheduler"):
         kinds = [ddpm.prediction_type_of(s) for s in (source.scheduler, scheduler)]
         if kinds[0] != kinds[1]:
             raise UserError(f"the source predicts {kinds[0]} and the adapted model {kinds[1]}: "
                             "--source_until needs a model adapted from this very source")
         if not torch.equal(source.scheduler.alphas_cumprod.cpu(), scheduler.alphas_cumprod.cpu()):
-            raise UserError("source and adapted model have different noise schedules: --source_until "
-                            "needs a model adapted from this very source")
+            raise UserError("source and adapted model have different noise schedules: "
+                            "--source_until needs a model adapted from this very source")
         source = source.unet
     for name in ("sample_size", "in_channels", "out_channels"):
         theirs, ours = source.config[name], unet.config[name]
@@ -79,10 +79,10 @@ def chain(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int 
           seed: int = 0, source=None, source_until: int | None = None) -> Iterator[Link]:
     """Walk from x_T to x_0 and yield every link. noise: (N,C,H,W).
 
-    seed matters to ``ddpm`` alone, which adds noise. The scheduler says whether the network predicts
-    ε or v. source, source_until: the steps t > source_until (0 to T) are the source's, a U-Net or its
-    pipeline, the rest ``unet``'s, as the authors' code can do (ledger row 15); from T − 1 on, or for
-    None, all are ``unet``'s. Raises UserError, see :func:`check_source`.
+    seed matters to ``ddpm`` alone, which adds noise. The scheduler says whether the network
+    predicts ε or v. source, source_until: the steps t > source_until (0 to T) are the source's, a
+    U-Net or its pipeline, the rest ``unet``'s, as the authors' code can do (ledger row 15); from
+    T − 1 on, or for None, all are ``unet``'s. Raises UserError, see :func:`check_source`.
     """
     first = check_source(unet, scheduler, source, source_until)
     prediction_type = ddpm.prediction_type_of(scheduler)

@@ -18,7 +18,7 @@ class TwinScores(NamedTuple):
     """What became of the source's people, in samples of the same noise."""
     distance: float     # mean LPIPS to one's own twin: 0 is the right answer
     kept: float         # share nearest to their own twin among all twins, in [0,1]; chance is 1/N
-    own: float          # share whose nearest source sample is of the same noise, in [0,1]; chance 1/N
+    own: float          # share whose nearest source sample is of its own noise, in [0,1]; chance 1/N
 
 
 def twin_scores(samples: Tensor, source_samples: Tensor, name: str,
@@ -26,8 +26,7 @@ def twin_scores(samples: Tensor, source_samples: Tensor, name: str,
     """Compare samples with the true pictures of the source samples of the same noise.
 
     samples, source_samples: (N,3,R,R) in [-1,1], N ≥ 2, image i of both from noise i; name: one of
-    ``data.TWINS``. The twins themselves score distance 0 and kept 1, where no two of them are alike;
-    but a model that was never adapted keeps people too: read ``kept`` beside the domain hit.
+    ``data.TWINS``. The twins themselves score distance 0 and kept 1, where no two are alike; but a model that was never adapted keeps people too: read ``kept`` beside the domain hit.
     Raises UserError for a domain without twins, different numbers of images, or fewer than two.
     """
     check_pairs(samples, source_samples)
@@ -37,9 +36,10 @@ def twin_scores(samples: Tensor, source_samples: Tensor, name: str,
 
 
 def own_share(samples: Tensor, source_samples: Tensor, backbone: str = "st-alex") -> float:
-    """Share of samples whose nearest source sample, by LPIPS, is the one of the same noise: in [0,1].
+    """Share of samples whose nearest source sample, by LPIPS, is that of the same noise.
 
-    For any domain. Shapes and errors as in :func:`twin_scores`. Chance is 1/N, so compare equal N only.
+    In [0,1], for any domain. Shapes and errors as in :func:`twin_scores`. Chance is 1/N: compare
+    equal N only.
     """
     check_pairs(samples, source_samples)
     return share_of_own(lpips_matrix(samples, source_samples, backbone))
@@ -58,8 +58,8 @@ def check_pairs(samples: Tensor, source_samples: Tensor) -> None:
     """A UserError unless there are as many samples as source samples, at least two, of one size."""
     if samples.shape != source_samples.shape or len(samples) < 2:
         raise UserError(f"samples {tuple(samples.shape)} and source samples "
-                        f"{tuple(source_samples.shape)} must be pairs, at least two: draw both from the "
-                        "same start noise")
+                        f"{tuple(source_samples.shape)} must be pairs, at least two: draw both from "
+                        "the same start noise")
 
 
 # ----------------------------------------------------------------------------------- copying
@@ -73,8 +73,8 @@ def euclidean(x: Tensor, y: Tensor) -> Tensor:
 def gap_ratio(distances: Tensor) -> Tensor:
     """d(nearest)/d(second nearest training image) of every sample: (N,) in [0,1].
 
-    distances: (N,K), K ≥ 2. Near 1 for a new picture, near 0 for a copy (Yoon et al. 2023; Bonnaire et
-    al. 2025, on pixels). An exact copy is 0 even if the training images hold it twice.
+    distances: (N,K), K ≥ 2. Near 1 for a new picture, near 0 for a copy (Yoon et al. 2023; Bonnaire
+    et al. 2025, on pixels). An exact copy is 0 even if the training images hold it twice.
     ``lpips_matrix`` is a *squared* distance: take its root. Raises UserError for K < 2.
     """
     if distances.shape[1] < 2:
@@ -123,5 +123,5 @@ def copying_test(samples: Tensor, real: Tensor, least: int = 20) -> float:
             total, weight = total + len(b) * mann_whitney_z(a, b), weight + len(b)
     if not weight:
         raise UserError(f"no training image has {least} of the {len(samples)} samples and of the "
-                        f"{len(real)} real images nearest to it: give more of both, or a smaller least")
+                        f"{len(real)} real images nearest to it: give more of both, or a lower least")
     return total / weight

@@ -145,7 +145,7 @@ def _wander(rgb: Tensor) -> Tensor:
 
 
 def _flatten(rgb: Tensor, sharp: float = 300.0) -> Tensor:
-    """Every pixel takes the mean of the calmest of eight neighbouring discs: flat patches, kept edges.
+    """Every pixel takes the mean of the calmest of eight discs around it: flat patches, kept edges.
 
     A soft Kuwahara filter (Kuwahara et al. 1976), weighted about as in Papari et al. 2007.
     """
@@ -156,7 +156,8 @@ def _flatten(rgb: Tensor, sharp: float = 300.0) -> Tensor:
     reach = math.ceil(size / 64)
     mean, spread = (F.pad(part, [reach] * 4, mode="replicate") for part in (mean, spread))
     for k in range(8):
-        down, right = (reach + round(size / 64 * turn(k * math.pi / 4)) for turn in (math.sin, math.cos))
+        angle = k * math.pi / 4
+        down, right = (reach + round(size / 64 * turn(angle)) for turn in (math.sin, math.cos))
         cut = (..., slice(down, down + size), slice(right, right + size))
         means.append(mean[cut])
         weights.append((1 + sharp * spread[cut]).pow(-4))
