@@ -60,8 +60,9 @@ def load_domain(name: str, split: str, n: int | None = None, resolution: int = 6
     """The first n images of a drawn domain with their factor labels.
 
     name: ``avataaars`` (the source), a target or a twin; split: ``"ten"`` (the committed training
-    images), ``"test"`` (held out: for metrics only), ``"train"`` (more of the same, for the source model and for studies of the
-    number of shots) or any other word for a fresh independent set. Images come out the same on every machine
+    images), ``"test"`` (held out: for metrics only), ``"train"`` (more of the same, for the source
+    model and for studies of the number of shots) or any other word for a fresh independent set.
+    Images come out the same on every machine
     with the same DiceBear version; drawn ones are cached (see :func:`dslib.env.cache_dir`).
     Raises UserError for an unknown name or an n below 1 or above what ``"ten"`` holds.
     """

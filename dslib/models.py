@@ -82,7 +82,7 @@ def check_prediction(pipe: DDPMPipeline, source: str | Path) -> None:
     seen = seen_prediction(pipe.unet, pipe.scheduler)
     if seen not in (None, said):
         raise UserError(f"{source}'s scheduler says (or, silent, means) {said}, but its U-Net "
-                        f'answers as one trained for {seen}: write "prediction_type": "{seen}" into '
+                        f'answers as one trained for {seen}: write "prediction_type": "{seen}" in '
                         "scheduler/scheduler_config.json")
 
 
@@ -91,9 +91,12 @@ def seen_prediction(unet: UNet2DModel, scheduler) -> str | None:
     """Which type a trained U-Net predicts, from two looks at noise; None where it cannot be told.
 
     Grey under a little noise (ᾱ_t = 0.8): both types find the noise, correlation with ε above a
-    half. Pure noise at T − 1: ε is x_t itself (correlation above 0.95), whereas v ≈ −x_0 has nothing
-    to do with it (below 0.3). Random weights and the first steps of training give neither.
+    half. Pure noise at T − 1: ε is x_t itself (correlation above 0.95), whereas v ≈ −x_0 has
+    nothing to do with it (below 0.3). Random weights and the first steps of training give neither.
+    unet: C channels in, C or 2C out; its training mode is left as it is.
     """
+    if getattr(unet.config, "class_embed_type", None) or getattr(unet.config, "num_class_embeds", None):
+        return None                                     # wants a class beside the picture
     size, one = min(unet.config.sample_size, 64), unet.config.in_channels
     where, a_bar, found = next(unet.parameters()).device, scheduler.alphas_cumprod, []
     eps = torch.randn(2, one, size, size, generator=torch.Generator().manual_seed(0))
@@ -103,9 +106,9 @@ def seen_prediction(unet: UNet2DModel, scheduler) -> str | None:
         output = unet(((1 - a_bar[t]).sqrt() * eps).to(where), t).sample[:, :one].cpu()
         found.append(float(torch.corrcoef(torch.stack([output.flatten(), eps.flatten()]))[0, 1]))
     unet.train(training)
-    if found[0] < 0.5 or 0.3 <= found[1] <= 0.95:
-        return None
-    return "epsilon" if found[1] > 0.95 else "v_prediction"
+    if found[0] > 0.5 and found[1] > 0.95:
+        return "epsilon"
+    return "v_prediction" if found[0] > 0.5 and found[1] < 0.3 else None
 
 
 HUB_EXAMPLES = {"DDPMPipeline": "google/ddpm-celebahq-256", "StableDiffusionPipeline": "CompVis/stable-diffusion-v1-4"}

@@ -18,7 +18,7 @@ class TwinScores(NamedTuple):
     """What became of the source's people, in samples of the same noise."""
     distance: float     # mean LPIPS to one's own twin: 0 is the right answer
     kept: float         # share nearest to their own twin among all twins, in [0,1]; chance is 1/N
-    own: float          # share whose nearest source sample is of its own noise, in [0,1]; chance 1/N
+    own: float          # share whose nearest source sample is of its noise, in [0,1]; chance 1/N
 
 
 def twin_scores(samples: Tensor, source_samples: Tensor, name: str,
@@ -26,7 +26,8 @@ def twin_scores(samples: Tensor, source_samples: Tensor, name: str,
     """Compare samples with the true pictures of the source samples of the same noise.
 
     samples, source_samples: (N,3,R,R) in [-1,1], N ≥ 2, image i of both from noise i; name: one of
-    ``data.TWINS``. The twins themselves score distance 0 and kept 1, where no two are alike; but a model that was never adapted keeps people too: read ``kept`` beside the domain hit.
+    ``data.TWINS``. The twins themselves score distance 0 and kept 1, where no two are alike; but a
+    model that was never adapted keeps people too: read ``kept`` beside the domain hit.
     Raises UserError for a domain without twins, different numbers of images, or fewer than two.
     """
     check_pairs(samples, source_samples)
@@ -58,8 +59,8 @@ def check_pairs(samples: Tensor, source_samples: Tensor) -> None:
     """A UserError unless there are as many samples as source samples, at least two, of one size."""
     if samples.shape != source_samples.shape or len(samples) < 2:
         raise UserError(f"samples {tuple(samples.shape)} and source samples "
-                        f"{tuple(source_samples.shape)} must be pairs, at least two: draw both from "
-                        "the same start noise")
+                        f"{tuple(source_samples.shape)} must be pairs, at least two: draw both "
+                        "from the same start noise")
 
 
 # ----------------------------------------------------------------------------------- copying
@@ -123,5 +124,6 @@ def copying_test(samples: Tensor, real: Tensor, least: int = 20) -> float:
             total, weight = total + len(b) * mann_whitney_z(a, b), weight + len(b)
     if not weight:
         raise UserError(f"no training image has {least} of the {len(samples)} samples and of the "
-                        f"{len(real)} real images nearest to it: give more of both, or a lower least")
+                        f"{len(real)} real images nearest to it: give more of both, or a lower "
+                        "least")
     return total / weight

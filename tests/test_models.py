@@ -318,6 +318,11 @@ def test_a_mismatch_that_can_be_seen_is_refused(trained, said):
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_that_answers_nothing_is_not_judged():
+    silent = Knowing("epsilon", shy=0.0)
+    assert models.seen_prediction(silent, models.new_scheduler()) is None
+
+
 def test_random_weights_are_not_judged(tiny_source):
     tiny_source.unet.train()
     assert models.seen_prediction(tiny_source.unet, tiny_source.scheduler) is None
