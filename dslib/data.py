@@ -17,12 +17,13 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .base import avatars
+from .base import avatars, twins
 from .base.errors import UserError
 from .base.files import cache_dir, data_dir
 
 SOURCE = "avataaars"
 TARGETS = tuple(name for name in avatars.DOMAINS if name != SOURCE)
+TWINS = avatars.TWINS   # domains with a known answer: see :func:`twin`
 SHOTS = 10          # committed training images a target domain
 BLOCK = 250         # drawn images a cache file
 
@@ -49,17 +50,19 @@ def check_domain(name: str) -> str:
     """The name itself, or a :class:`UserError` that suggests the nearest known one."""
     if name in avatars.DRAWN:
         return name
-    near = difflib.get_close_matches(name, avatars.DOMAINS, n=1, cutoff=0.55)
+    near = difflib.get_close_matches(name, (*avatars.DOMAINS, *TWINS), n=1, cutoff=0.55)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(f"unknown domain {name!r}: {hint}known are {', '.join(TARGETS)}; the source is {SOURCE}")
+    known = ", ".join(TARGETS + TWINS)
+    raise UserError(f"unknown domain {name!r}: {hint}known are {known}; the source is {SOURCE}")
 
 
 def load_domain(name: str, split: str, n: int | None = None, resolution: int = 64, workers: int = 1) -> Domain:
     """The first n images of a drawn domain with their factor labels.
 
-    name: ``avataaars`` (the source) or a target; split: ``"ten"`` (the committed training images), ``"test"``
-    (held out: for metrics only), ``"train"`` (more of the same, for the source model and for studies of the
-    number of shots) or any other word for a fresh independent set. Images come out the same on every machine
+    name: ``avataaars`` (the source), a target or a twin; split: ``"ten"`` (the committed training
+    images), ``"test"`` (held out: for metrics only), ``"train"`` (more of the same, for the source
+    model and for studies of the number of shots) or any other word for a fresh independent set.
+    Images come out the same on every machine
     with the same DiceBear version; drawn ones are cached (see :func:`dslib.env.cache_dir`).
     Raises UserError for an unknown name or an n below 1 or above what ``"ten"`` holds.
     """
@@ -75,6 +78,19 @@ def load_domain(name: str, split: str, n: int | None = None, resolution: int = 6
         pixels, labels = draw_domain(name, split, n, resolution, workers)
     images = to_float(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())
     return Domain(images, labels, name, split)
+
+
+def twin(images: Tensor, name: str) -> Tensor:
+    """The true pictures of source faces in a domain with a known answer, one of ``TWINS``.
+
+    images: (N,3,R,R) in [-1,1], drawn or sampled faces → (N,3,R,R) in [-1,1]: the same people by
+    the domain's hand. Of a drawn face it is the domain's own image, but for the rounding of pixels.
+    Raises UserError for another domain, or images that are no square colour pictures.
+    """
+    if name not in TWINS:
+        raise UserError(f"{check_domain(name)!r} has no true pictures to compare with: only "
+                        f"{' and '.join(TWINS)} have twins")
+    return twins.FILTERS[name](images)
 
 
 def read_ten(name: str, n: int, resolution: int) -> tuple[np.ndarray, list[dict[str, str]]]:
@@ -108,7 +124,8 @@ def block_path(name: str, split: str, start: int, resolution: int) -> Path:
     """Where a block of drawn images is cached; the name holds what determines its content."""
     from importlib.metadata import version
     drawn_with = "-".join(version(package) for package in ("dicebear-core", "dicebear-styles", "resvg-py"))
-    options = hashlib.sha256(json.dumps(avatars.DRAWN[name]).encode()).hexdigest()[:8]
+    drawn = (*avatars.DRAWN[name], name, twins.VERSION) if name in TWINS else avatars.DRAWN[name]
+    options = hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:8]
     return cache_dir() / f"{name}-{split}-{resolution}-{start:06d}-{drawn_with}-{options}.npz"
 
 
@@ -217,7 +234,7 @@ def write_images(folder: Path, images: Tensor) -> None:
 
 def write_ten(folder: Path) -> None:
     """Draw the committed training images again: ``<folder>/<domain>/{64,256}/NN.png`` and ``labels.json``."""
-    for name in TARGETS:
+    for name in TARGETS + TWINS:
         for resolution in (64, 256):
             (folder / name / str(resolution)).mkdir(parents=True, exist_ok=True)
             pixels, labels = avatars.draw_block((name, "ten", 0, SHOTS, resolution))

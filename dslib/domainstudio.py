@@ -71,21 +71,23 @@ def total(found: dict[str, Tensor], config: Objective) -> Tensor:
 
 
 def domainstudio_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor, betas: Tensor,
-                      config: Objective) -> tuple[Tensor, dict[str, Tensor]]:
+                      config: Objective, prediction_type: str = "epsilon") -> tuple[Tensor, dict[str, Tensor]]:
     """L_simple + λ1·L_vlb + λ2·L_img + λ3·L_hf + λ4·L_hfmse (DomainStudio §1), and each term unweighted.
 
     The same x_t, t and ε go to both models; ``frozen=None`` leaves out the last three: naive fine-tuning.
-    x_0, eps: (N,C,R,R); t: (N,); a_bar, betas: (T,).
+    x_0, eps: (N,C,R,R); t: (N,); a_bar, betas: (T,); prediction_type: what both networks answer, ε or v:
+    L_simple is the error of that answer, all else compares the clean images that it implies.
     """
     x_t = ddpm.q_sample(x_0, t, eps, a_bar)
-    eps_ada, v = split_variance(net(x_t, t).sample, x_0.shape[1])
-    found = {"simple": (eps_ada - eps).square().mean()}
-    if v is not None:
-        found["vlb"] = losses.vlb(eps_ada, v, x_0, x_t, t, betas)
+    output, variance = split_variance(net(x_t, t).sample, x_0.shape[1])
+    found = {"simple": (output - ddpm.target(x_0, eps, t, a_bar, prediction_type)).square().mean()}
+    if variance is not None:
+        eps_ada = ddpm.guess(output, x_t, t, a_bar, prediction_type).eps
+        found["vlb"] = losses.vlb(eps_ada, variance, x_0, x_t, t, betas)
     if frozen is not None:
         with torch.inference_mode():
-            eps_sou, _ = split_variance(frozen(x_t, t).sample, x_0.shape[1])
-        ada, sou = (ddpm.predict_x0(x_t, t, guess, a_bar) for guess in (eps_ada, eps_sou.clone()))
+            answer, _ = split_variance(frozen(x_t, t).sample, x_0.shape[1])
+        ada, sou = (ddpm.guess(one, x_t, t, a_bar, prediction_type).x_0 for one in (output, answer.clone()))
         found |= terms(ada, sou, x_0, t, a_bar, config)
     return total(found, config), found
 
@@ -145,10 +147,12 @@ def trainable(unet: UNet2DModel) -> UNet2DModel:
 def against(source, frozen, config: Objective):
     """:func:`domainstudio_loss` as the loop asks for it: objective(net, x_0, t, eps) → (loss, terms)."""
     a_bar, betas = source.scheduler.alphas_cumprod.clone(), source.scheduler.betas.clone()
+    kind = ddpm.prediction_type_of(source.scheduler)
 
     def objective(net, x_0, t, eps):
         if frozen is not None:
             frozen.to(x_0.device)
-        return domainstudio_loss(net, frozen, x_0, t, eps, a_bar.to(x_0.device), betas.to(x_0.device), config)
+        here = a_bar.to(x_0.device), betas.to(x_0.device), config
+        return domainstudio_loss(net, frozen, x_0, t, eps, *here, kind)
 
     return objective

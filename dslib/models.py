@@ -6,10 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
+import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.utils import logging
 from safetensors import SafetensorError
 
+from . import ddpm
 from .base.device import device
 from .base.errors import UserError, first_line
 from .base.files import data_dir
@@ -17,23 +19,34 @@ from .base.files import data_dir
 CHANNELS = (16, 32, 64, 128)
 
 
-def new_unet(resolution: int = 64, channels: tuple[int, ...] = CHANNELS, learned_variance: bool = False) -> UNet2DModel:
+def new_unet(resolution: int = 64, channels: tuple[int, ...] = CHANNELS,
+             learned_variance: bool = False, norm_num_groups: int = 2) -> UNet2DModel:
     """A U-Net with random weights: one residual block a level, attention at the coarsest only.
 
     At 64×64 with the default channels: 2.7 M parameters, 1.0 GFLOP a forward pass. Two groups a group norm, because a norm over
     few channels takes their mean away, and with it the colour of a very noisy picture (chapter 02).
+    Raises UserError where norm_num_groups does not divide every number of channels.
     """
+    if any(width % norm_num_groups for width in channels):
+        raise UserError(f"norm_num_groups is {norm_num_groups}: use a divisor of all of {channels}")
     plain = len(channels) - 1
     return UNet2DModel(
         sample_size=resolution, in_channels=3, out_channels=6 if learned_variance else 3, layers_per_block=1,
-        block_out_channels=channels, norm_num_groups=2, attention_head_dim=min(32, channels[-1]),
+        block_out_channels=channels, norm_num_groups=norm_num_groups,
+        attention_head_dim=min(32, channels[-1]),
         down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
         up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain)
 
 
-def new_scheduler() -> DDPMScheduler:
-    """T = 1000, linear β from 1e-4 to 0.02, ε-prediction: the schedule of the paper."""
-    return DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear", prediction_type="epsilon", clip_sample=True)
+def new_scheduler(prediction_type: str = "epsilon") -> DDPMScheduler:
+    """T = 1000, linear β from 1e-4 to 0.02: the schedule of the paper.
+
+    prediction_type: ``epsilon``, as there, or ``v_prediction`` (Salimans & Ho 2022).
+    Raises UserError for any other.
+    """
+    ddpm.check_prediction_type(prediction_type, "new_scheduler")
+    return DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear", clip_sample=True,
+                         prediction_type=prediction_type)
 
 
 def load_source(source: str | Path | None = None) -> DDPMPipeline:
@@ -52,7 +65,52 @@ def load_source(source: str | Path | None = None) -> DDPMPipeline:
     if not isinstance(pipe.unet.config.sample_size, int):
         raise UserError(f"{source} draws {pipe.unet.config.sample_size} pixels: a source that draws squares is needed")
     pipe.unet.float()
+    check_prediction(pipe, source)
     return pipe.to(device())
+
+
+def check_prediction(pipe: DDPMPipeline, source: str | Path) -> None:
+    """A UserError unless scheduler and U-Net agree on ε or v.
+
+    Refused: a third prediction type, channels that fit none, and answers that plainly show training
+    for the other type than the scheduler says (:func:`seen_prediction`).
+    """
+    said = pipe.scheduler.config.get("prediction_type") or "epsilon"
+    ddpm.check_prediction_type(said, f"{source}'s scheduler")
+    one, out = pipe.unet.config.in_channels, pipe.unet.config.out_channels
+    if out not in (one, 2 * one):
+        raise UserError(f"{source}'s U-Net turns {one} channels into {out}: {one}, or {2 * one} "
+                        "with a learned variance, are needed")
+    seen = seen_prediction(pipe.unet, pipe.scheduler)
+    if seen not in (None, said):
+        raise UserError(f"{source}'s scheduler says (or, silent, means) {said}, but its U-Net "
+                        f'answers as one trained for {seen}: write "prediction_type": "{seen}" in '
+                        "scheduler/scheduler_config.json")
+
+
+@torch.no_grad()
+def seen_prediction(unet: UNet2DModel, scheduler) -> str | None:
+    """Which type a trained U-Net predicts, from two looks at noise; None where it cannot be told.
+
+    Grey under a little noise (ᾱ_t = 0.8): both types find the noise, correlation with ε above a
+    half. Pure noise at T − 1: ε is x_t itself (correlation above 0.95), whereas v ≈ −x_0 has
+    nothing to do with it (below 0.3). Random weights and the first steps of training give neither.
+    unet: C channels in, C or 2C out; its training mode is left as it is.
+    """
+    if getattr(unet.config, "class_embed_type", None) or getattr(unet.config, "num_class_embeds", None):
+        return None                                     # wants a class beside the picture
+    size, one = min(unet.config.sample_size, 64), unet.config.in_channels
+    where, a_bar, found = next(unet.parameters()).device, scheduler.alphas_cumprod, []
+    eps = torch.randn(2, one, size, size, generator=torch.Generator().manual_seed(0))
+    training = unet.training
+    unet.eval()
+    for t in (int((a_bar - 0.8).abs().argmin()), len(a_bar) - 1):
+        output = unet(((1 - a_bar[t]).sqrt() * eps).to(where), t).sample[:, :one].cpu()
+        found.append(float(torch.corrcoef(torch.stack([output.flatten(), eps.flatten()]))[0, 1]))
+    unet.train(training)
+    if found[0] > 0.5 and found[1] > 0.95:
+        return "epsilon"
+    return "v_prediction" if found[0] > 0.5 and found[1] < 0.3 else None
 
 
 HUB_EXAMPLES = {"DDPMPipeline": "google/ddpm-celebahq-256", "StableDiffusionPipeline": "CompVis/stable-diffusion-v1-4"}

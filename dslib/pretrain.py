@@ -19,6 +19,8 @@ class PretrainConfig(Loop):
     snr_gamma: float | None = knob(None, "min-SNR-γ weighting of the loss", "positive", kind=float)
     lambda_coarse: float = knob(0.0, "weight of the error's coarse scales, which hold the colours", "least_zero")
     high_noise_weight: float = knob(1.0, "how many times more the steps near T count", "positive")
+    prediction_type: str = knob("epsilon", "what the network is asked for: epsilon or v_prediction",
+                                choices=ddpm.PREDICTION_TYPES)
 
 
 def pretrain(images: Tensor, config: PretrainConfig, model: UNet2DModel, a_bar: Tensor) -> Iterator[Step]:
@@ -29,17 +31,20 @@ def pretrain(images: Tensor, config: PretrainConfig, model: UNet2DModel, a_bar: 
     a_bar = a_bar.clone()
 
     def objective(net, x_0, t, eps):
-        x_t = ddpm.q_sample(x_0, t, eps, a_bar)
-        return weighted_error(net(x_t, t).sample - eps, t, a_bar.to(t.device), config)
+        x_t, here = ddpm.q_sample(x_0, t, eps, a_bar), a_bar.to(t.device)
+        wanted = ddpm.target(x_0, eps, t, here, config.prediction_type)
+        return weighted_error(net(x_t, t).sample - wanted, t, here, config)
 
     return fit(model, images, config, objective, a_bar)
 
 
 def weighted_error(error: Tensor, t: Tensor, a_bar: Tensor, config: PretrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss from the error of ε (N,C,H,W): its square, weighted over t, with coarse scales if the settings say so."""
+    """The loss from the error (N,C,H,W) of ε or v: its square, weighted over t, with coarse scales if asked."""
     simple = error.square().mean(dim=(1, 2, 3))
     weight = noise_weight(a_bar, t, config.high_noise_weight)
-    if config.snr_gamma:
+    if config.snr_gamma and config.prediction_type == "v_prediction":
+        weight = weight * ddpm.v_weight(a_bar, t, config.snr_gamma)
+    elif config.snr_gamma:
         weight = weight * snr_weight(a_bar, t, config.snr_gamma)
     if not config.lambda_coarse:
         return (weight * simple).mean(), {"simple": simple.mean()}

@@ -8,6 +8,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler,
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from . import ddpm
 from .base.errors import UserError
 
 SCHEDULERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler, "dpmsolver": DPMSolverMultistepScheduler}
@@ -41,10 +42,50 @@ def sampler(scheduler, kind: str, num_inference_steps: int):
     return new
 
 
+def check_source(unet: UNet2DModel, scheduler, source, source_until: int | None) -> UNet2DModel:
+    """The network for the steps t > source_until: the source's, or ``unet`` itself for None.
+
+    source: a U-Net, or a pipeline, whose scheduler is then compared with this one. Raises UserError
+    where source_until is outside [0, T], no source is there, or the models do not fit together.
+    """
+    if source_until is None:
+        return unet
+    total = scheduler.config.num_train_timesteps
+    if not 0 <= source_until <= total:
+        raise UserError(f"--source_until is {source_until}: use 0 to {total} (the source draws the "
+                        "steps above it)")
+    if source is None:
+        raise UserError(f"--source_until {source_until} needs the source model for the first "
+                        "steps: give it too")
+    if hasattr(source, "scheduler"):
+        kinds = [ddpm.prediction_type_of(s) for s in (source.scheduler, scheduler)]
+        if kinds[0] != kinds[1]:
+            raise UserError(f"the source predicts {kinds[0]} and the adapted model {kinds[1]}: "
+                            "--source_until needs a model adapted from this very source")
+        if not torch.equal(source.scheduler.alphas_cumprod.cpu(), scheduler.alphas_cumprod.cpu()):
+            raise UserError("source and adapted model have different noise schedules: "
+                            "--source_until needs a model adapted from this very source")
+        source = source.unet
+    for name in ("sample_size", "in_channels", "out_channels"):
+        theirs, ours = source.config[name], unet.config[name]
+        if theirs != ours:
+            raise UserError(f"the source's {name} is {theirs}, the adapted model's {ours}: "
+                            "--source_until needs a model adapted from this very source")
+    return source
+
+
 @torch.no_grad()
 def chain(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int = 20, kind: str = "ddim",
-          seed: int = 0) -> Iterator[Link]:
-    """Walk from x_T to x_0 and yield every link. noise: (N,C,H,W); seed matters to ``ddpm`` alone, which adds noise."""
+          seed: int = 0, source=None, source_until: int | None = None) -> Iterator[Link]:
+    """Walk from x_T to x_0 and yield every link. noise: (N,C,H,W).
+
+    seed matters to ``ddpm`` alone, which adds noise. The scheduler says whether the network
+    predicts ε or v. source, source_until: the steps t > source_until (0 to T) are the source's, a
+    U-Net or its pipeline, the rest ``unet``'s, as the authors' code can do (ledger row 15); from
+    T − 1 on, or for None, all are ``unet``'s. Raises UserError, see :func:`check_source`.
+    """
+    first = check_source(unet, scheduler, source, source_until)
+    prediction_type = ddpm.prediction_type_of(scheduler)
     device = next(unet.parameters()).device
     steps = sampler(scheduler, kind, num_inference_steps)
     generator = torch.Generator(device).manual_seed(seed)
@@ -53,27 +94,32 @@ def chain(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int 
     learned = kind == "ddpm" and "learned" in steps.config.variance_type
     a_bar = scheduler.alphas_cumprod.to(device)
     for t in steps.timesteps:
-        output = unet(steps.scale_model_input(x_t, t), t).sample
-        eps = output[:, :x_t.shape[1]]
-        x_0 = ((x_t - (1 - a_bar[t]).sqrt() * eps) / a_bar[t].sqrt()).clamp(-1, 1)
-        x_t = steps.step(output if learned else eps, t, x_t, **extra).prev_sample
-        yield Link(int(t), x_t, x_0)
+        net = first if source_until is not None and t > source_until else unet
+        output = net(steps.scale_model_input(x_t, t), t).sample
+        mean = output[:, :x_t.shape[1]]
+        x_0 = ddpm.guess(mean, x_t, t.to(device).expand(len(x_t)), a_bar, prediction_type).x_0
+        x_t = steps.step(output if learned else mean, t, x_t, **extra).prev_sample
+        yield Link(int(t), x_t, x_0.clamp(-1, 1))
 
 
 def sample(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int = 20, kind: str = "ddim", seed: int = 0,
-           batch_size: int | None = None, progress: str | None = None) -> Tensor:
+           batch_size: int | None = None, progress: str | None = None, source=None,
+           source_until: int | None = None) -> Tensor:
     """Images (N,C,H,W) in [-1,1], on the CPU, from start noise (N,C,H,W).
 
     The same noise through two models shows what adaptation changed. ``progress`` names a progress bar. batch_size: images at
     once; default: 32, on a GPU as many as make a million pixels, 256 of 64×64.
+    source, source_until: see :func:`chain`.
     """
     unet.eval()
+    check_source(unet, scheduler, source, source_until).eval()
     done = []
     large = next(unet.parameters()).is_cuda
     parts = noise.split(batch_size or (max(1, 2**20 // noise[0, 0].numel()) if large else 32))
     with tqdm(total=len(parts) * num_inference_steps, desc=progress, disable=progress is None, leave=False) as bar:
         for i, part in enumerate(parts):
-            for link in chain(unet, scheduler, part, num_inference_steps, kind, seed + i):
+            for link in chain(unet, scheduler, part, num_inference_steps, kind, seed + i,
+                              source, source_until):
                 bar.update()
                 x_t = link.x_t
             done.append(x_t.clamp(-1, 1).cpu())

@@ -198,7 +198,7 @@ def drawn(images: Tensor, companions: dict[str, Tensor], step: int, config: Loop
 def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None) -> Iterator[Step]:
     """Fine-tune a copy of the source on few images and yield a :class:`Step` after every update.
 
-    source: a pipeline with an ε-predicting U-Net; it is left untouched. images: (n,3,R,R) in [-1,1], n ≥ 2 for
+    source: a pipeline whose U-Net predicts ε or v; it is left untouched. images: (n,3,R,R) in [-1,1], n ≥ 2 for
     ``method="domainstudio"``, R the source's. Where a method starts is in ``METHODS``. frozen: who answers for the
     source, a :class:`dslib.base.bank.Bank` where several runs share one; default: a copy of its U-Net.
     Raises UserError before the first step if anything does not fit.
@@ -214,8 +214,7 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
     if tuple(images.shape[1:]) != (channels, want, want):
         got = "×".join(map(str, images.shape[1:]))
         raise UserError(f"the images are {got} but the source draws {channels}×{want}×{want}: load them with resolution={want}")
-    if source.scheduler.config.prediction_type != "epsilon":
-        raise UserError(f"the source predicts {source.scheduler.config.prediction_type!r}: only ε-prediction is supported")
+    ddpm.prediction_type_of(source.scheduler)               # says so here if it is neither ε nor v
     batch = min(config.train_batch_size, len(images))
     least = 1 if config.method != "domainstudio" else 3 if config.pairwise_variant == "authors" else 2
     shared = processes().num_processes

@@ -15,8 +15,10 @@ from dslib.env import UserError, cache_dir, data_dir
 
 # ------------------------------------------------------------------------------------------ drawn domains
 
+DRAWN = (*avatars.DOMAINS, *avatars.TWINS)
 
-@pytest.mark.parametrize("domain", avatars.DOMAINS)
+
+@pytest.mark.parametrize("domain", DRAWN)
 def test_avatars_are_deterministic(domain):
     (pixels, labels), (again, labels_again) = (avatars.draw(domain, "check", 3) for _ in range(2))
     assert pixels.shape == (64, 64, 3) and pixels.dtype == np.uint8
@@ -24,17 +26,17 @@ def test_avatars_are_deterministic(domain):
     assert labels and all(isinstance(v, str) for v in labels.values())
 
 
-@pytest.mark.parametrize("domain", avatars.DOMAINS)
+@pytest.mark.parametrize("domain", DRAWN)
 def test_splits_and_indices_hold_different_images(domain):
     images = [avatars.draw(domain, split, index)[0] for split in ("ten", "test", "train", "probe") for index in range(2)]
     assert len({image.tobytes() for image in images}) == len(images)
 
 
 def test_domains_differ_for_the_same_index():
-    assert len({avatars.draw(domain, "ten", 0)[0].tobytes() for domain in avatars.DOMAINS}) == len(avatars.DOMAINS)
+    assert len({avatars.draw(domain, "ten", 0)[0].tobytes() for domain in DRAWN}) == len(DRAWN)
 
 
-@pytest.mark.parametrize("domain", data.TARGETS)
+@pytest.mark.parametrize("domain", data.TARGETS + data.TWINS)
 @pytest.mark.parametrize("resolution", [64, 256])
 def test_committed_images_are_the_ones_drawn(domain, resolution):
     paths = sorted((data_dir() / domain / str(resolution)).glob("*"))
@@ -51,7 +53,7 @@ def test_committed_images_are_the_ones_drawn(domain, resolution):
         assert labels[index] == drawn_labels
 
 
-@pytest.mark.parametrize("domain", data.TARGETS)
+@pytest.mark.parametrize("domain", data.TARGETS + data.TWINS)
 def test_load_domain_reads_the_committed_ten(domain):
     loaded = data.load_domain(domain, "ten")
     assert loaded.images.shape == (10, 3, 64, 64) and loaded.images.dtype == torch.float32
@@ -97,7 +99,7 @@ def test_an_unknown_domain_suggests_the_nearest(typed, meant):
 
 
 def test_a_domain_like_no_other_lists_the_known_ones():
-    with pytest.raises(UserError, match="known are sunglasses, .*, robots; the source is avataaars") as caught:
+    with pytest.raises(UserError, match="known are sunglasses, .*, robots, engraved, gouache; the source is avataaars") as caught:
         data.check_domain("zzz")
     assert "did you mean" not in str(caught.value)
 

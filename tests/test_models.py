@@ -4,15 +4,16 @@ import json
 import os
 import pickle
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import make_source
+from conftest import make_images, make_source
 from diffusers import DDPMPipeline
 from safetensors.torch import load_file
 
-from dslib import models
-from dslib.env import UserError
+from dslib import ddpm, models
+from dslib.env import UserError, data_dir
 
 
 @pytest.fixture
@@ -246,3 +247,104 @@ def test_a_full_disk_leaves_the_old_model(tiny_source, own_copy, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         models.save_pipeline(other.unet, other.scheduler, own_copy)
     assert same(models.load_source(own_copy).unet, tiny_source.unet)
+
+
+# ------------------------------------------------------------------------------------------ ε and v
+
+def rewrite(path, **changes):
+    settings = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({k: v for k, v in settings.items() if v is not None}))
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_both_prediction_types_go_to_disk_and_come_back(tmp_path, prediction_type):
+    scheduler = models.new_scheduler(prediction_type)
+    models.save_pipeline(make_source().unet, scheduler, tmp_path)
+    assert models.load_source(tmp_path).scheduler.config.prediction_type == prediction_type
+    assert torch.equal(models.new_scheduler().alphas_cumprod, scheduler.alphas_cumprod)
+
+
+def test_new_scheduler_of_a_third_type_is_refused():
+    with pytest.raises(UserError, match="'sample': only epsilon and v_prediction"):
+        models.new_scheduler("sample")
+
+
+def test_a_source_of_a_third_type_is_refused(own_copy):
+    rewrite(own_copy / "scheduler" / "scheduler_config.json", prediction_type="sample")
+    refused(own_copy, str(own_copy), "'sample'", "only epsilon and v_prediction")
+
+
+def test_a_source_whose_scheduler_does_not_say_is_taken_for_epsilon(own_copy):
+    rewrite(own_copy / "scheduler" / "scheduler_config.json", prediction_type=None)
+    assert models.load_source(own_copy).scheduler.config.get("prediction_type") == "epsilon"
+
+
+def test_a_network_with_odd_channels_is_refused(tmp_path):
+    unet = models.UNet2DModel(sample_size=16, in_channels=3, out_channels=4, layers_per_block=1, block_out_channels=(8, 32),
+                              norm_num_groups=2, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
+    models.save_pipeline(unet, models.new_scheduler(), tmp_path)
+    refused(tmp_path, str(tmp_path), "turns 3 channels into 4", "3, or 6")
+
+
+class Knowing(torch.nn.Module):
+    """The best answer, of either type, for a world of one picture; ``shy`` scales it down."""
+
+    def __init__(self, prediction_type, shy=1.0):
+        super().__init__()
+        self.config = SimpleNamespace(sample_size=64, in_channels=3, out_channels=3)
+        self.a_bar, self.kind, self.shy = models.new_scheduler().alphas_cumprod, prediction_type, shy
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.picture = make_images(1, 64)
+
+    def forward(self, x_t, t):
+        if t < 500:                  # the looks are at a grey picture; only a guess from nothing is the world's
+            x_0 = torch.zeros_like(x_t)
+        else:
+            x_0 = self.picture.expand_as(x_t)
+        eps = (x_t - self.a_bar[t].sqrt() * x_0) / (1 - self.a_bar[t]).sqrt()
+        t = torch.full((len(x_t),), t)
+        return SimpleNamespace(sample=self.shy * ddpm.target(x_0, eps, t, self.a_bar, self.kind))
+
+
+@pytest.mark.parametrize("trained", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("said", ["epsilon", "v_prediction"])
+def test_a_mismatch_that_can_be_seen_is_refused(trained, said):
+    pipe = SimpleNamespace(unet=Knowing(trained), scheduler=models.new_scheduler(said))
+    assert models.seen_prediction(pipe.unet, pipe.scheduler) == trained
+    if trained == said:
+        return models.check_prediction(pipe, "somewhere")
+    with pytest.raises(UserError, match=f"somewhere.*{said}, .*trained for {trained}.*\"prediction_type\": \"{trained}\"") as caught:
+        models.check_prediction(pipe, "somewhere")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_answers_nothing_is_not_judged():
+    silent = Knowing("epsilon", shy=0.0)
+    assert models.seen_prediction(silent, models.new_scheduler()) is None
+
+
+def test_random_weights_are_not_judged(tiny_source):
+    tiny_source.unet.train()
+    assert models.seen_prediction(tiny_source.unet, tiny_source.scheduler) is None
+    assert tiny_source.unet.training
+
+
+@pytest.mark.skipif(not (data_dir() / "source" / "model_index.json").exists(), reason="no shipped source")
+def test_the_shipped_source_with_the_other_label_is_refused(tmp_path):
+    said = models.load_source().scheduler.config.prediction_type
+    other = "v_prediction" if said == "epsilon" else "epsilon"
+    shutil.copytree(data_dir() / "source", tmp_path / "source")
+    rewrite(tmp_path / "source" / "scheduler" / "scheduler_config.json", prediction_type=other)
+    refused(tmp_path / "source", other, f"trained for {said}")
+
+
+@pytest.mark.parametrize("groups", [1, 4, 8])
+def test_norm_groups_of_a_new_unet(groups):
+    unet = models.new_unet(16, (8, 32), norm_num_groups=groups)
+    assert {m.num_groups for m in unet.modules() if isinstance(m, torch.nn.GroupNorm)} == {groups}
+    assert {m.num_groups for m in models.new_unet(16, (8, 32)).modules() if isinstance(m, torch.nn.GroupNorm)} == {2}
+
+
+def test_norm_groups_that_divide_nothing_are_refused():
+    with pytest.raises(UserError, match=r"norm_num_groups is 16.*\(8, 32\)"):
+        models.new_unet(16, (8, 32), norm_num_groups=16)

@@ -5,7 +5,7 @@ import torch
 from conftest import make_source
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DPMSolverMultistepScheduler
 
-from dslib import ddpm, sample
+from dslib import ddpm, models, sample
 from dslib.env import UserError
 
 
@@ -114,3 +114,128 @@ def test_an_unknown_scheduler_is_refused_with_the_known_ones(tiny_source):
 def test_impossible_numbers_of_steps_are_refused(tiny_source, noise, steps):
     with pytest.raises(UserError, match=f"--num_inference_steps is {steps}"):
         sample.sample(tiny_source.unet, tiny_source.scheduler, noise, steps)
+
+
+# ------------------------------------------------------------------------------------------ v beside ε
+
+@pytest.fixture
+def v_source():
+    pipe = make_source(seed=7)
+    return DDPMPipeline(unet=pipe.unet, scheduler=models.new_scheduler("v_prediction"))
+
+
+@pytest.mark.parametrize("name,kind", [("ddim", DDIMScheduler), ("ddpm", DDPMScheduler), ("dpmsolver", DPMSolverMultistepScheduler)])
+def test_a_v_model_is_walked_as_diffusers_walks_it(v_source, noise, name, kind):
+    links = list(sample.chain(v_source.unet, v_source.scheduler, noise, 5, name, seed=4))
+    expected = plain_loop(v_source, kind, noise, 5, seed=4)
+    assert all(torch.equal(link.x_t, x_t) for link, x_t in zip(links, expected))
+    as_epsilon = plain_loop(make_source(seed=7), kind, noise, 5, seed=4)
+    assert not torch.allclose(expected[-1], as_epsilon[-1], atol=1e-3)
+
+
+def test_a_v_chain_yields_the_guess_of_v(v_source, noise):
+    a_bar = v_source.scheduler.alphas_cumprod
+    x_t = noise
+    for link in sample.chain(v_source.unet, v_source.scheduler, noise, 4):
+        with torch.no_grad():
+            output = v_source.unet(x_t, link.t).sample
+        a = a_bar[link.t]
+        torch.testing.assert_close(link.x_0, (a.sqrt() * x_t - (1 - a).sqrt() * output).clamp(-1, 1))
+        x_t = link.x_t
+    torch.testing.assert_close(link.x_t, link.x_0, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "ddim", "dpmsolver"])
+@torch.no_grad()
+def test_epsilon_chains_are_what_they_were_bit_for_bit(tiny_source, noise, kind):
+    """The loop as it stood before v was known, written out once more."""
+    steps, a_bar = sample.sampler(tiny_source.scheduler, kind, 5), tiny_source.scheduler.alphas_cumprod
+    extra, x_t = {} if kind == "ddim" else {"generator": torch.Generator().manual_seed(2)}, noise
+    links = list(sample.chain(tiny_source.unet, tiny_source.scheduler, noise, 5, kind, seed=2))
+    for t, link in zip(steps.timesteps, links):
+        eps = tiny_source.unet(x_t, t).sample
+        x_0 = ((x_t - (1 - a_bar[t]).sqrt() * eps) / a_bar[t].sqrt()).clamp(-1, 1)
+        x_t = steps.step(eps, t, x_t, **extra).prev_sample
+        assert torch.equal(link.x_0, x_0) and torch.equal(link.x_t, x_t)
+
+
+def test_a_third_prediction_type_is_refused(tiny_source, noise):
+    scheduler = DDPMScheduler.from_config(tiny_source.scheduler.config, prediction_type="sample")
+    with pytest.raises(UserError, match="'sample'"):
+        sample.sample(tiny_source.unet, scheduler, noise, 2)
+
+
+# ------------------------------------------------------------------------------------------ the source until t_0
+
+@pytest.fixture
+def adapted():
+    return make_source(seed=99).unet
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "ddim", "dpmsolver"])
+@pytest.mark.parametrize("until", [None, 999, 1000])
+def test_from_the_last_step_on_all_is_the_adapted_models(tiny_source, adapted, noise, kind, until):
+    plain = sample.sample(adapted, tiny_source.scheduler, noise, 5, kind)
+    both = sample.sample(adapted, tiny_source.scheduler, noise, 5, kind, source=tiny_source, source_until=until)
+    assert torch.equal(both, plain)
+    assert not torch.equal(plain, sample.sample(tiny_source.unet, tiny_source.scheduler, noise, 5, kind))
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "ddim", "dpmsolver"])
+def test_until_zero_all_is_the_sources_but_step_zero(tiny_source, adapted, noise, kind):
+    """Five steps end at t = 199: the source alone. A thousand would end at 0, the adapted model's."""
+    alone = sample.sample(tiny_source.unet, tiny_source.scheduler, noise, 5, kind)
+    assert torch.equal(sample.sample(adapted, tiny_source.scheduler, noise, 5, kind, source=tiny_source.unet, source_until=0), alone)
+
+
+@pytest.mark.parametrize("until,sources", [(1000, []), (999, []), (998, [999]), (599, [999, 799]), (598, [999, 799, 599]),
+                                           (199, [999, 799, 599, 399]), (0, [999, 799, 599, 399, 199])])
+@torch.no_grad()
+def test_each_step_is_drawn_by_the_model_it_belongs_to(tiny_source, adapted, noise, until, sources):
+    steps, x_t = sample.sampler(tiny_source.scheduler, "dpmsolver", 5), noise
+    links = list(sample.chain(adapted, tiny_source.scheduler, noise, 5, "dpmsolver", source=tiny_source.unet, source_until=until))
+    assert [link.t for link in links] == [999, 799, 599, 399, 199]
+    for t, link in zip(steps.timesteps, links):
+        net = tiny_source.unet if int(t) in sources else adapted
+        x_t = steps.step(net(x_t, t).sample, t, x_t).prev_sample
+        assert torch.equal(link.x_t, x_t)
+
+
+def test_step_zero_is_the_adapted_models_even_until_zero(tiny_source, adapted):
+    short = DDPMScheduler(num_train_timesteps=4, beta_schedule="linear")
+    noise, asked = sample.start_noise(1, 16), []
+    for name, net in (("source", tiny_source.unet), ("adapted", adapted)):
+        net.register_forward_hook(lambda module, given, output, name=name: asked.append((int(given[1]), name)))
+    list(sample.chain(adapted, short, noise, 4, source=tiny_source.unet, source_until=0))
+    assert asked == [(3, "source"), (2, "source"), (1, "source"), (0, "adapted")]
+
+
+def test_both_models_are_put_to_rest_and_images_fit_any_batch(tiny_source, adapted, noise):
+    tiny_source.unet.train(), adapted.train()
+    together, apart = (sample.sample(adapted, tiny_source.scheduler, noise, 3, batch_size=b, source=tiny_source, source_until=500)
+                       for b in (32, 2))
+    assert not tiny_source.unet.training and not adapted.training
+    torch.testing.assert_close(together, apart, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("until", [-1, 1001, 5000])
+def test_impossible_places_to_hand_over_are_refused(tiny_source, adapted, noise, until):
+    with pytest.raises(UserError, match=f"--source_until is {until}: use 0 to 1000"):
+        sample.sample(adapted, tiny_source.scheduler, noise, 2, source=tiny_source.unet, source_until=until)
+
+
+def test_until_without_a_source_is_refused(tiny_source, adapted, noise):
+    with pytest.raises(UserError, match="--source_until 500 needs the source"):
+        sample.sample(adapted, tiny_source.scheduler, noise, 2, source_until=500)
+
+
+def test_models_that_do_not_fit_together_are_refused(tiny_source, adapted, v_source, noise):
+    def refused(words, source):
+        with pytest.raises(UserError, match=words) as caught:
+            next(sample.chain(adapted, tiny_source.scheduler, noise, 2, source=source, source_until=500))
+        assert "\n" not in str(caught.value)
+    refused("predicts v_prediction and the adapted model epsilon", v_source)
+    refused("sample_size is 32, the adapted model's 16", make_source(32).unet)
+    refused("out_channels is 6, the adapted model's 3", make_source(learned_variance=True))
+    other = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+    refused("different noise schedules", DDPMPipeline(unet=tiny_source.unet, scheduler=other))

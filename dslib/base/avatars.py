@@ -1,7 +1,7 @@
 """Draw labelled cartoon faces: deterministic from (domain, split, index). Read with chapter 00.
 
 DiceBear draws an SVG from a style and a seed, resvg turns it into pixels. Nothing here needs torch, so that
-worker processes start quickly.
+worker processes start quickly (only a twin's filter does).
 """
 
 import io
@@ -51,6 +51,11 @@ DRAWN = DOMAINS | WORDS_DRAWN | {
     CAPTIONED: ("avataaars", FACE | {"accessoriesProbability": 40, "facialHairProbability": 30})} | {
     style: (style, {"backgroundColor": PALETTE + PAPER}) for style in OTHER_STYLES}
 
+#: domains with a known answer: faces of the source's kind in another hand, by a
+#: filter of :mod:`dslib.base.twins`
+TWINS = ("engraved", "gouache")
+DRAWN |= {name: ("avataaars", FACE) for name in TWINS}
+
 
 @cache
 def _style(name: str):
@@ -60,6 +65,27 @@ def _style(name: str):
 
 def draw(domain: str, split: str, index: int, resolution: int = 64) -> tuple[np.ndarray, dict[str, str]]:
     """Draw one face. Returns uint8 pixels (resolution, resolution, 3) and the factor labels that drew it."""
+    pixels, labels = draw_face(domain, split, index, resolution)
+    return (draw_twin(pixels, domain) if domain in TWINS else pixels), labels
+
+
+def draw_twin(pixels: np.ndarray, domain: str) -> np.ndarray:
+    """A face's picture in a domain of ``TWINS``: uint8 (R,R,3) → the same.
+
+    The filter sees the face at R pixels, as it sees a source sample: the twin of a drawn face *is*
+    the domain's image of that person.
+    """
+    import torch
+
+    from . import twins
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+    image = twins.FILTERS[domain](image)
+    return ((image[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def draw_face(domain: str, split: str, index: int, resolution: int = 64,
+              ) -> tuple[np.ndarray, dict[str, str]]:
+    """:func:`draw` without the filter that makes a domain of ``TWINS`` of it: the face itself."""
     import resvg_py
     from dicebear import Avatar
     style, options = DRAWN[domain]

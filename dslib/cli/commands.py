@@ -197,10 +197,18 @@ def cmd_table(args) -> None:
         write_atomic(Path(args.output), text.getvalue().encode())
 
 
+#: what ε needs so that colours are learned, and v does not (chapter 02)
+REPAIRS = {True: {"lambda_coarse": 0.25, "high_noise_weight": 10.0, "norm_num_groups": 2},
+           False: {"lambda_coarse": 0.0, "high_noise_weight": 1.0, "norm_num_groups": 8}}
+
+
 def cmd_pretrain(args) -> None:
     import torch
 
     from .. import data, models, pretrain
+    for name, value in REPAIRS[args.prediction_type == "epsilon"].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     config = config_from(args, pretrain.PretrainConfig)
     if args.num_images < 1 or args.num_graded < 2:
         raise UserError(f"--num_images {args.num_images} --num_graded {args.num_graded}: use at least 1 and 2")
@@ -210,8 +218,13 @@ def cmd_pretrain(args) -> None:
     pixels, _ = data.draw_domain(data.SOURCE, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     torch.manual_seed(args.seed)
-    scheduler = models.new_scheduler()
-    model = models.load_source(args.source).unet if args.source else models.new_unet(args.resolution)
+    scheduler = models.new_scheduler(config.prediction_type)
+    model = models.new_unet(args.resolution, tuple(args.channels), norm_num_groups=args.norm_num_groups)
+    if args.source:
+        start = models.load_source(args.source)
+        if (said := start.scheduler.config.prediction_type) != config.prediction_type:
+            raise UserError(f"--source {args.source} predicts {said}: add --prediction_type {said}")
+        model = start.unet
     record, _ = watch(pretrain.pretrain(images, config, model, scheduler.alphas_cumprod), config, "pretrain",
                       folder / "log.csv", config.train_batch_size)
     if not main_process():
@@ -301,12 +314,14 @@ def build_parser() -> argparse.ArgumentParser:
     pretrain = command("pretrain", cmd_pretrain, "Train the source model from random weights on drawn avatars.")
     pretrain.add_argument("--num_images", type=int, default=24000, help="avatars to draw")
     pretrain.add_argument("--resolution", type=int, default=64, help="pixels a side")
+    pretrain.add_argument("--channels", type=int, nargs="+", default=[16, 32, 64, 128], help="of the U-Net's levels, finest first")
+    pretrain.add_argument("--norm_num_groups", type=int, help="of every group norm; default: 2 for epsilon, 8 for v_prediction")
     pretrain.add_argument("--source", help="start from this pipeline's weights instead of random ones")
     pretrain.add_argument("--num_graded", type=int, default=400, help="samples for the Fréchet ratio at the end")
     pretrain.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(pretrain, PretrainConfig, skip=("bank_steps",), max_train_steps=7000, train_batch_size=32, learning_rate=1e-3,
                lr_warmup_steps=200, lr_decay_steps=2500,
-               adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
+               adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, lambda_coarse=None, high_noise_weight=None,
                checkpointing_steps=250, output_dir="runs/source")
 
     t2i.add_commands(command)

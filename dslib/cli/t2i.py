@@ -291,7 +291,7 @@ def add_commands(command) -> None:
     t2i.add_argument("--guidance_scale", type=float, default=3.0, help="classifier-free guidance when drawing; 1: none")
     t2i.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
     t2i.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(t2i, PretrainConfig, skip=("bank_steps", "random_flip"), max_train_steps=None, train_batch_size=None,
+    add_config(t2i, PretrainConfig, skip=("bank_steps", "random_flip", "prediction_type"), max_train_steps=None, train_batch_size=None,
                learning_rate=None, lr_warmup_steps=None, lr_decay_steps=None,
                adam_beta2=0.99, ema_max_decay=0.998, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
                checkpointing_steps=250, output_dir="runs/t2i")
