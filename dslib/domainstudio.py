@@ -8,10 +8,11 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor
 
-from . import ddpm, haar, losses
+from . import ddpm, haar, losses, sample
 from .base import variants
 from .base.bank import Bank
 from .base.device import processes
+from .base.errors import UserError
 from .base.knobs import knob
 
 WEIGHTINGS = ("sqrt_alphas_cumprod", "none")
@@ -38,6 +39,9 @@ class Objective:
                                choices=variants.SPACES)
     pairwise_t_min: int = knob(0, "first step t at which the pairwise terms pull", "least_zero")
     pairwise_t_max: int | None = knob(None, "they pull below this step; default: at all", "positive", kind=int)
+    pairwise_on: str = knob("target", "whose noised images the pairwise terms compare: target, the few (paper), or "
+                            "source: samples of the source's own (anchored, an extension)", choices=("target", "source"))
+    num_anchors: int = knob(200, "source samples that pairwise_on source draws once", "positive")
     detail: str = knob("haar", "what λ3's and λ4's terms look at: haar, stacked, haar_level_2, db2, or pixels (the control)",
                        choices=variants.DETAILS)
 
@@ -92,6 +96,32 @@ def domainstudio_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: T
     return total(found, config), found
 
 
+def anchored_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor, betas: Tensor, config: Objective,
+                  prediction_type: str, anchors: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The same terms, with L_img and L_hf on noised samples of the source: an extension, not the paper's.
+
+    The published terms compare x̃_0 of the noised few, and can be kept while the few are memorised. Here the
+    first half of the batch are training images (L_simple, L_vlb, L_hfmse), the second half anchors (L_img, L_hf),
+    each with a t and ε of its own, in one pass. x_0, anchors, eps: (N,C,R,R), anchors[i] in the place of x_0[i].
+    """
+    n = len(x_0) // 2
+    mixed = torch.cat([x_0[:n], anchors[n:]])
+    x_t = ddpm.q_sample(mixed, t, eps, a_bar)
+    output, variance = split_variance(net(x_t, t).sample, x_0.shape[1])
+    error = output[:n] - ddpm.target(x_0[:n], eps[:n], t[:n], a_bar, prediction_type)
+    guess = ddpm.guess(output, x_t, t, a_bar, prediction_type)
+    with torch.inference_mode():
+        answer, _ = split_variance(frozen(x_t[n:], t[n:]).sample, x_0.shape[1])
+    sou = ddpm.guess(answer.clone(), x_t[n:], t[n:], a_bar, prediction_type).x_0
+    found = {"simple": error.square().mean()}
+    if variance is not None:
+        found["vlb"] = losses.vlb(guess.eps[:n], variance[:n], x_0[:n], x_t[:n], t[:n], betas)
+    pairs = terms(guess.x_0[n:], sou, anchors[n:], t[n:], a_bar, config)
+    learnt = terms(guess.x_0[:n], guess.x_0[:n].detach(), x_0[:n], t[:n], a_bar, config)
+    found |= {"img": pairs["img"], "hf": pairs["hf"], "hfmse": learnt["hfmse"]}
+    return total(found, config), found
+
+
 def pull(t: Tensor, a_bar: Tensor, config: Objective) -> Tensor:
     """How hard the pairwise terms pull at each image's step, (N,): √ᾱ_t or 1, and 0 outside the range asked for."""
     factor = a_bar[t].sqrt() if config.pairwise_weighting == "sqrt_alphas_cumprod" else torch.ones_like(a_bar[t])
@@ -116,27 +146,46 @@ def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None
     return (output, None) if output.shape[1] == channels else tuple(output.split(channels, dim=1))
 
 
-# ---------------------------------------------------------------- where each method starts: (network, objective)
+# ------------------------------------- where each method starts: (network, objective, companions)
 
-def finetune(source, config, frozen=None):
-    """Naive fine-tuning: a copy of the source's U-Net, and L_simple (with L_vlb where the variance is learned)."""
-    return trainable(source.unet), against(source, None, config)
+def finetune(source, images, config, frozen=None):
+    """Naive fine-tuning: a copy of the source's U-Net and L_simple (with L_vlb where the variance is learned)."""
+    return trainable(source.unet), against(source, None, config), None
 
 
-def scratch(source, config, frozen=None):
+def scratch(source, images, config, frozen=None):
     """The same loss from random weights of the same architecture."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return UNet2DModel.from_config(source.unet.config), against(source, None, config)
+        return UNet2DModel.from_config(source.unet.config), against(source, None, config), None
 
 
-def domainstudio(source, config, frozen=None):
-    """A copy of the source's U-Net, and the whole objective. frozen: who answers for the source, by default a frozen
-    copy; where the noise repeats (``bank_steps``) its answers are kept in a :class:`dslib.base.bank.Bank`."""
+def domainstudio(source, images, config, frozen=None):
+    """A copy of the source's U-Net and the whole objective, on the few or anchored on the source's samples.
+
+    frozen: who answers for the source, by default a frozen copy; where the noise repeats (``bank_steps``)
+    its answers are kept in a :class:`dslib.base.bank.Bank`.
+    """
     if frozen is None:
         frozen = copy.deepcopy(source.unet).requires_grad_(False).eval()
         frozen = Bank(frozen) if config.bank_steps else frozen
-    return trainable(source.unet), against(source, frozen, config)
+    anchors = None
+    if config.pairwise_on == "source":
+        anchors = {"anchors": draw_anchors(source, len(images), config)}
+    return trainable(source.unet), against(source, frozen, config), anchors
+
+
+def draw_anchors(source, n: int, config: Objective) -> Tensor:
+    """Samples of the source, as many for each of n images: (n,K,C,R,R) in [-1,1], n·K of ``num_anchors``.
+
+    Raises UserError where there are fewer of them than images.
+    """
+    if config.num_anchors < n:
+        raise UserError(f"--num_anchors is {config.num_anchors} and there are {n} images: draw at least as many")
+    size, each = source.unet.config.sample_size, config.num_anchors // n
+    noise = sample.start_noise(n * each, size, 10_000 + config.seed, source.unet.config.in_channels)
+    drawn = sample.sample(source.unet, source.scheduler, noise, 20, "dpmsolver", progress="anchors")
+    return drawn.view(n, each, *drawn.shape[1:])
 
 
 def trainable(unet: UNet2DModel) -> UNet2DModel:
@@ -145,14 +194,16 @@ def trainable(unet: UNet2DModel) -> UNet2DModel:
 
 
 def against(source, frozen, config: Objective):
-    """:func:`domainstudio_loss` as the loop asks for it: objective(net, x_0, t, eps) → (loss, terms)."""
+    """The loss as the loop asks for it: objective(net, x_0, t, eps, **given) → (loss, terms)."""
     a_bar, betas = source.scheduler.alphas_cumprod.clone(), source.scheduler.betas.clone()
     kind = ddpm.prediction_type_of(source.scheduler)
 
-    def objective(net, x_0, t, eps):
+    def objective(net, x_0, t, eps, anchors=None):
         if frozen is not None:
             frozen.to(x_0.device)
-        here = a_bar.to(x_0.device), betas.to(x_0.device), config
-        return domainstudio_loss(net, frozen, x_0, t, eps, *here, kind)
+        here = a_bar.to(x_0.device), betas.to(x_0.device), config, kind
+        if anchors is not None:
+            return anchored_loss(net, frozen, x_0, t, eps, *here, anchors)
+        return domainstudio_loss(net, frozen, x_0, t, eps, *here)
 
     return objective

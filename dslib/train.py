@@ -20,7 +20,7 @@ from .base.device import processes
 from .base.errors import UserError
 from .base.knobs import knob
 
-#: ``--method``: a word → start(source, config, frozen) → (network to train, objective); the last is the default.
+#: ``--method``: a word → start(source, images, config, frozen) → (network, objective, companions).
 METHODS = {"scratch": domainstudio.scratch, "finetune": domainstudio.finetune, "domainstudio": domainstudio.domainstudio}
 
 
@@ -204,8 +204,8 @@ def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None
     Raises UserError before the first step if anything does not fit.
     """
     config = fitted(source, images, config.check())
-    net, objective = METHODS[config.method](source, config, frozen)
-    return fit(net, images, config, objective, source.scheduler.alphas_cumprod.clone())
+    net, objective, given = METHODS[config.method](source, images, config, frozen)
+    return fit(net, images, config, objective, source.scheduler.alphas_cumprod.clone(), given)
 
 
 def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainConfig:
@@ -217,6 +217,8 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
     ddpm.prediction_type_of(source.scheduler)               # says so here if it is neither ε nor v
     batch = min(config.train_batch_size, len(images))
     least = 1 if config.method != "domainstudio" else 3 if config.pairwise_variant == "authors" else 2
+    if config.method == "domainstudio" and config.pairwise_on == "source":
+        least *= 2                                          # half of the batch are anchors
     shared = processes().num_processes
     if len(images) >= least and batch < shared:
         raise UserError(f"{shared} processes share a batch of {batch}: use at most {batch} processes")

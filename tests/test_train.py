@@ -562,3 +562,104 @@ def test_pretrain_weighs_the_steps_near_T(ten_images, config):
                        for w in (1.0, 10.0))
     assert weighted.terms["simple"].item() == pytest.approx(plain.terms["simple"].item())
     assert weighted.loss > 2 * plain.loss
+
+
+def by_hand(source, x_0, anchors, t, eps, config):
+    """L of the anchored form, term by term from the published formulas, each on its own half with its own pass."""
+    a_bar, betas = source.scheduler.alphas_cumprod, source.scheduler.betas
+    unet, n = source.unet, len(x_0) // 2
+    drift = copy.deepcopy(unet)
+    with torch.no_grad():
+        for p in drift.parameters():
+            p.mul_(1.05)
+    few = domainstudio.domainstudio_loss(drift, unet, x_0[:n], t[:n], eps[:n], a_bar, betas, config)[1]
+    own = domainstudio.domainstudio_loss(drift, unet, anchors[n:], t[n:], eps[n:], a_bar, betas, config)[1]
+    return drift, {"simple": few["simple"], "img": own["img"], "hf": own["hf"], "hfmse": few["hfmse"]}
+
+
+@pytest.mark.parametrize("kind", ddpm.PREDICTION_TYPES)
+def test_anchored_terms_compare_the_anchors_and_learn_from_the_few(ten_images, kind):
+    source = make_source()
+    source.scheduler.register_to_config(prediction_type=kind)
+    config = TrainConfig(pairwise_on="source")
+    anchors, t = make_images(8, 16, seed=5), torch.tensor([5, 100, 400, 900, 30, 250, 500, 700])
+    eps = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    scheduler = source.scheduler
+    drift, want = by_hand_of(source, ten_images[:8], anchors, t, eps, config, kind)
+    _, got = domainstudio.anchored_loss(drift, source.unet, ten_images[:8], t, eps, scheduler.alphas_cumprod, scheduler.betas, config,
+                                        kind, anchors)
+    assert got.keys() == want.keys() and got["img"] > 0
+    for name in want:
+        torch.testing.assert_close(got[name], want[name], rtol=1e-4, atol=1e-6)
+
+
+def by_hand_of(source, x_0, anchors, t, eps, config, kind):
+    """:func:`by_hand` for a source of either prediction type."""
+    original = domainstudio.domainstudio_loss
+
+    def typed(*args):
+        return original(*args, kind)
+
+    domainstudio.domainstudio_loss = typed
+    try:
+        return by_hand(source, x_0, anchors, t, eps, config)
+    finally:
+        domainstudio.domainstudio_loss = original
+
+
+def test_anchored_training_draws_the_sources_own_and_leaves_it_untouched(tiny_source, ten_images, config):
+    before = weights(tiny_source.unet)
+    settings = replace(config, pairwise_on="source", num_anchors=20)
+    first, again = (run(tiny_source, ten_images, settings)[-1] for _ in range(2))
+    assert same(weights(first), weights(again)) and same(before, weights(tiny_source.unet))
+    published = run(tiny_source, ten_images, config)[-1]
+    assert not same(weights(first), weights(published))
+
+
+def test_too_few_anchors_or_too_small_a_batch_are_refused(tiny_source, ten_images, config):
+    with pytest.raises(UserError, match="--num_anchors is 4 and there are 10 images"):
+        adapt(tiny_source, ten_images, replace(config, pairwise_on="source", num_anchors=4))
+    with pytest.raises(UserError, match="compare at least 4 images"):
+        adapt(tiny_source, ten_images, replace(config, pairwise_on="source", train_batch_size=3))
+
+
+@pytest.mark.parametrize("method", ["scratch", "finetune", "domainstudio"])
+def test_a_v_source_is_adapted_by_every_method(ten_images, config, method):
+    """The error of v is (1/(1−ᾱ_t)) times that of the ε it implies; the clean image needs no division by √ᾱ_t."""
+    source = make_source()
+    source.scheduler.register_to_config(prediction_type="v_prediction")
+    record = run(source, ten_images, replace(config, method=method))[-1]
+    assert all(torch.isfinite(v) for v in record.terms.values())
+
+
+def test_l_simple_of_v_against_the_formula(ten_images):
+    source, t = make_source(), torch.tensor([5, 300, 600, 950])
+    a_bar, eps = source.scheduler.alphas_cumprod, torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = domainstudio.domainstudio_loss(source.unet, None, ten_images[:4], t, eps, a_bar, source.scheduler.betas, TrainConfig(),
+                                           "v_prediction")[1]
+    slow = 0.0
+    for i in range(4):
+        a = a_bar[t[i]]
+        x_t = a.sqrt() * ten_images[i] + (1 - a).sqrt() * eps[i]
+        v = a.sqrt() * eps[i] - (1 - a).sqrt() * ten_images[i]
+        slow += float((source.unet(x_t[None], t[i:i + 1]).sample[0] - v).square().mean()) / 4
+    assert float(found["simple"]) == pytest.approx(slow, rel=1e-4)
+
+
+def test_a_repeated_noise_asks_the_source_once(tiny_source, ten_images, config, monkeypatch):
+    banks, original = [], domainstudio.Bank
+    monkeypatch.setattr(domainstudio, "Bank", lambda unet: banks.append(original(unet)) or banks[-1])
+    run(tiny_source, ten_images, replace(config, max_train_steps=6, bank_steps=2))
+    assert (banks[0].asked, banks[0].known) == (6, 2)
+
+
+def test_a_toy_method_and_a_toy_term_take_a_few_lines(tiny_source, ten_images, config, monkeypatch):
+    """A method is a function and a line in METHODS; a term is a knob and a line in terms()."""
+    def start(source, images, config, frozen=None):
+        net = copy.deepcopy(source.unet)
+        return net, lambda net, x_0, t, eps: ((loss := net(x_0, t).sample.abs().mean()), {"simple": loss}), None
+
+    monkeypatch.setitem(train.METHODS, "toy", start)
+    assert run(tiny_source, ten_images, replace(config, method="toy"))[-1].step == config.max_train_steps
+    with pytest.raises(UserError, match="use one of scratch, finetune, domainstudio, toy"):
+        replace(config, method="toys").check()

@@ -12,7 +12,8 @@ from ..base.files import data_dir
 from .options import GO_ON, add_backbone, add_config, add_images, check_output_file, config_from, prepare_output, training_images
 from .watch import watch
 
-UNCONDITIONAL = ("lambda_vlb", "pairwise_space", "pairwise_t_min", "pairwise_t_max", "detail")      # options without a text-to-image twin
+#: options without a text-to-image twin
+UNCONDITIONAL = ("lambda_vlb", "pairwise_on", "num_anchors", "pairwise_space", "pairwise_t_min", "pairwise_t_max", "detail")
 
 
 def cmd_adapt_t2i(args) -> None:
