@@ -97,7 +97,7 @@ def seen_prediction(unet: UNet2DModel, scheduler) -> str | None:
     nothing to do with it (below 0.3). Random weights and the first steps of training give neither.
     unet: C channels in, C or 2C out; its training mode is left as it is.
     """
-    if getattr(unet.config, "class_embed_type", None) or getattr(unet.config, "num_class_embeds", None):
+    if any(getattr(unet.config, key, None) for key in ("class_embed_type", "num_class_embeds")):
         return None                                     # wants a class beside the picture
     size, one = min(unet.config.sample_size, 64), unet.config.in_channels
     where, a_bar, found = next(unet.parameters()).device, scheduler.alphas_cumprod, []
