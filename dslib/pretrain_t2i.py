@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from . import avatars, captions, data, ddpm, factors, latent, metrics, sample, train
+from .base.images import check_pictures
 
 #: the options that differ between the stages of ``dslib pretrain-t2i``
 STAGES = {
@@ -54,7 +55,7 @@ def train_vae(images: Tensor, config: train.TrainConfig, vae: AutoencoderKL) -> 
 
     images: (n,3,R,R), uint8 or in [-1,1]. The step's noise has the images' shape; the latents take as much of it as they need.
     """
-    small = [images.shape[-1] // 2 ** (len(vae.config.block_out_channels) - 1)] * 2
+    small = [check_pictures(images).shape[-1] // 2 ** (len(vae.config.block_out_channels) - 1)] * 2
     numbers = vae.config.latent_channels * small[0] * small[1]
 
     def objective(net, x, t, eps):

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
 from . import avatars, captions, data, factors, latent, models, pretrain_t2i, sample, text_to_image
+from .base.images import check_pictures
 from .env import UserError
 
 #: target domain → what a prompt can ask of it and a probe read back from its pictures
@@ -151,7 +152,7 @@ def clip_similarity(images: dict[str, Tensor], prompt: str, targets: Tensor, cli
     can tell tiny drawings apart.
     """
     def vectors(x: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = list(data.to_uint8(x).permute(0, 2, 3, 1).numpy())
+        pixels = list(data.to_uint8(check_pictures(x)).permute(0, 2, 3, 1).numpy())
         found = [clip(**processor(text=[prompt], images=pixels[start:start + 32], return_tensors="pt")) for start in range(0, len(x), 32)]
         return torch.cat([one.image_embeds for one in found]), found[0].text_embeds
 

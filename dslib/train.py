@@ -17,6 +17,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from . import data, ddpm, env, losses, views
+from .base.images import check_pictures
 from .env import UserError
 from .resume import restore, save_checkpoint
 
@@ -268,6 +269,7 @@ def check_unconditional(method: str) -> None:
 def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainConfig:
     """Check images and settings against the source; cap the batch at the number of images."""
     check_unconditional(config.method)
+    check_pictures(images)
     want, channels = source.unet.config.sample_size, source.unet.config.in_channels
     if tuple(images.shape[1:]) != (channels, want, want):
         got = "×".join(map(str, images.shape[1:]))
@@ -350,6 +352,7 @@ def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None
 def pretrain(images: Tensor, config: TrainConfig, model: UNet2DModel, schedule: Tensor) -> Iterator[Step]:
     """Train from random weights on many images: L_simple (Ho et al. 2020, eq. 14), min-SNR weighted and with coarse scales if asked."""
     schedule = schedule.clone()
+    check_pictures(images)
 
     def objective(net, x_0, t, eps):
         x_t = ddpm.q_sample(x_0, t, eps, schedule)

@@ -1,0 +1,1 @@
+"""What every part leans on and what leans on no part: reading pictures (and more to come)."""
