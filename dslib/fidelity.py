@@ -91,7 +91,7 @@ def fidelity(samples: Tensor, real: Tensor, extractor: str = "st-alex", neighbou
 
 
 def read_pair(samples: str | Path, real: str | Path, resolution: int, recursive: bool = False) -> tuple[Tensor, Tensor]:
-    """Both folders at one size, recursive: with their subfolders, without the contact sheet that ``dslib sample`` lays beside its images."""
+    """Both folders at one size, recursive: with their subfolders, without the contact sheet that ``dslib sample`` lays beside."""
     if resolution < metrics.SMALLEST:
         raise UserError(f"--resolution is {resolution}: at least {metrics.SMALLEST} pixels are needed, less is too small for the networks")
     return tuple(data.ImageFolder(folder, resolution, at_least=2, skip=("grid.png",), recursive=recursive).images

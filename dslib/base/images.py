@@ -310,8 +310,8 @@ def check_pixels(opened: Image.Image, path: Path, resolution: int) -> None:
         opened.draft(opened.mode, (2 * resolution, 2 * resolution))
     if opened.width * opened.height > MOST:
         raise UserError(f"{shown(path)} is {width}×{height}, {width * height / 1e6:.0f} megapixels"
-                        f": {MOST / 1e6:.0f} are read at most (JPEG: {MOST_JPEG / 1e6:.0f}); save it "
-                        "smaller, for example 2048 pixels a side")
+                        f": {MOST / 1e6:.0f} are read at most (JPEG: {MOST_JPEG / 1e6:.0f}); save "
+                        "it smaller, for example 2048 pixels a side")
 
 
 TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
@@ -360,8 +360,10 @@ def sniff(head: bytes) -> str:
     brand = head[8:12] if head[4:8] == b"ftyp" else b""
     if brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"):
         return "AVIF" if b"avif" in head[12:64] and b"heic" not in head[12:64] else "HEIC"
-    if brand:
-        return {b"avif": "AVIF", b"avis": "AVIF", b"crx ": "camera raw"}.get(brand, "video")
+    if brand in (b"avif", b"avis", b"crx "):
+        return "camera raw" if brand == b"crx " else "AVIF"
+    if brand[:3] in (b"iso", b"mp4", b"qt ", b"M4V", b"avc", b"3gp", b"3g2", b"MSN", b"XAV"):
+        return "video"
     for start, what in (
             (b"\x89PNG", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"GIF8", "GIF"), (b"II*\0", "TIFF"),
             (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"), (b"8BPS", "Photoshop"),
@@ -374,7 +376,7 @@ def sniff(head: bytes) -> str:
         if head.startswith(start):
             return what
     if head[:4] == b"RIFF":
-        return "WebP" if head[8:12] == b"WEBP" else "video"
+        return {b"WEBP": "WebP", b"AVI ": "video"}.get(head[8:12], "")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "web page"
@@ -404,12 +406,18 @@ def what_it_is(path: Path, error: Exception) -> str:
     if inside in MENDS and unopened:
         return (f"is no image that is read here but {inside}, whatever its name says (not an image "
                 f"for Pillow): {MENDS[inside]}")
-    reason = real_reason(path, inside) if unopened else shown(error)[:160]
+    reason = real_reason(path, inside) if unopened else brief(error)
     if any(word in reason.lower() for word in ("unknown pixel mode", "not supported", "unsupported",
-                                               "not available", "unknown raw", "unrecognized")):
+                                               "not available", "unknown raw", "image mode")):
         return (f"is a kind of {inside or 'image'} that is not read here ({reason}): save it as an "
                 "8-bit PNG, or replace it if it is damaged")
     return f"is damaged or not an image ({reason}): replace it or take it out of the folder"
+
+
+def brief(error: Exception) -> str:
+    """An error's text in one printable line; its kind where the text alone says nothing."""
+    text = shown(error)[:160]
+    return text if text and not isinstance(error, KeyError) else type(error).__name__ + " " + text
 
 
 def real_reason(path: Path, inside: str) -> str:
@@ -420,7 +428,7 @@ def real_reason(path: Path, inside: str) -> str:
             with open(path, "rb") as file, own_limits():
                 Image.OPEN[plugin][0](file, "")
         except Exception as error:
-            return shown(error)[:160] or "cannot be read"
+            return brief(error)
     return "Pillow knows no such format"
 
 
