@@ -35,7 +35,7 @@ USUAL = "PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF"
 
 Image.init()
 ENDINGS = tuple(sorted(e for e, f in Image.registered_extensions().items()
-                       if f not in NO_RASTER and f in Image.OPEN))
+                       if f not in NO_RASTER and (f in Image.OPEN or f == "MPO")))
 
 HEIC_MEND = "pip install pillow-heif, or save as PNG"
 RAW = "camera raw (export as JPEG or PNG)"
@@ -284,7 +284,8 @@ def decode(path: Path, resolution: int) -> Image.Image:
     """A file → upright RGB at its own size (huge JPEGs smaller). Raises UserError with the mend."""
     heif()
     try:
-        with own_limits(), Image.open(path, formats=formats()) as opened:
+        # a file, not its name: by its name Pillow 13 maps a TIFF into memory and turns it wrongly
+        with open(path, "rb") as file, own_limits(), Image.open(file, formats=formats()) as opened:
             check_pixels(opened, path, resolution)
             known = tags(opened)
             opened.load()
@@ -490,8 +491,9 @@ def transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
         raise ValueError(f"it is for {space} pictures and this one is {SPACES[mode]}")
     if kind in ("link", "abst", "nmcl"):
         raise ValueError(f"it is a profile of class {kind}, which describes no picture")
+    exact = 0x0100 if mode == "L" else 0        # LCMS's NOOPTIMIZE: else dark greys are 10 off
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB",
-                                   renderingIntent=ImageCms.Intent.PERCEPTUAL)
+                                   ImageCms.Intent.PERCEPTUAL, exact)
 
 
 def eight_bits(image: Image.Image, name: str, known: Tags) -> Image.Image:

@@ -302,7 +302,8 @@ def test_cmyk_is_converted_by_its_profile(tmp_path, corner, name):
     ("RGB", b"garbage"), ("RGB", profiles.rgb(profiles.P3)[:200]), ("RGB", profiles.grey(1)),
     ("RGB", profiles.cmyk(inks())), ("L", profiles.rgb(profiles.P3)), ("L", b"\0" * 300),
     ("CMYK", profiles.rgb(profiles.P3)), ("CMYK", profiles.grey(2)),
-    ("RGB", profiles.profile(b"RGB ", {})), ("RGB", profiles.rgb(profiles.P3).replace(b"mntr", b"link"))])
+    ("RGB", profiles.profile(b"RGB ", {})),
+    ("RGB", profiles.rgb(profiles.P3).replace(b"mntr", b"link"))])
 def test_a_profile_that_does_not_fit_is_named_and_left_aside(tmp_path, mode, profile, capsys):
     picture = halves(left=(85, 177, 78)).convert(mode)
     picture.save(tmp_path / "a.tif")
@@ -338,11 +339,15 @@ def with_one(values: np.ndarray, value: float) -> np.ndarray:
 
 DEEP = {    # name: (values, their type)
     "floats to 1": (ramp(), np.float32), "one of 1.02": (with_one(ramp(), 1.02), np.float32),
-    "one of -0.3": (with_one(ramp(), -0.3), np.float32), "one of 900": (with_one(ramp(), 900), np.float32),
-    "one NaN": (with_one(ramp(), np.nan), np.float32), "one inf": (with_one(ramp(), np.inf), np.float32),
-    "one -inf": (with_one(ramp(), -np.inf), np.float32), "floats to 255": (ramp(0, 255), np.float32),
+    "one of -0.3": (with_one(ramp(), -0.3), np.float32),
+    "one of 900": (with_one(ramp(), 900), np.float32),
+    "one NaN": (with_one(ramp(), np.nan), np.float32),
+    "one inf": (with_one(ramp(), np.inf), np.float32),
+    "one -inf": (with_one(ramp(), -np.inf), np.float32),
+    "floats to 255": (ramp(0, 255), np.float32),
     "overshoot of 255": (with_one(ramp(0, 255), 261), np.float32),
-    "floats to 65535": (ramp(0, 65535), np.float32), "floats from -1 to 1": (ramp(-1, 1), np.float32),
+    "floats to 65535": (ramp(0, 65535), np.float32),
+    "floats from -1 to 1": (ramp(-1, 1), np.float32),
     "int32 to 255": (ramp(0, 255), np.int32), "int32 to 4095": (ramp(0, 4095), np.int32),
     "int32 to 65535": (ramp(0, 65535), np.int32), "int32 to 100000": (ramp(0, 100000), np.int32),
     "int32 to 2^31": (ramp(0, 2**31 - 1), np.int32), "uint16": (ramp(0, 65535), np.uint16),
@@ -385,19 +390,36 @@ def test_a_transparent_value_of_16_bits_is_white(tmp_path):
     assert [side[0] for side in sides(tmp_path / "a.png")] == [1, 255]
 
 
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "I;16"])
+def test_a_tiff_is_turned_as_it_says(tmp_path, mode, turn):
+    """Found by the drawn files below: by its name Pillow 13 mapped such a file and mixed its rows."""
+    values = np.arange(0, 240, 240 / 400).reshape(20, 20).astype(np.uint8)
+    picture = Image.fromarray(values).convert(mode if mode != "I;16" else "L")
+    if mode == "I;16":
+        picture = Image.fromarray(values.astype(np.uint16) * 257 + 200)
+    picture.save(tmp_path / "a.tif", exif=oriented(turn))
+    want = by_hand(values[..., None], "L", None, None, turn)
+    seen = (images.read_image(tmp_path / "a.tif", 20).permute(1, 2, 0).numpy() + 1) * 127.5
+    assert np.abs(seen - want).max() <= 1.1
+
+
 # ------------------------------------------------------------ limits are not called damage
 
 def png_header(width, height) -> bytes:
     import zlib
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + bytes(64)
+    return (b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head
+            + struct.pack(">II", zlib.crc32(head), 64) + b"IDAT" + bytes(64))
 
 
 @pytest.mark.parametrize("name, content", [
     ("a.png", png_header(20000, 10000)), ("a.png", png_header(100000, 100000)),
+    ("wide.png", png_header(2_000_000, 100)),
     ("a.bmp", b"BM" + struct.pack("<IIIIiiHHI", 54, 0, 54, 40, 20000, 10000, 1, 24, 0) + bytes(20)),
-    ("a.pgm", b"P5 20000 10000 255\n"), ("a.gif", b"GIF89a" + struct.pack("<HH", 20000, 10000) + bytes(9)
-                                         + b"," + struct.pack("<HHHH", 0, 0, 20000, 10000) + b"\0\2\0"),
+    ("a.pgm", b"P5 20000 10000 255\n"),
+    ("a.gif", b"GIF89a" + struct.pack("<HH", 20000, 10000) + bytes(9) + b","
+     + struct.pack("<HHHH", 0, 0, 20000, 10000) + b"\0\2\0"),
     ("a.tga", bytes((0, 0, 2)) + bytes(9) + struct.pack("<HHBB", 20000, 10000, 24, 0))])
 def test_a_giant_is_told_its_size_and_the_mend(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
@@ -407,8 +429,6 @@ def test_a_giant_is_told_its_size_and_the_mend(tmp_path, name, content):
 
 def test_a_jpeg_of_200_megapixels_is_read(tmp_path):
     """The picture of a telephone. Decoded to an eighth, so in little memory; no warning either."""
-    colour = Image.new("RGB", (16, 16), RED)
-    colour.save(tmp_path / "a.jpg", quality=95)
     Image.new("RGB", (16320, 12240), RED).save(tmp_path / "a.jpg", quality=30)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -451,14 +471,16 @@ def test_half_a_file_is_damaged(tmp_path, name):
     refusal(lambda: images.read_image(tmp_path / name, 16), name, "damaged")
 
 
-@pytest.mark.parametrize("make", ["text", "history", "broken exif", "odd orientation", "big profile"])
+@pytest.mark.parametrize("make", ["text", "history", "broken exif", "odd orientation",
+                                  "big profile"])
 def test_what_lies_around_the_pixels_stops_nothing(tmp_path, make):
     path, extra = tmp_path / "a.png", PngImagePlugin.PngInfo()
     if make == "text":
         extra.add_text("workflow", "x" * 3_000_000, zip=True)      # Pillow's own limit: 1 MB
     elif make == "history":
         extra.add_itxt("XML:com.adobe.xmp", "y" * 3_000_000, zip=True)
-    exif = {"broken exif": b"Exif\0\0II*\0\xff\xff\xff\xff", "odd orientation": oriented(77).tobytes()}
+    exif = {"broken exif": b"Exif\0\0II*\0\xff\xff\xff\xff",
+            "odd orientation": oriented(77).tobytes()}
     profile = profiles.rgb(profiles.SRGB)
     if make == "big profile":
         profile += bytes(3_000_000)
@@ -473,7 +495,8 @@ def test_what_lies_around_the_pixels_stops_nothing(tmp_path, make):
 
 @pytest.mark.skipif(os.name != "posix", reason="such names are POSIX's")
 @pytest.mark.parametrize("name, want", [
-    (b"caf\xe9", "caf\\xe9"), (b"a\nb", "a\\nb"), (b"a\x1b[31mb", "a\\x1b[31mb"), (b"a\rb", "a\\rb"),
+    (b"caf\xe9", "caf\\xe9"), (b"a\nb", "a\\nb"), (b"a\x1b[31mb", "a\\x1b[31mb"),
+    (b"a\rb", "a\\rb"),
     (b"a\tb", "a\\tb"), ("a\u202eb".encode(), "a\\u202eb"), (b"\xff\xfe", "\\xff\\xfe"),
     ("größe 图".encode(), "größe 图")])
 def test_names_are_printed_safely(tmp_path, no_heif, name, want, capsys):
@@ -495,7 +518,8 @@ def test_names_are_printed_safely(tmp_path, no_heif, name, want, capsys):
 
 # ------------------------------------------------------------ tensors of another range
 
-PIXELS = torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+PIXELS = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8,
+                       generator=torch.Generator().manual_seed(0))
 FLOATS = images.to_float(PIXELS)
 TAKERS = {
     "lpips_matrix": lambda x: metrics.lpips_matrix(x),
@@ -524,6 +548,7 @@ def test_uint8_is_converted_and_other_ranges_are_refused(taker):
 
 def test_training_takes_uint8_and_refuses_other_ranges():
     from conftest import make_source
+
     from dslib import train
     source, config = make_source(), train.TrainConfig(max_train_steps=1, method="finetune")
     small = PIXELS[..., :16, :16]
@@ -548,7 +573,8 @@ KINDS = {   # format: (ending, modes, how it is saved)
     "GIF": (".gif", ("L", "P"), {}), "TGA": (".tga", ("L", "P", "RGB", "RGBA"), {}),
     "BMP": (".bmp", ("1", "L", "P", "RGB"), {}), "PPM": (".ppm", ("L", "RGB"), {}),
     "JPEG2000": (".jp2", ("L", "RGB", "RGBA"), {})}
-PROFILED, TURNED, MOVING = ("PNG", "TIFF", "WEBP"), ("PNG", "TIFF", "WEBP"), ("PNG", "GIF", "WEBP", "TIFF")
+PROFILED = TURNED = ("PNG", "TIFF", "WEBP")
+MOVING = ("PNG", "GIF", "WEBP", "TIFF")
 SWAP = profiles.rgb(profiles.SRGB[:, [1, 2, 0]])        # calls its red what sRGB calls green …
 BANDS = {"LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
 
@@ -570,7 +596,8 @@ def files(draw):
     if mode == "F":
         numbers = numbers / 255
     palette = rng.integers(0, 256, (256, 3)) if mode == "P" else None
-    profile = draw(st.sampled_from([None, "swap", "grey", "garbage"])) if kind in PROFILED else None
+    embedded = [None, "swap", "grey", "garbage"] if kind in PROFILED else [None]
+    profile = draw(st.sampled_from(embedded))
     turn = draw(st.integers(1, 8)) if kind in TURNED else 1
     return kind, numbers, mode, palette, profile, turn, draw(st.integers(1, 3)) if kind in MOVING else 1
 
@@ -620,7 +647,7 @@ def by_hand(numbers, mode, palette, profile, turn) -> np.ndarray:
 PROFILES = {"swap": SWAP, "grey": profiles.grey(1), "garbage": b"garbage"}
 
 
-@settings(max_examples=250, deadline=None, derandomize=True,
+@settings(max_examples=200, deadline=None, derandomize=True,
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files())
 def test_any_file_reads_as_its_pixels_say(tmp_path, drawn):
@@ -633,9 +660,8 @@ def test_any_file_reads_as_its_pixels_say(tmp_path, drawn):
     if turn != 1:
         saved["exif"] = oriented(turn)
     if frames > 1:
-        others = [Image.new("L", picture.size, 40 * i).convert(picture.mode if mode != "I;16" else "L")
-                  for i in range(1, frames)]
-        saved |= {"save_all": True, "append_images": others if mode not in ("I;16", "F") else []}
+        others = [picture.transpose(Image.Transpose.ROTATE_180)] * (frames - 1)
+        saved |= {"save_all": True, "append_images": others}
     buffer = io.BytesIO()
     picture.save(buffer, kind, **saved)
     path.write_bytes(buffer.getvalue())
