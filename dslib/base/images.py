@@ -205,9 +205,10 @@ def listed(names: list[str], most: int = 3) -> str:
 
 def kinds_of(paths: list[Path]) -> str:
     """"4 PNG, 2 JPEG": files by the format that their endings name."""
-    names, count = Image.registered_extensions(), {}
+    names = Image.registered_extensions() | dict.fromkeys(HEIF_ENDINGS, "HEIC")
+    count = {}
     for path in paths:
-        kind = names.get(path.suffix.lower(), "HEIC")
+        kind = names[path.suffix.lower()]
         count[kind] = count.get(kind, 0) + 1
     return ", ".join(f"{n} {kind}" for kind, n in count.items())
 

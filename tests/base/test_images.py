@@ -393,7 +393,7 @@ def test_a_transparent_value_of_16_bits_is_white(tmp_path):
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "I;16"])
 def test_a_tiff_is_turned_as_it_says(tmp_path, mode, turn):
-    """Found by the drawn files below: by its name Pillow 13 mapped such a file and mixed its rows."""
+    """Found by the drawn files below: by its name Pillow 13 maps such files and mixes their rows."""
     values = np.arange(0, 240, 240 / 400).reshape(20, 20).astype(np.uint8)
     picture = Image.fromarray(values).convert(mode if mode != "I;16" else "L")
     if mode == "I;16":
@@ -599,7 +599,8 @@ def files(draw):
     embedded = [None, "swap", "grey", "garbage"] if kind in PROFILED else [None]
     profile = draw(st.sampled_from(embedded))
     turn = draw(st.integers(1, 8)) if kind in TURNED else 1
-    return kind, numbers, mode, palette, profile, turn, draw(st.integers(1, 3)) if kind in MOVING else 1
+    frames = draw(st.integers(1, 3)) if kind in MOVING else 1
+    return kind, numbers, mode, palette, profile, turn, frames
 
 
 def picture_of(numbers, mode, palette) -> Image.Image:
