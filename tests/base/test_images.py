@@ -393,7 +393,7 @@ def test_a_transparent_value_of_16_bits_is_white(tmp_path):
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "I;16"])
 def test_a_tiff_is_turned_as_it_says(tmp_path, mode, turn):
-    """Found by the drawn files below: by its name Pillow 13 maps such files and mixes their rows."""
+    """Found by the drawn files below: by its name Pillow 13 maps such a file, rows mixed up."""
     values = np.arange(0, 240, 240 / 400).reshape(20, 20).astype(np.uint8)
     picture = Image.fromarray(values).convert(mode if mode != "I;16" else "L")
     if mode == "I;16":
