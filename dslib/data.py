@@ -13,13 +13,28 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from .base import avatars, twins
 from .base.errors import UserError
 from .base.files import cache_dir, data_dir
+from .base.images import (  # noqa: F401  (some only so that data.as_rgb and the like stay)
+    ENDINGS,
+    SMALLEST,
+    as_rgb,
+    check_any,
+    kinds_of,
+    list_images,
+    note,
+    read_image,
+    scan,
+    shown,
+    to_float,
+    to_uint8,
+    unused,
+)
 
 SOURCE = "avataaars"
 TARGETS = tuple(name for name in avatars.DOMAINS if name != SOURCE)
@@ -34,16 +49,6 @@ class Domain(NamedTuple):
     labels: list[dict[str, str]]  # one dict of factors (hair, skin, mouth, …) an image
     name: str
     split: str
-
-
-def to_float(pixels: Tensor) -> Tensor:
-    """uint8 (N,3,H,W) in [0,255] → float32 in [-1,1]; float tensors pass through."""
-    return pixels.float() / 127.5 - 1.0 if pixels.dtype == torch.uint8 else pixels
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """float (N,3,H,W) in [-1,1], clamped → uint8 in [0,255]: the inverse of :func:`to_float`."""
-    return ((images.detach().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def check_domain(name: str) -> str:
@@ -153,24 +158,29 @@ def read_block(path: Path) -> tuple[np.ndarray, list[dict[str, str]]] | None:
 
 # ---------------------------------------------------------------------------------------- anybody's own folder
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-SMALLEST = 8        # pixels; less is no picture
-
-
 class ImageFolder:
     """The pictures of a folder as tensors: ``folder[i]`` (3,R,R) and ``folder.images`` (n,3,R,R), in [-1,1].
 
-    PNG, JPEG, WebP, BMP and TIFF; grey, palette, RGBA (on white), CMYK, 16-bit and EXIF-rotated ones come out as
-    upright RGB, centre-cropped to a square and resized with antialiasing. Sorted by name. Raises UserError that
-    names the folder or file: missing or empty folder, fewer than ``at_least`` images, unreadable or tiny files.
+    Whatever Pillow reads here comes out as upright sRGB, transparency on white, centre-cropped to a square and resized with
+    antialiasing; of animations the first frame. Sorted by name; recursive: with the subfolders', sorted by path. ``summary`` says
+    in one line what was used and what was left out, ``left_out`` has {reason: names}, ``below`` {subfolder not looked at: pictures}.
+    Where something was left out, that is also said on stderr. Raises UserError that names the folder or file: missing or empty
+    folder, fewer than ``at_least`` images, unreadable or tiny files.
     """
 
-    def __init__(self, path: str | Path, resolution: int = 64, at_least: int = 1, skip: tuple[str, ...] = ()):
-        self.paths = [p for p in list_images(Path(path)) if p.name not in skip]
-        if len(self.paths) < at_least:
-            found = f"{len(self.paths)} image" + ("s" if len(self.paths) != 1 else "")
-            raise UserError(f"{path} holds {found}: at least {at_least} are needed to compare them in pairs, about 10 is usual; add "
-                            "more (or adapt with --method finetune, which compares nothing)")
+    def __init__(self, path: str | Path, resolution: int = 64, at_least: int = 1, skip: tuple[str, ...] = (),
+                 recursive: bool = False):
+        found = scan(Path(path), recursive)
+        check_any(Path(path), found)
+        self.paths = [p for p in found.paths if p.name not in skip]
+        self.left_out, self.below, left, n = found.left_out, found.below, unused(found), len(self.paths)
+        holds = f"{n} image" + ("s" if n != 1 else "")
+        if n < at_least:
+            raise UserError(f"{shown(path)} holds {holds}: at least {at_least} are needed to compare them in pairs, about 10 is usual; add "
+                            "more (or adapt with --method finetune, which compares nothing)" + (f"; left out: {left}" if left else ""))
+        self.summary = f"{holds} read ({kinds_of(self.paths)})" + (f"; left out: {left}" if left else "")
+        if left:
+            note(f"{shown(path)}: {self.summary}")
         self.images = torch.stack([read_image(p, resolution) for p in self.paths])
 
     def __len__(self) -> int:
@@ -178,50 +188,6 @@ class ImageFolder:
 
     def __getitem__(self, i: int) -> Tensor:
         return self.images[i]
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder by name, hidden ones left out, or a UserError that says what was found."""
-    if not folder.exists():
-        raise UserError(f"no folder {folder}: give the folder that holds your images")
-    if not folder.is_dir():
-        raise UserError(f"{folder} is a file: give the folder that holds your images")
-    try:
-        files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    except PermissionError:
-        raise UserError(f"{folder} may not be read: change its permissions") from None
-    paths = [p for p in files if p.suffix.lower() in ENDINGS]
-    if not paths:
-        raise UserError(f"{folder} holds no images ({len(files)} other files): put {', '.join(e[1:] for e in ENDINGS)} files in it")
-    return paths
-
-
-def read_image(path: Path, resolution: int) -> Tensor:
-    """One picture, any mode and size → (3,R,R) float32 in [-1,1]. Raises UserError naming the file and the mend."""
-    try:
-        with Image.open(path) as opened:
-            image = as_rgb(ImageOps.exif_transpose(opened))
-    except PermissionError:
-        raise UserError(f"{path} may not be read: change its permissions or take it out of the folder") from None
-    except Exception as error:      # decoders raise whatever they like; all of it is about this file
-        what = "is empty" if path.stat().st_size == 0 else f"is damaged or not an image ({error})"
-        raise UserError(f"{path} {what}: replace it or take it out of the folder") from None
-    if min(image.size) < SMALLEST:
-        raise UserError(f"{path} is {image.width}×{image.height}: images need at least {SMALLEST} pixels a side")
-    image = ImageOps.fit(image, (resolution, resolution), method=Image.Resampling.LANCZOS)
-    return to_float(torch.from_numpy(np.array(image)).permute(2, 0, 1))
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode → RGB: transparency laid on white, 16-bit greys scaled to 8, CMYK converted."""
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        top = 1.0 if image.mode == "F" and values.max() <= 1 else 65535.0 if image.mode != "F" or values.max() > 255 else 255.0
-        image = Image.fromarray((values.clip(0, top) * (255.0 / top)).round().astype(np.uint8))
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
 
 
 def write_images(folder: Path, images: Tensor) -> None:

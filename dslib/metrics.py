@@ -14,16 +14,17 @@ from torch import Tensor
 from .base.backbone import BACKBONES, load_backbone  # noqa: F401  (part of this module for its readers)
 from .base.device import device
 from .base.errors import UserError
+from .base.images import pictures
 
 SMALLEST = 32       # pixels: below that a layer of the networks has nothing left to pool
 
 
 def check_size(images: Tensor) -> Tensor:
-    """The images themselves, or a UserError if they are too small for the networks."""
+    """The images in [-1,1] (uint8 ones converted), or a UserError: too small for the networks, or of another range."""
     if min(images.shape[-2:]) < SMALLEST:
         raise UserError(f"images of {images.shape[-2]}×{images.shape[-1]} pixels are too small for the metrics' networks: at least "
                         f"{SMALLEST} are needed")
-    return images
+    return pictures(images)
 
 
 @torch.no_grad()
@@ -47,12 +48,13 @@ MEMORY = 2**28      # bytes that the features of one slice may take: about 420 i
 
 
 def lpips_matrix(x: Tensor, y: Tensor | None = None, backbone: str = "st-alex") -> Tensor:
-    """LPIPS between every image of x (N,3,R,R) and every one of y (M,3,R,R), in [-1,1]: (N,M), 0 = alike.
+    """LPIPS between every image of x (N,3,R,R) and every one of y (M,3,R,R), in [-1,1] or uint8: (N,M), 0 = alike.
 
     Without y: within x, (N,N), zero diagonal. Features are computed once an image and distances as matrix products;
     where all features do not fit into ``MEMORY``, slice by slice of their coordinates, with a pass for each.
     """
-    where, x, y = x.device, x.to(device()), None if y is None else y.to(device())
+    where, x = x.device, pictures(x).to(device())
+    y = None if y is None else pictures(y).to(device())
     total = torch.zeros(len(x), len(x if y is None else y), device=device())
     size = lpips_features(x[:1], backbone).shape[1]
     step = max(1, MEMORY // (4 * (len(x) + (0 if y is None else len(y)))))
@@ -85,7 +87,8 @@ def intra_lpips(samples: Tensor, targets: Tensor, backbone: str = "st-alex", mos
     if most is not None and most < 2:
         raise UserError(f"most is {most}: a pair takes 2 members of a cluster")
     n = len(samples)
-    distances = lpips_matrix(torch.cat([samples, targets]), backbone=backbone)       # one pass for both uses
+    both = torch.cat([pictures(samples, "the samples"), pictures(targets, "the targets")])
+    distances = lpips_matrix(both, backbone=backbone)       # one pass for both uses
     return intra_from_distances(distances[:n, n:], distances[:n, :n], most, seed)
 
 

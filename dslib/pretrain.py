@@ -9,6 +9,7 @@ from diffusers import UNet2DModel
 from torch import Tensor
 
 from . import ddpm
+from .base.images import check_pictures
 from .base.knobs import knob
 from .train import Loop, Step, fit
 
@@ -29,6 +30,7 @@ def pretrain(images: Tensor, config: PretrainConfig, model: UNet2DModel, a_bar: 
     images: (n,3,R,R), uint8 or in [-1,1]; a_bar: (T,). Yields a :class:`dslib.train.Step` after every update.
     """
     a_bar = a_bar.clone()
+    check_pictures(images)
 
     def objective(net, x_0, t, eps):
         x_t, here = ddpm.q_sample(x_0, t, eps, a_bar), a_bar.to(t.device)

@@ -18,6 +18,7 @@ from .base import knobs
 from .base.checkpoint import restore, save_checkpoint
 from .base.device import processes
 from .base.errors import UserError
+from .base.images import check_pictures
 from .base.knobs import knob
 
 #: ``--method``: a word → start(source, images, config, frozen) → (network, objective, companions).
@@ -210,6 +211,7 @@ def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None
 
 def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainConfig:
     """Check images and settings against the source; cap the batch at the number of images."""
+    check_pictures(images)
     want, channels = source.unet.config.sample_size, source.unet.config.in_channels
     if tuple(images.shape[1:]) != (channels, want, want):
         got = "×".join(map(str, images.shape[1:]))

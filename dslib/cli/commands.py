@@ -126,7 +126,7 @@ def cmd_evaluate(args) -> None:
     else:
         size = args.resolution
         check_drawing(args, models.new_scheduler(), 2, size)
-        images = data.ImageFolder(folder, size, at_least=2, skip=("grid.png",)).images[:args.num_images]
+        images = data.ImageFolder(folder, size, at_least=2, skip=("grid.png",), recursive=args.recursive).images[:args.num_images]
     targets, domain = training_images(args, size)
     scores = score_all({folder.name: images}, targets, domain, args.backbone)
     print(text_table(scores))
@@ -139,7 +139,7 @@ def cmd_fidelity(args) -> None:
     from ..base.files import write_atomic
     from ..measure import fidelity
     check_output_file(args.output, args.overwrite)
-    samples, real = fidelity.read_pair(args.samples, args.real, args.resolution)
+    samples, real = fidelity.read_pair(args.samples, args.real, args.resolution, args.recursive)
     found = fidelity.fidelity(samples, real, args.feature_extractor)
     for name, value in found.items():
         print(f"{name:<12} {value:.6g}")
@@ -298,6 +298,7 @@ def build_parser() -> argparse.ArgumentParser:
                   "statistics on features that need no download.")
     fid.add_argument("samples", help="folder of drawn images (grid.png is left out)")
     fid.add_argument("real", help="folder of real images")
+    fid.add_argument("--recursive", action="store_true", help="read the subfolders, too")
     fid.add_argument("--feature_extractor", default="st-alex", help="st-alex, st-vgg, alex, vgg or inception-v3-compat")
     fid.add_argument("--resolution", type=int, default=64, help="size at which both folders are read")
     fid.add_argument("--output", help="also write the numbers to this JSON file")

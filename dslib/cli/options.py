@@ -46,6 +46,7 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--target", help="a drawn domain: sunglasses, sketches, portraits, adventurers or robots")
     group.add_argument("--train_data_dir", help="a folder with your own images, about ten")
+    parser.add_argument("--recursive", action="store_true", help="read the subfolders of folders of images, too")
 
 
 def add_sampling(parser: argparse.ArgumentParser, n: int) -> None:
@@ -122,7 +123,7 @@ def training_images(args, resolution: int):
             raise UserError(f"{args.target} is {role} domain: choose one of {', '.join(data.TARGETS)}")
         return data.load_domain(args.target, "ten", None, resolution).images, args.target
     least = 1 if getattr(args, "method", "finetune") != "domainstudio" else 2
-    return data.ImageFolder(args.train_data_dir, resolution, at_least=least).images, None
+    return data.ImageFolder(args.train_data_dir, resolution, at_least=least, recursive=getattr(args, "recursive", False)).images, None
 
 
 def check_drawing(args, scheduler, least: int, size: int = 64) -> None:

@@ -85,7 +85,7 @@ def subject_of(args, resolution: int):
     from ..text import text_to_image
     if not args.subject_data_dir:
         return None
-    return text_to_image.Subject(data.ImageFolder(args.subject_data_dir, resolution, at_least=1).images, args.subject_prompt)
+    return text_to_image.Subject(data.ImageFolder(args.subject_data_dir, resolution, recursive=args.recursive).images, args.subject_prompt)
 
 
 def warn_unknown(source, args) -> None:

@@ -21,6 +21,7 @@ from torch_fidelity import (
 from .. import data, metrics
 from ..base.device import device
 from ..base.errors import UserError, first_line
+from ..base.images import check_pictures
 
 INCEPTION = "inception-v3-compat"
 EXTRACTORS = (*metrics.BACKBONES, INCEPTION)
@@ -49,10 +50,10 @@ for backbone in metrics.BACKBONES:
 
 
 class Pictures(torch.utils.data.Dataset):
-    """Images (n,3,R,R) in [-1,1] as torch-fidelity reads them: uint8, one by one."""
+    """Images (n,3,R,R) in [-1,1] or uint8 as torch-fidelity reads them: uint8, one by one."""
 
     def __init__(self, images: Tensor):
-        self.images = data.to_uint8(images)
+        self.images = data.to_uint8(check_pictures(images))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,8 +91,9 @@ def fidelity(samples: Tensor, real: Tensor, extractor: str = "st-alex", neighbou
     return {name: float(found[key]) for name, key in zip((*names, "precision", "recall"), keys)}
 
 
-def read_pair(samples: str | Path, real: str | Path, resolution: int) -> tuple[Tensor, Tensor]:
-    """Both folders at one size, without the contact sheet that ``dslib sample`` lays beside its images."""
+def read_pair(samples: str | Path, real: str | Path, resolution: int, recursive: bool = False) -> tuple[Tensor, Tensor]:
+    """Both folders at one size, recursive: with their subfolders, without the contact sheet that ``dslib sample`` lays beside."""
     if resolution < metrics.SMALLEST:
         raise UserError(f"--resolution is {resolution}: at least {metrics.SMALLEST} pixels are needed, less is too small for the networks")
-    return tuple(data.ImageFolder(folder, resolution, at_least=2, skip=("grid.png",)).images for folder in (samples, real))
+    return tuple(data.ImageFolder(folder, resolution, at_least=2, skip=("grid.png",), recursive=recursive).images
+                 for folder in (samples, real))

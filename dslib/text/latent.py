@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from .. import data, models
 from ..base.device import device
 from ..base.errors import UserError
+from ..base.images import check_pictures
 from . import captions
 
 PARTS = ("vae", "text_encoder", "unet")          # the folders with weights
@@ -175,7 +176,7 @@ def encode(vae: AutoencoderKL, images: Tensor, batch_size: int = 64, progress: s
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     if images.shape[-1] % factor or images.shape[-2] % factor:
         raise UserError(f"images of {images.shape[-2]}×{images.shape[-1]} pixels do not fit the VAE: use a multiple of {factor}")
-    parts = tqdm(images.split(batch_size), desc=progress, disable=progress is None, leave=False)
+    parts = tqdm(check_pictures(images).split(batch_size), desc=progress, disable=progress is None, leave=False)
     latents = [vae.encode(data.to_float(part).to(vae.device)).latent_dist.mean.cpu() for part in parts]
     return torch.cat(latents) * vae.config.scaling_factor
 

@@ -10,6 +10,7 @@ from transformers import CLIPTextModel
 
 from .. import data, ddpm, metrics, pretrain, sample, train
 from ..base import avatars
+from ..base.images import check_pictures
 from ..measure import probes
 from . import captions, latent
 
@@ -57,7 +58,7 @@ def train_vae(images: Tensor, config: pretrain.PretrainConfig, vae: AutoencoderK
 
     images: (n,3,R,R), uint8 or in [-1,1]. The step's noise has the images' shape; the latents take as much of it as they need.
     """
-    small = [images.shape[-1] // 2 ** (len(vae.config.block_out_channels) - 1)] * 2
+    small = [check_pictures(images).shape[-1] // 2 ** (len(vae.config.block_out_channels) - 1)] * 2
     numbers = vae.config.latent_channels * small[0] * small[1]
 
     def objective(net, x, t, eps):

@@ -13,6 +13,7 @@ from transformers import CLIPModel, CLIPProcessor
 from .. import data, models, sample
 from ..base import avatars
 from ..base.errors import UserError
+from ..base.images import check_pictures
 from ..measure import probes
 from . import captions, latent, pretrain_t2i, text_to_image
 
@@ -154,7 +155,7 @@ def clip_similarity(images: dict[str, Tensor], prompt: str, targets: Tensor, cli
     can tell tiny drawings apart.
     """
     def vectors(x: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = list(data.to_uint8(x).permute(0, 2, 3, 1).numpy())
+        pixels = list(data.to_uint8(check_pictures(x)).permute(0, 2, 3, 1).numpy())
         found = [clip(**processor(text=[prompt], images=pixels[start:start + 32], return_tensors="pt")) for start in range(0, len(x), 32)]
         return torch.cat([one.image_embeds for one in found]), found[0].text_embeds
 
