@@ -36,7 +36,7 @@ def copy_of_the_course(target: Path) -> Path:
 
 
 def stamp(course: Path, repo: str) -> None:
-    subprocess.run([sys.executable, course / ".ci" / "stamp.py", repo], check=True)
+    subprocess.run([sys.executable, course / "tools" / "stamp.py", repo], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def older(tmp_path_factory):
     """An environment with Colab's packages, older than ours, and their versions. What setup installs stays for the next chapter."""
     below = next(OLDER.glob("lib/python*/site-packages"))
     python = environment(tmp_path_factory.mktemp("older") / "venv", below)
-    named = dict(line.strip().split("==") for line in (ROOT / ".ci" / "colab.txt").read_text().splitlines() if "==" in line)
+    named = dict(line.strip().split("==") for line in (ROOT / "tools" / "colab.txt").read_text().splitlines() if "==" in line)
     return python, named
 
 
@@ -310,5 +310,5 @@ def test_a_forks_address_reaches_every_chapter_and_can_be_taken_out(tmp_path):
 
 @pytest.mark.parametrize("repo", ["", "owner", "owner/name/more", "owner/na me", "'; rm -rf /"])
 def test_a_wrong_address_is_refused(repo):
-    done = subprocess.run([sys.executable, ROOT / ".ci" / "stamp.py", repo], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, ROOT / "tools" / "stamp.py", repo], capture_output=True, text=True)
     assert done.returncode and "owner/name" in done.stderr and len(done.stderr.strip().splitlines()) == 1

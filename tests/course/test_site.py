@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"pip install -e '.[site]'
 
 def builder():
     """tools/build_site.py as a module."""
-    spec = importlib.util.spec_from_file_location("build_site", ROOT / ".ci" / "build_site.py")
+    spec = importlib.util.spec_from_file_location("build_site", ROOT / "tools" / "build_site.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -35,7 +35,7 @@ def builder():
 def site(tmp_path_factory):
     """The site, built from the working tree; a broken link or docstring fails here, with Sphinx's words."""
     out = tmp_path_factory.mktemp("site") / "site"
-    done = subprocess.run([sys.executable, str(ROOT / ".ci" / "build_site.py"), "--strict", str(out)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(ROOT / "tools" / "build_site.py"), "--strict", str(out)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 
