@@ -22,7 +22,7 @@
 # | Device | a laptop CPU is enough |
 # | Needs | chapters 00 to 02 |
 # | Paper | DomainStudio §1, L_simple alone; Intra-LPIPS is from CDC |
-# | `dslib` files | `study.py`, `intra_lpips` and `copy_rate` in `metrics.py` |
+# | `dslib` files | `study/memorisation.py`, `intra_lpips` and `copy_rate` in `metrics.py` |
 # | You will keep | a memorisation check that knows what real images score |
 #
 # **You will**

@@ -20,7 +20,7 @@
 # | Device | a laptop CPU is enough |
 # | Needs | chapters 01, 03, 04 and 05; "ledger rows" are explained in [chapter 00](00_tour.ipynb) |
 # | Paper | DomainStudio §1, the whole objective; its weights |
-# | `dslib` files | `train.py`, `resume.py` |
+# | `dslib` files | `domainstudio.py`, `train.py`, `base/checkpoint.py` |
 # | You will keep | the training loop with named terms, and a way to choose the weights |
 #
 # **You will**

@@ -21,7 +21,7 @@
 # | Device | a laptop CPU is enough; nothing is trained |
 # | Needs | chapters 00 and 03 (nearest-LPIPS, Intra-LPIPS, the copy rate) |
 # | Paper | DomainStudio §3, how the tables are measured; Intra-LPIPS is from CDC |
-# | `dslib` files | `metrics.py`, `factors.py` |
+# | `dslib` files | `metrics.py`, `measure/probes.py` |
 # | You will keep | a scorecard that knows what real images score, and an error for every number on it |
 #
 # **You will**
