@@ -12,8 +12,10 @@ from .base.device import device, device_name, main_process, processes
 from .base.errors import UserError, first_line
 from .base.files import cache_dir, data_dir
 
-__all__ = ["UserError", "address", "cache_dir", "data_dir", "device", "device_name", "first_line",
-           "install", "main_process", "prepare", "processes", "start", "versions"]
+__all__ = ["Runtime", "UserError", "address", "cache_dir", "data_dir", "device", "device_name",
+           "fetch_data", "first_line", "install", "installed", "main_process", "missing",
+           "on_colab", "one_at_a_time", "prepare", "processes", "requirements", "run_or_explain",
+           "start", "versions"]
 
 
 def versions() -> dict[str, str]:
@@ -44,7 +46,7 @@ class Runtime(NamedTuple):
     seed: int
 
     def pick(self, **by_tier):
-        """This tier's setting: ``rt.pick(smoke=4, cpu=300)``; without one, that of the tier below."""
+        """This tier's setting, or that of the nearest tier below: ``rt.pick(smoke=4, cpu=300)``."""
         for tier in reversed(TIERS[:TIERS.index(self.tier) + 1]):
             if tier in by_tier:
                 return by_tier[tier]
