@@ -58,7 +58,7 @@ def of_two(tmp_path_factory) -> dict[str, tuple[dict, float]]:
     running = [subprocess.Popen([sys.executable, "-c", RUN, str(Path(__file__).parent), str(folder), *VARIANTS], text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
                for rank in range(2)]
-    outputs = [process.communicate(timeout=240) for process in running]
+    outputs = [process.communicate(timeout=600) for process in running]
     assert all(process.returncode == 0 for process in running), outputs
     found = [line.split() for line in outputs[0][0].splitlines()]
     assert [processes for processes, _ in found] == ["2"] * len(VARIANTS)
