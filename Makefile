@@ -8,7 +8,10 @@ SITE := $(VENV)/.site
 COLAB := .venv-colab
 DEMO := runs/demo
 
-.PHONY: demo test install lint notebooks lab badges colab-test site slides bench results results-t2i ablations curves clean help
+# Two workers of one torch thread each (two processes of two threads on two cores slow each other tenfold); a file stays with its worker.
+PYTEST := TQDM_DISABLE=1 DSLIB_TIER=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
+
+.PHONY: demo check test layers install lint notebooks lab badges colab-test site slides bench results results-t2i ablations curves clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -17,9 +20,14 @@ demo: $(READY)  ## ten sunglasses faces in, new ones out, beside naive fine-tuni
 	$(BIN)/dslib adapt --target sunglasses --compare_finetune --max_train_steps 270 --overwrite --output_dir $(DEMO) $(ARGS)
 	@echo && echo "Open $(CURDIR)/$(DEMO)/report.html"
 
-test: $(READY) lint  ## unit tests, then every notebook in the smoke tier
-	TQDM_DISABLE=1 DSLIB_TIER=smoke $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
-	  --durations=10 tests notebooks
+check: $(READY) lint  ## the tests of the paper, dslib's root: a minute on two cores
+	$(PYTEST) --durations=3 tests/test_*.py
+
+test: $(READY) lint  ## every test, and every notebook in the smoke tier
+	$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --durations=10 tests notebooks
+
+layers:  ## who imports whom between dslib's folders; fails where an import points upward
+	@$(PYTHON) tools/layers.py
 
 install: $(READY)  ## only make .venv
 
@@ -45,7 +53,7 @@ lab: $(READY)  ## JupyterLab, open at this README
 badges: $(READY)  ## write your repository's address into the chapters, with Colab badges: REPO=owner/name (none takes it out)
 	$(BIN)/python tools/stamp.py "$(REPO)"
 
-# Colab's main packages at other versions than ours, beneath the environment in which tests/test_colab.py runs every chapter's first cells.
+# Colab's main packages at other versions than ours, beneath the environment in which tests/course/test_colab.py runs every chapter's first cells.
 $(COLAB)/.ready: tools/colab.txt
 	rm -rf $(COLAB)
 	$(PYTHON) -m venv $(COLAB)
@@ -53,7 +61,7 @@ $(COLAB)/.ready: tools/colab.txt
 	touch $@
 
 colab-test: $(READY) $(COLAB)/.ready  ## every chapter begins alone at Colab's versions (3 GB to download once); then part of make test
-	$(BIN)/python -m pytest -q tests/test_colab.py
+	$(BIN)/python -m pytest -q tests/course/test_colab.py
 
 # The site extra is installed when it is first needed. Nothing is run and nothing fetched: the pages show the committed outputs.
 $(SITE): $(READY)

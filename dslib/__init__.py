@@ -1,7 +1,19 @@
-"""dslib: DomainStudio (arXiv 2306.14153) in small modules, read in the order of the course's chapters.
+"""DomainStudio (arXiv 2306.14153): the modules here are the paper. Read them in this order::
 
-env, avatars, data (chapter 00) · ddpm (01) · models, sample (02) · train (02, 03, 06) · losses (04, 06) · haar (05)
-· metrics, report (07) · plots (all) · cli
+    ddpm → haar → losses → domainstudio → train → pretrain → models · sample · data · metrics
+
+They import base/ and nothing else. Around them stand wings, each of which imports only what is
+above it in this list::
+
+    base/      errors, files, device, checkpoints, what is drawn: what every module leans on
+    measure/   the scores of a run, trained probes, fidelity
+    show/      plots, the explorers of the chapters, the page of a run
+    text/      text to image: captions, latents, prompts, a person
+    study/     grids of runs, their curves and tables, the cost of a step
+    cli/       the command ``dslib`` and its options
+    checks/    self-checks and solutions of the exercises
+
+``env`` and checks/ are the chapters' door. ``python tools/layers.py`` lists who imports whom.
 """
 
 from .base.errors import UserError

@@ -1,23 +1,45 @@
-"""Shared fixtures: a tiny random source model and ten structured images."""
+"""Shared fixtures: a tiny random source model and ten structured images.
 
+Nothing heavy is imported above: the process that only hands tests to its workers needs no torch.
+"""
+
+import json
 import os
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("ACCELERATE_USE_CPU", "true")     # the tests compare bit for bit, which a GPU does not promise
-os.environ.setdefault("DSLIB_CACHE", tempfile.mkdtemp(prefix="dslib-cache-"))
+if "DSLIB_CACHE" not in os.environ:                     # one for all: workers, kernels and commands take it over from here
+    CACHE = tempfile.TemporaryDirectory(prefix="dslib-cache-")
+    os.environ["DSLIB_CACHE"] = CACHE.name
 
 import pytest  # noqa: E402
-import torch  # noqa: E402
-from diffusers import DDPMPipeline  # noqa: E402
 
-from dslib import models  # noqa: E402
-from dslib.show import plots, widgets  # noqa: E402
-from dslib.text import captions, latent  # noqa: E402
+# Seconds of one core that a file of tests takes, where it takes long; those of the notebooks are in data/expected.
+SECONDS = {"test_frozen.py": 30, "test_train.py": 25, "test_metrics.py": 19, "test_data.py": 6}
 
 
-def make_source(resolution: int = 16, learned_variance: bool = False, seed: int = 1234) -> DDPMPipeline:
-    """A pipeline with random weights: too small to draw anything, large enough to have every part."""
+def seconds_of(path: Path) -> float:
+    """About how long a file of tests or a notebook takes in the smoke tier."""
+    if path.suffix != ".ipynb":
+        return SECONDS.get(path.name, 0)
+    expected = path.resolve().parent.parent / "data" / "expected" / f"{path.name[:2]}.json"
+    return json.loads(expected.read_text())["seconds"]["smoke"] if expected.exists() else 0
+
+
+def pytest_collection_modifyitems(items):
+    """With several workers, the files that take longest go first: then all workers end at about the same time."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: -seconds_of(item.path))
+
+
+def make_source(resolution: int = 16, learned_variance: bool = False, seed: int = 1234):
+    """A DDPMPipeline with random weights: too small to draw anything, large enough to have every part."""
+    import torch
+    from diffusers import DDPMPipeline
+
+    from dslib import models
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         unet = models.new_unet(resolution, (8, 32), learned_variance)
@@ -26,6 +48,9 @@ def make_source(resolution: int = 16, learned_variance: bool = False, seed: int 
 
 def make_text_pipeline(seed: int = 1234):
     """A text-to-image pipeline with random weights: 32×32 images, 8×8 latents."""
+    import torch
+
+    from dslib.text import captions, latent
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tokenizer = captions.new_tokenizer()
@@ -34,8 +59,9 @@ def make_text_pipeline(seed: int = 1234):
     return latent.assemble(vae, text_encoder, tokenizer, unet)
 
 
-def make_images(n: int, resolution: int, seed: int = 0) -> torch.Tensor:
+def make_images(n: int, resolution: int, seed: int = 0):
     """Soft coloured blobs with a little noise on top, (n,3,R,R) in [-1,1]."""
+    import torch
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(n, 3, 4, 4, generator=generator) * 2 - 1
     smooth = torch.nn.functional.interpolate(coarse, size=resolution, mode="bilinear")
@@ -43,18 +69,19 @@ def make_images(n: int, resolution: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.fixture
-def tiny_source() -> DDPMPipeline:
+def tiny_source():
     return make_source()
 
 
 @pytest.fixture
-def ten_images() -> torch.Tensor:
+def ten_images():
     return make_images(10, 16)
 
 
 @pytest.fixture(scope="session")
 def tiny_source_dir(tmp_path_factory):
     """The same source as ``tiny_source``, saved: tests read it and never write to it."""
+    from dslib import models
     folder = tmp_path_factory.mktemp("tiny-source")
     pipe = make_source()
     return models.save_pipeline(pipe.unet, pipe.scheduler, folder)
@@ -68,12 +95,15 @@ def tiny_text():
 @pytest.fixture(scope="session")
 def tiny_text_dir(tmp_path_factory):
     """The same pipeline as ``tiny_text``, saved: tests read it and never write to it."""
+    from dslib.text import latent
     return latent.save_pipeline(make_text_pipeline(), tmp_path_factory.mktemp("tiny-text"))
 
 
 @pytest.fixture
 def explored(monkeypatch):
     """Calls an explorer: explored(call) → (text alternatives in the order they were drawn, its controls)."""
+    from dslib.show import plots, widgets
+
     def explored(call):
         seen, controls = [], {}
         real = widgets.explore

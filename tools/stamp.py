@@ -67,7 +67,7 @@ def stamp(root: Path, address: str | None) -> None:
     rewrite(root / "README.md", stamp_readme, address)
     for source in sorted((root / "notebooks" / "src").glob("*.py")):
         rewrite(source, stamp_chapter, address, source.stem)
-    subprocess.run([sys.executable, root / ".ci" / "build_notebooks.py", "--text"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, root / "tools" / "build_notebooks.py", "--text"], check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@
 # | Device | a laptop CPU is enough |
 # | Needs | PyTorch; you have heard that diffusion models remove noise |
 # | Paper | DomainStudio, [arXiv 2306.14153](https://arxiv.org/abs/2306.14153), §1 of the method |
-# | `dslib` files | `data.py`, `train.py`, `sample.py`, `measure/score.py` |
+# | `dslib` files | `data.py`, `train.py`, `sample.py`, `measure/score.py`, `show/page.py` |
 # | You will keep | a pipeline folder that plain diffusers opens |
 #
 # **You will**

@@ -81,7 +81,6 @@ def guesses(unet, x_0, t, seed=0):
     with torch.no_grad():
         return ddpm.predict_x0(x_t, steps_of, unet(x_t, steps_of).sample, a_bar)
 
-
 believed = guesses(source.unet, faces, shown_t)
 plots.show(plots.rows({"x_0": faces.cpu(), f"guess at t={shown_t}": believed.cpu()}),
            alt="Ten source faces, and below each the source model's guess of it from a noisy picture at the shown step.")

@@ -102,7 +102,7 @@ print({key: entry for key, entry in grid.facts.items() if key != "real"}, "real 
 # | $s$ | pooled spread over seeds | `pooled_std` |
 # | $m$ | margin of luck | `ablations.margin` |
 # | $\tau$ | temperature of the softmax over images | `pairwise_temperature` |
-# | $\phi$ | what L_img compares instead of pixels | `pairwise_space`, `views.space` |
+# | $\phi$ | what L_img compares instead of pixels | `pairwise_space`, `variants.space` |
 #
 # ## The naive version
 #
@@ -705,8 +705,8 @@ widgets.explore_ablations(grid, luck, recompute)
 # | equation | in `dslib` | held by, in `tests/` |
 # |---|---|---|
 # | (8.1) | `ablations.margin` | `test_checks_08.py::test_margin_holds_one_more_run_of_the_same_kind` |
-# | (8.2) | `losses.pairwise_log_probs` | `test_views.py::test_temperature_against_a_softmax_of_scaled_cosines` |
-# | (8.3) | `views.space` | `test_views.py::test_centred_cosines_spread_where_all_images_share_a_background` |
+# | (8.2) | `losses.pairwise_log_probs` | `test_variants.py::test_temperature_against_a_softmax_of_scaled_cosines` |
+# | (8.3) | `variants.space` | `test_variants.py::test_centred_cosines_spread_where_all_images_share_a_background` |
 # | (8.4) | `ablations.balanced` | `test_ablations.py::test_balanced_weights_follow_the_gradients` |
 # | stopped at the same hit | `curves.stopped_at_hit` | `test_curves.py::test_stopping_early_is_read_between_two_stops` |
 #

@@ -20,7 +20,7 @@
 # | Device | a laptop CPU is enough; a GPU for a real checkpoint |
 # | Needs | chapters 02 and 06; "ledger rows" are explained in [chapter 00](00_tour.ipynb) |
 # | Paper | DomainStudio §2; DreamBooth (Ruiz et al. 2023), Textual Inversion (Gal et al. 2023), latent diffusion (Rombach et al. 2022) |
-# | `dslib` files | `captions.py`, `latent.py`, `text_to_image.py`, `prompted.py` in `text/` |
+# | `dslib` files | `text/`: `captions.py`, `latent.py`, `text_to_image.py`, `prompted.py` |
 # | You will keep | an adapted pipeline that plain diffusers opens, and a way to ask whether it still obeys |
 #
 # **You will**

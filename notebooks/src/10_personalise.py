@@ -20,7 +20,7 @@
 # | Device | a laptop CPU is enough |
 # | Needs | chapter 09 |
 # | Paper | DomainStudio, the application at the end of its text-to-image part; DreamBooth (Ruiz et al. 2023) |
-# | `dslib` files | `text/text_to_image.py`, `text/prompted.py` |
+# | `dslib` files | `text/`: `text_to_image.py`, `prompted.py` |
 # | You will keep | a pipeline with two words of your own, and a count of what became of the person |
 #
 # **You will**

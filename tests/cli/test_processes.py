@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from conftest import make_images, make_source
+from safetensors.torch import load_file, save_file
 
 from dslib import env
+from dslib.train import TrainConfig, adapt
 
 RUN = """
 import sys
@@ -19,15 +21,25 @@ import torch
 from accelerate import PartialState
 state = PartialState(cpu=True)
 sys.path.insert(0, sys.argv[1])
-from conftest import make_images, make_source
-from safetensors.torch import save_file
-from dslib.train import TrainConfig, adapt
-config = TrainConfig(max_train_steps=3, train_batch_size=6, learning_rate=1e-3, lambda_img=5.0, lambda_hf=5.0, pairwise_variant=sys.argv[3])
-*_, last = adapt(make_source(), make_images(10, 16), config)
-if state.is_main_process:
-    save_file({k: v.contiguous() for k, v in last.averaged().state_dict().items()}, sys.argv[2])
-    print(state.num_processes, float(last.terms["img"]))
+from test_processes import last_step, save
+for variant in sys.argv[3:]:
+    last = last_step(variant)
+    if state.is_main_process:
+        save(last, f"{sys.argv[2]}/{variant}.safetensors")
+        print(state.num_processes, float(last.terms["img"]))
 """
+VARIANTS = ("paper", "authors")
+
+
+def last_step(variant: str):
+    """The last step of a short run, on however many processes this one is of."""
+    config = TrainConfig(max_train_steps=3, train_batch_size=6, learning_rate=1e-3, lambda_img=5.0, lambda_hf=5.0, pairwise_variant=variant)
+    *_, last = adapt(make_source(), make_images(10, 16), config)
+    return last
+
+
+def save(step, path) -> None:
+    save_file({k: v.contiguous() for k, v in step.averaged().state_dict().items()}, path)
 
 
 def free_port() -> int:
@@ -36,31 +48,32 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def trained(folder: Path, processes: int, variant: str) -> tuple[dict, float]:
-    """Averaged weights and the last L_img of a run on so many processes."""
-    common = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    if processes > 1:
-        common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes),
-                   "LOCAL_WORLD_SIZE": str(processes)}
-    target = folder / f"{processes}.safetensors"
-    command = [sys.executable, "-c", RUN, str(Path(__file__).parent), str(target), variant]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env=common | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}))
-               for rank in range(processes)]
-    outputs = [process.communicate(timeout=240) for process in running]
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory) -> dict[str, tuple[dict, float]]:
+    """Of every variant the averaged weights and the last L_img of a run on two processes."""
+    folder, tests = tmp_path_factory.mktemp("two"), Path(__file__).resolve().parents[1]
+    common = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "127.0.0.1",
+              "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+              "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])}
+    running = [subprocess.Popen([sys.executable, "-c", RUN, str(Path(__file__).parent), str(folder), *VARIANTS], text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+               for rank in range(2)]
+    outputs = [process.communicate(timeout=600) for process in running]
     assert all(process.returncode == 0 for process in running), outputs
-    found, loss = outputs[0][0].split()
-    assert int(found) == processes
-    return load_file(target), float(loss)
+    found = [line.split() for line in outputs[0][0].splitlines()]
+    assert [processes for processes, _ in found] == ["2"] * len(VARIANTS)
+    return {variant: (load_file(folder / f"{variant}.safetensors"), float(loss)) for variant, (_, loss) in zip(VARIANTS, found)}
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
-@pytest.mark.parametrize("variant", ["paper", "authors"])
-def test_two_processes_are_one_with_the_joint_batch(tmp_path, variant):
-    one, loss_of_one = trained(tmp_path, 1, variant)
-    two, loss_of_two = trained(tmp_path, 2, variant)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_processes_are_one_with_the_joint_batch(tmp_path, variant, of_two):
+    assert env.processes().num_processes == 1
+    step, (two, loss_of_two) = last_step(variant), of_two[variant]
+    loss_of_one = float(step.terms["img"])
+    save(step, tmp_path / "one.safetensors")
     assert loss_of_one > 0 and loss_of_two == pytest.approx(loss_of_one, rel=0.01, abs=1e-7)   # the authors' mean is a few 1e-6
-    for name, weight in one.items():
+    for name, weight in load_file(tmp_path / "one.safetensors").items():
         torch.testing.assert_close(two[name], weight, atol=3e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 

@@ -1,6 +1,7 @@
 """A notebook opened alone, as in Colab: what its setup cell fetches and installs, and what it says when it cannot.
 
-Every test runs in an environment of its own without dslib, in an empty folder, with a local bare repository in place of the address.
+Every test runs in an environment without dslib (its own where it installs something) and in an empty folder, with a local bare
+repository in place of the address.
 Below it lie the packages of this environment, or, after `make colab-test`, those of .venv-colab: Colab's at other versions than ours.
 """
 
@@ -36,7 +37,7 @@ def copy_of_the_course(target: Path) -> Path:
 
 
 def stamp(course: Path, repo: str) -> None:
-    subprocess.run([sys.executable, course / ".ci" / "stamp.py", repo], check=True)
+    subprocess.run([sys.executable, course / "tools" / "stamp.py", repo], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,9 @@ def published(tmp_path_factory):
     git = ["git", "-C", course, "-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "course"]):
         subprocess.run([*git, *command], check=True)
-    subprocess.run(["git", "clone", "-q", "--bare", course, folder / "course.git"], check=True)
+    bare = ["git", "-C", folder / "course.git", "-c", "pack.window=0"]           # packed once, not again for every clone
+    for command in (["git", "clone", "-q", "--bare", course, folder / "course.git"], [*bare, "repack", "-adq"]):
+        subprocess.run(command, check=True)
     return course, address
 
 
@@ -63,9 +66,15 @@ def environment(folder: Path, below: Path | None) -> Path:
     return folder / "bin" / "python"
 
 
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """An environment that has everything but dslib: one for all tests that install nothing."""
+    return environment(tmp_path_factory.mktemp("light") / "venv", Path(sysconfig.get_path("purelib")))
+
+
 @pytest.fixture
-def python(tmp_path):
-    """An environment that has everything but dslib."""
+def fresh_python(tmp_path):
+    """The same, of a test's own, to install into."""
     return environment(tmp_path / "light", Path(sysconfig.get_path("purelib")))
 
 
@@ -146,7 +155,7 @@ def older(tmp_path_factory):
     """An environment with Colab's packages, older than ours, and their versions. What setup installs stays for the next chapter."""
     below = next(OLDER.glob("lib/python*/site-packages"))
     python = environment(tmp_path_factory.mktemp("older") / "venv", below)
-    named = dict(line.strip().split("==") for line in (ROOT / ".ci" / "colab.txt").read_text().splitlines() if "==" in line)
+    named = dict(line.strip().split("==") for line in (ROOT / "tools" / "colab.txt").read_text().splitlines() if "==" in line)
     return python, named
 
 
@@ -242,21 +251,21 @@ def lacking(published, tmp_path):
     return course, {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels"), "PIP_CONFIG_FILE": os.devnull}
 
 
-def test_only_what_is_missing_is_installed_and_once(python, lacking, tmp_path):
+def test_only_what_is_missing_is_installed_and_once(fresh_python, lacking, tmp_path):
     course, variables = lacking
     wheel(tmp_path / "wheels")
-    both = [set_up(python, course, tmp_path, wait=False, **variables) for _ in range(2)]
+    both = [set_up(fresh_python, course, tmp_path, wait=False, **variables) for _ in range(2)]
     told = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert sorted("installing course-extra>=1 (" in out for out, _ in told) == [False, True]
-    assert subprocess.run([python, "-c", "import course_extra, torch.version"]).returncode == 0
-    assert "installing" not in set_up(python, course, tmp_path, **variables).stdout
+    assert subprocess.run([fresh_python, "-c", "import course_extra, torch.version"]).returncode == 0
+    assert "installing" not in set_up(fresh_python, course, tmp_path, **variables).stdout
 
 
-def test_a_package_that_wants_another_numpy_is_refused(python, lacking, tmp_path):
+def test_a_package_that_wants_another_numpy_is_refused(fresh_python, lacking, tmp_path):
     course, variables = lacking
     wheel(tmp_path / "wheels", "Requires-Dist: numpy>=99\n")
-    done = set_up(python, course, tmp_path, **variables)
+    done = set_up(fresh_python, course, tmp_path, **variables)
     says(done, "UserError", "installing what the course needs failed", "ERROR")
     assert "course-extra" in done.stderr.strip().splitlines()[-1] or "numpy" in done.stderr.strip().splitlines()[-1]
 
@@ -310,5 +319,5 @@ def test_a_forks_address_reaches_every_chapter_and_can_be_taken_out(tmp_path):
 
 @pytest.mark.parametrize("repo", ["", "owner", "owner/name/more", "owner/na me", "'; rm -rf /"])
 def test_a_wrong_address_is_refused(repo):
-    done = subprocess.run([sys.executable, ROOT / ".ci" / "stamp.py", repo], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, ROOT / "tools" / "stamp.py", repo], capture_output=True, text=True)
     assert done.returncode and "owner/name" in done.stderr and len(done.stderr.strip().splitlines()) == 1

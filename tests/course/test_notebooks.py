@@ -71,14 +71,15 @@ def test_the_setup_cell_is_the_same_everywhere():
 
 @pytest.mark.parametrize("line, kept", [("rt = env.start(seed=0)", True), ("dwt2(", False)])
 def test_outputs_outlive_a_changed_setup_cell_but_no_other_code(tmp_path, line, kept):
-    for folder in (".ci", "notebooks/src"):
+    for folder in ("tools", "notebooks/src"):
         shutil.copytree(FOLDER.parent / folder, tmp_path / folder)
     source = tmp_path / "notebooks" / "src" / "05_haar_bands.py"
     target = Path(shutil.copy(FOLDER / "05_haar_bands.ipynb", tmp_path / "notebooks"))
     before = [cell.get("outputs") for cell in nbformat.read(target, as_version=4).cells]
     assert line in source.read_text()
     source.write_text(source.read_text().replace(line, f"{line} "))
-    done = subprocess.run([sys.executable, tmp_path / ".ci" / "build_notebooks.py", "--text", source.stem], capture_output=True, text=True)
+    build = tmp_path / "tools" / "build_notebooks.py"
+    done = subprocess.run([sys.executable, build, "--text", source.stem], capture_output=True, text=True)
     assert (done.returncode == 0) == kept and ("code has changed" in done.stderr) != kept, done.stderr
     assert [cell.get("outputs") for cell in nbformat.read(target, as_version=4).cells] == before
 
