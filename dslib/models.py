@@ -1,20 +1,16 @@
 """Build, load and save the networks: ordinary diffusers U-Nets and pipelines (chapter 02)."""
 
 import copy
-import json
-import os
-import shutil
 from pathlib import Path
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from diffusers.utils import logging
-from safetensors import SafetensorError
 
 from . import ddpm
 from .base.device import device
-from .base.errors import UserError, first_line
+from .base.errors import UserError
 from .base.files import data_dir
+from .base.pipelines import open_pipeline, write_pipeline
 
 CHANNELS = (16, 32, 64, 128)
 
@@ -113,54 +109,6 @@ def seen_prediction(unet: UNet2DModel, scheduler) -> str | None:
     return "v_prediction" if found[0] > 0.5 and found[1] < 0.3 else None
 
 
-HUB_EXAMPLES = {"DDPMPipeline": "google/ddpm-celebahq-256", "StableDiffusionPipeline": "CompVis/stable-diffusion-v1-4"}
-
-
-def open_pipeline(source: str | Path, pipeline_class: type, parts: tuple[str, ...]):
-    """A diffusers pipeline from a folder or a hub id; ``parts`` are the subfolders whose weights must be safetensors."""
-    folder, kind = Path(source), pipeline_class.__name__
-    if folder.is_dir():
-        check_folder(folder, kind, parts)
-    elif folder.exists() or str(source).endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".safetensors")):
-        raise UserError(f"{source} is not a pipeline folder: only folders saved by save_pretrained with safetensors are opened")
-    elif str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
-        raise UserError(f"no folder {source}: give a pipeline folder or a hub id such as {HUB_EXAMPLES[kind]}")
-    try:
-        logging.disable_progress_bar()
-        return pipeline_class.from_pretrained(str(source), use_safetensors=True)
-    except OSError as error:
-        if folder.is_dir():
-            raise UserError(f"{folder} could not be opened as a {kind}: {first_line(error)}") from None
-        raise UserError(f"there is no folder {source} here, and '{source}' would have been fetched from the model hub, which failed "
-                        f"({first_line(error)}): check the name and the network, or download it elsewhere and give the folder") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{source} could not be opened as a {kind}: {first_line(error)}") from None
-    finally:
-        logging.enable_progress_bar()
-
-
-def check_folder(folder: Path, wanted: str = "DDPMPipeline", parts: tuple[str, ...] = ("unet",)) -> None:
-    """A UserError unless the folder looks like a pipeline of the wanted class, every part saved with safetensors."""
-    if not (folder / "model_index.json").exists():
-        raise UserError(f"{folder} has no model_index.json: it is not a diffusers pipeline (a checkpoint-… folder resumes "
-                        "a run, --resume_from_checkpoint)")
-    try:
-        kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{folder}/model_index.json is damaged: save the pipeline again with save_pretrained") from None
-    if kind != wanted:
-        other = {"StableDiffusionPipeline": " (dslib adapt-t2i takes it)", "DDPMPipeline": " (dslib adapt takes it)"}.get(kind, "")
-        raise UserError(f"{folder} holds a {kind}{other}: a {wanted} is needed here")
-    for part in parts:
-        places = [folder / part] + [folder] * (len(parts) == 1)     # old hub pipelines keep a single model's weights at the root
-        if any(list(place.glob("*.safetensors")) for place in places):
-            continue
-        pickles = [p for place in places for ending in ("bin", "pt", "pth", "ckpt", "pkl") for p in place.glob(f"*.{ending}")]
-        if pickles:
-            raise UserError(f"{pickles[0]} is a pickle, which can run code when opened: refused, save it as safetensors")
-        raise UserError(f"{folder}/{part} holds no .safetensors weights: save the pipeline again with save_pretrained")
-
-
 def save_pipeline(unet: UNet2DModel, scheduler: DDPMScheduler, folder: str | Path, half: bool = False) -> Path:
     """Save an ordinary DDPMPipeline folder, safetensors inside. half: store float16 weights."""
     if half:
@@ -168,17 +116,3 @@ def save_pipeline(unet: UNet2DModel, scheduler: DDPMScheduler, folder: str | Pat
     return write_pipeline(DDPMPipeline(unet=unet, scheduler=DDPMScheduler.from_config(scheduler.config)), Path(folder))
 
 
-def write_pipeline(pipe, folder: Path) -> Path:
-    """Save a pipeline; ``model_index.json`` comes last, so that a folder which was being written when the power went is not
-    mistaken for a model."""
-    part = folder / "pipeline.part"
-    shutil.rmtree(part, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    pipe.save_pretrained(part, safe_serialization=True)
-    (folder / "model_index.json").unlink(missing_ok=True)
-    for new in [p for p in part.iterdir() if p.is_dir()]:
-        shutil.rmtree(folder / new.name, ignore_errors=True)
-        os.replace(new, folder / new.name)
-    os.replace(part / "model_index.json", folder / "model_index.json")
-    shutil.rmtree(part)
-    return folder

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dslib import data
-from dslib.base import avatars
+from dslib.base import avatars, drawing
 from dslib.env import UserError, cache_dir, data_dir
 
 # ------------------------------------------------------------------------------------------ drawn domains
@@ -66,7 +66,7 @@ def test_load_domain_reads_the_committed_ten(domain):
 
 def test_load_domain_draws_and_caches(tmp_path, monkeypatch):
     monkeypatch.setenv("DSLIB_CACHE", str(tmp_path))
-    monkeypatch.setattr(data, "BLOCK", 3)
+    monkeypatch.setattr(drawing, "BLOCK", 3)
     first = data.load_domain("sketches", "test", 4, resolution=16)
     assert first.images.shape == (4, 3, 16, 16) and len(first.labels) == 4
     assert len(list(tmp_path.glob("*.npz"))) == 2 and not list(tmp_path.glob("*.part"))
@@ -123,7 +123,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_images(tmp_path, monkeypatch, c
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(data.np, "savez_compressed", full)
-    monkeypatch.setattr(data, "BLOCK", 3)
+    monkeypatch.setattr(drawing, "BLOCK", 3)
     assert len(data.load_domain("sketches", "test", 2, resolution=16).images) == 2
     assert "No space left on device" in capsys.readouterr().out and not list(tmp_path.iterdir())
 

@@ -8,7 +8,7 @@ import torch
 from conftest import make_images
 
 from dslib import data, metrics
-from dslib.base import avatars
+from dslib.base import avatars, drawing
 from dslib.env import UserError
 
 
@@ -282,7 +282,7 @@ def test_pooled_features_are_means_over_space(images):
 
 def test_the_probe_tells_a_domain_from_the_source(tmp_path, monkeypatch):
     monkeypatch.setenv("DSLIB_CACHE", str(tmp_path))
-    monkeypatch.setattr(data, "BLOCK", 30)
+    monkeypatch.setattr(drawing, "BLOCK", 30)
     probe = metrics.domain_probe("sketches", 32, n=30)
 
     def fresh(domain):

@@ -6,7 +6,7 @@ import torch
 from conftest import make_images
 
 from dslib import data, haar, metrics
-from dslib.base import avatars, twins
+from dslib.base import avatars, drawing, twins
 from dslib.env import UserError
 
 
@@ -151,12 +151,12 @@ def test_every_split_holds_other_people_than_the_sources(name):
 
 
 def test_cached_twins_are_drawn_again_when_the_filter_changes(monkeypatch):
-    paths = {name: data.block_path(name, "test", 0, 64) for name in (*data.TWINS, "sketches")}
+    paths = {name: drawing.block_path(name, "test", 0, 64) for name in (*data.TWINS, "sketches")}
     assert len(set(paths.values())) == 3
     monkeypatch.setattr(twins, "VERSION", twins.VERSION + 1)
     for name in data.TWINS:
-        assert data.block_path(name, "test", 0, 64) != paths[name]
-    assert data.block_path("sketches", "test", 0, 64) == paths["sketches"]
+        assert drawing.block_path(name, "test", 0, 64) != paths[name]
+    assert drawing.block_path("sketches", "test", 0, 64) == paths["sketches"]
 
 
 @pytest.mark.parametrize("name", data.TWINS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dslib import data
-from dslib.base import avatars
+from dslib.base import avatars, drawing
 from dslib.env import UserError
 from dslib.measure import probes
 
@@ -44,7 +44,7 @@ def test_no_images_is_said():
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     monkeypatch.setenv("DSLIB_CACHE", str(tmp_path))
-    monkeypatch.setattr(data, "BLOCK", 60)
+    monkeypatch.setattr(drawing, "BLOCK", 60)
     probes.factor_probe.cache_clear()
     yield
     probes.factor_probe.cache_clear()
