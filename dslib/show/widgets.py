@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import data, ddpm, losses, metrics
 from ..base.errors import UserError
+from ..measure.score import SCORES
 from . import plots
 
 
@@ -228,7 +229,7 @@ def explore_mixture(images: Tensor, pools: dict[str, Tensor], score, band: dict[
             **{name: widgets.IntSlider(start.get(name, 0), 0, 100, description=name, continuous_update=False) for name in pools})
 
 
-METRICS = {"intra": "Intra-LPIPS", "nearest": "nearest-LPIPS", "fd": "FD", "hit": "domain hit"}
+METRICS = {key: SCORES[key].title for key in ("intra", "nearest", "fd", "hit")}
 
 
 def along(grid, axis: str) -> dict[str, int]:

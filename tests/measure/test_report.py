@@ -118,8 +118,8 @@ def test_a_seed_is_not_pooled_twice_and_other_settings_stay_apart(handed_in):
 
 
 def test_a_missing_score_is_a_dash_not_a_number():
-    row = score.Score("mine", None, None, 0.25, None, None)
-    assert [score.cell(row, c) for c in score.COLUMNS] == ["mine", "–", "0.250", "–", "–"]
+    row = score.Score(name="mine", intra_lpips=None, intra_std=None, nearest_lpips=0.25, fd=None, domain_hit=None)
+    assert [score.cell(row, c) for c in score.headings()] == ["mine", "–", "0.250", "–", "–"]
 
 
 def test_the_page_needs_nothing_from_outside():
