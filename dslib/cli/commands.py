@@ -170,13 +170,13 @@ def cmd_table(args) -> None:
         raise UserError(f"no file {missing[0]}: give the metrics.json files that dslib adapt wrote")
     table = tables.collate([Path(path) for path in args.metrics])
     if args.pool:
-        table = tables.pooled(table, tables.load_table(args.pool))
+        table = tables.pool(table, tables.load_table(args.pool))
     print(tables.collated_text(table))
     if args.check:
-        found = grading.check_table(tables.load_table(args.check), table, args.least_seeds)
-        print("".join(f"\n✗ {line}" for line in found) or f"\n✓ {args.check}: {len(table)} rows, as the {len(args.metrics)} runs say")
-        if found:
-            raise UserError(f"{args.check}: {len(found)} findings, the first: {found[0]}")
+        faults = grading.check_table(tables.load_table(args.check), table, args.least_seeds)
+        print("".join(f"\n✗ {line}" for line in faults) or f"\n✓ {args.check}: {len(table)} rows, as the {len(args.metrics)} runs say")
+        if faults:
+            raise UserError(f"{args.check}: {len(faults)} findings, the first: {faults[0]}")
     if args.output:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(dict.fromkeys(name for row in table for name in row)))

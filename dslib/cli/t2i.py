@@ -240,7 +240,7 @@ def grade_t2i(folder: Path, args, settings: dict | None = None) -> None:
     from ..show import plots
     from ..text import latent, pretrain_t2i
     pipe = latent.load_pipeline(folder)
-    sheet = pretrain_t2i.contact_sheet(pipe, 8, args.guidance_scale, args.num_inference_steps)
+    sheet = dict(zip(pretrain_t2i.PROMPTS, latent.sheet(pipe, pretrain_t2i.PROMPTS, 8, args.guidance_scale, args.num_inference_steps)))
     write_atomic(folder / "prompts.png", plots.to_png(plots.rows(sheet, 8), 120))
     graded = pretrain_t2i.attribute_accuracy(pipe, args.num_graded, args.guidance_scale, args.num_inference_steps)
     try:

@@ -108,6 +108,17 @@ def fit_factors(features: Tensor, answers: dict[str, Tensor], classes: dict[str,
     return lambda features: {factor: part.argmax(1) for factor, part in zip(answers, decide(features).split(sizes, dim=1))}
 
 
+def obeyed(images: Tensor, said: list[dict[str, str]], probe: FactorProbe) -> dict[str, tuple[float, int]]:
+    """For every factor that the probe reads: the share of images (N,3,R,R) that show the word said of them, and of how many."""
+    read, shares = probe.read(images), {}
+    for name, classes in probe.classes.items():
+        asked = [i for i, one in enumerate(said) if one.get(name) in classes]
+        right = [classes[int(read[name][i])] == said[i][name] for i in asked]
+        if asked:
+            shares[name] = sum(right) / len(right), len(right)
+    return shares
+
+
 class Spread(NamedTuple):
     """How a factor's values are spread over samples, beside real images."""
     entropy: float       # bits; of real images for comparison: the same probe on them

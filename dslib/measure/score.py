@@ -136,7 +136,7 @@ def column_of(key: str) -> str:
     return SCORES[key].column or key
 
 
-def shown() -> dict[str, Kind]:
+def table_kinds() -> dict[str, Kind]:
     """The columns of the results table: column → kind."""
     return {column_of(key): kind for key, kind in SCORES.items() if kind.where == "table"}
 
@@ -175,7 +175,7 @@ def cell(row: Score, column: str) -> str:
     """One entry of the table as text; a run from before a metric was added has none of it."""
     if column == "name":
         return row.name
-    kind, value = shown()[column], getattr(row, column, None)
+    kind, value = table_kinds()[column], getattr(row, column, None)
     if value is None:
         return "–"
     spread = f" ± {getattr(row, column_of(kind.spread)):.{kind.digits}f}" if kind.spread else ""
@@ -184,7 +184,7 @@ def cell(row: Score, column: str) -> str:
 
 def headings() -> dict[str, str]:
     """Column → title of the results table."""
-    return {"name": "images"} | {column: kind.title for column, kind in shown().items()}
+    return {"name": "images"} | {column: kind.title for column, kind in table_kinds().items()}
 
 
 def text_table(scores: list[Score]) -> str:
@@ -197,7 +197,7 @@ def text_table(scores: list[Score]) -> str:
 def explanation() -> str:
     """How to read the table, as HTML."""
     return " ".join(["A row of real images, where there is one, is the goal: images of the domain that no model has seen."]
-                    + [f"<b>{kind.title}</b>: {kind.meaning}" for kind in shown().values() if kind.meaning])
+                    + [f"<b>{kind.title}</b>: {kind.meaning}" for kind in table_kinds().values() if kind.meaning])
 
 
 def write_metrics(path: Path, scores: list[Score], facts: dict) -> None:

@@ -193,10 +193,10 @@ def work(folder: Path, only: list[str] | None = None, mixed_precision: str = "no
         return
     pipe = models.load_source(source)
     ruler, bank = Ruler(pipe), Bank(copy.deepcopy(pipe.unet).requires_grad_(False).eval())
-    grid.work(missing, lambda run: measured(run, ruler, bank, mine))
+    grid.work(missing, lambda run: train_point(run, ruler, bank, mine))
 
 
-def measured(point: grid.Run, ruler: Ruler, bank: Bank, facts: dict) -> bytes:
+def train_point(point: grid.Run, ruler: Ruler, bank: Bank, facts: dict) -> bytes:
     """Train a run of the grid and return its file."""
     shared = not {"shots", "seed", "train_batch_size", "random_flip", "bank_steps"} & set(point.settings)
     answers = bank if shared else Bank(bank.unet)               # other noise or images: other questions
@@ -248,7 +248,7 @@ def place(row: dict) -> tuple[str, int]:
 
 def pack(folder: Path, kept: Grid | None = None) -> Grid:
     """All points whose run is in the folder or that the grid ``kept`` holds, in the order of ``AXES``; stderr says what is missing."""
-    points, facts = measured_points(folder, kept)
+    points, facts = collect_points(folder, kept)
     rows, thumbs, missing = [], [], []
     for axis, values in AXES.items():
         for value, changes in values.items():
@@ -266,7 +266,7 @@ def pack(folder: Path, kept: Grid | None = None) -> Grid:
     return Grid(rows, torch.stack(thumbs), facts)
 
 
-def measured_points(folder: Path, kept: Grid | None) -> tuple[dict[tuple[str, int], tuple[dict, Tensor]], dict]:
+def collect_points(folder: Path, kept: Grid | None) -> tuple[dict[tuple[str, int], tuple[dict, Tensor]], dict]:
     """Every measured point, (run, step) → (row, pictures), the folder's before those that are kept; and what they have in common."""
     points, facts = {}, {}
     if kept is not None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import data, ddpm, env, metrics, models, sample, train
+from ..base import errors
 from ..base.bank import Bank
 from ..base.files import write_atomic
 from ..show import plots, widgets
@@ -38,7 +39,7 @@ def loops_pairwise_kl(adapted: Tensor, source: Tensor) -> Tensor:
     return (p.exp() * (p - q)).sum()
 
 
-def rebuilt_high_frequency(x: Tensor) -> Tensor:
+def rebuild_high_frequency(x: Tensor) -> Tensor:
     """LH + HL + HH through four convolution layers that are built anew at every call (ledger row 8)."""
     low, high = torch.tensor([1.0, 1.0]) / 2**0.5, torch.tensor([-1.0, 1.0]) / 2**0.5
     bands = []
@@ -63,7 +64,7 @@ def loops(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.S
         with torch.no_grad():
             x0_sou = ddpm.predict_x0(x_t, t, frozen(x_t, t).sample, a_bar)
         x0_ada = ddpm.predict_x0(x_t, t, eps_ada, a_bar)
-        hf_ada, hf_sou, hf_0 = (rebuilt_high_frequency(x) for x in (x0_ada, x0_sou, x_0))
+        hf_ada, hf_sou, hf_0 = (rebuild_high_frequency(x) for x in (x0_ada, x0_sou, x_0))
         terms = {"simple": (eps_ada - eps).square().mean(), "img": loops_pairwise_kl(x0_ada, x0_sou),
                  "hf": loops_pairwise_kl(hf_ada, hf_sou), "hfmse": (hf_ada - hf_0).square().mean()}
         return sum((1.0 if name == "simple" else getattr(config, f"lambda_{name}")) * v for name, v in terms.items()), terms
@@ -89,7 +90,7 @@ def gpu_cases(source, images: Tensor, steps: int) -> dict[str, Iterator[train.St
     last.unet.to(memory_format=torch.channels_last)
     half = train.TrainConfig(max_train_steps=steps, mixed_precision="bf16")
     cases = {"domainstudio, bf16": train.adapt(source, images, half), "domainstudio, bf16, channels last": train.adapt(last, images, half),
-             "domainstudio, compiled": compiled(source, images, train.TrainConfig(max_train_steps=steps + 1))}
+             "domainstudio, compiled": compile_both(source, images, train.TrainConfig(max_train_steps=steps + 1))}
     try:
         next(cases["domainstudio, compiled"])
     except Exception as error:          # a machine without a C compiler, say: torch.compile has many ways to fail
@@ -98,7 +99,7 @@ def gpu_cases(source, images: Tensor, steps: int) -> dict[str, Iterator[train.St
     return cases
 
 
-def compiled(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.Step]:
+def compile_both(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.Step]:
     """DomainStudio with both U-Nets through ``torch.compile``."""
     schedule, betas = source.scheduler.alphas_cumprod.to(env.device()), source.scheduler.betas.to(env.device())
     model, frozen = copy.deepcopy(source.unet).requires_grad_(True), copy.deepcopy(source.unet).requires_grad_(False).eval()
@@ -189,10 +190,10 @@ def text_rows(pipe, images: Tensor, steps: int) -> list[dict]:
     prior, shared = latent.encode(pipe.vae, images), {"max_train_steps": steps + WARM_UP, "train_batch_size": len(images)}
     runs = {name: text_to_image.adapt(pipe, images, train.TrainConfig(**(shared | case)), captions.INSTANCE_PROMPT,
                                       captions.CLASS_PROMPT, prior) for name, case in cases.items()}
-    found = {name: 1000 * statistics.median(v) for name, v in interleave(runs, steps).items()}
-    mean = (DRAWS * found["domainstudio"] + (OF_STEPS - DRAWS) * found.pop("known")) / OF_STEPS
-    found = {f"domainstudio, {DRAWS} draws in {OF_STEPS} steps": mean} | found
-    return [{"what": "text-to-image step", "case": name, "value": value, "unit": "ms"} for name, value in found.items()]
+    medians = {name: 1000 * statistics.median(v) for name, v in interleave(runs, steps).items()}
+    mean = (DRAWS * medians["domainstudio"] + (OF_STEPS - DRAWS) * medians.pop("known")) / OF_STEPS
+    medians = {f"domainstudio, {DRAWS} draws in {OF_STEPS} steps": mean} | medians
+    return [{"what": "text-to-image step", "case": name, "value": value, "unit": "ms"} for name, value in medians.items()]
 
 
 def lpips_rows(n: int, pairs: int = 40) -> list[dict]:
@@ -201,10 +202,10 @@ def lpips_rows(n: int, pairs: int = 40) -> list[dict]:
     net = metrics.load_backbone("st-alex", str(env.device()))
     metrics.intra_lpips(images[:20], targets)
     began = time.perf_counter()
-    found = metrics.intra_lpips(images, targets)
+    clusters = metrics.intra_lpips(images, targets)
     finish()
     ours = time.perf_counter() - began
-    needed = n * len(targets) + sum(k * (k - 1) // 2 for k in found.sizes)
+    needed = n * len(targets) + sum(k * (k - 1) // 2 for k in clusters.sizes)
     began = time.perf_counter()
     with torch.no_grad():
         for i in range(pairs):
@@ -281,16 +282,19 @@ def figure(rows: list[dict]):
     return fig
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Measure everything and write bench.csv and bench.png."""
     parser = argparse.ArgumentParser(prog="python -m dslib.study bench", description=__doc__)
     parser.add_argument("--steps", type=int, default=30, help="timed steps a method; default: %(default)s")
     parser.add_argument("--num_images", type=int, default=1000, help="images of the Intra-LPIPS comparison; default: %(default)s")
     parser.add_argument("--output", default="runs/bench", help="folder for bench.csv and bench.png; default: %(default)s")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.memory_of:
-        print(memory_of(args.memory_of))
-        return
+    return errors.run(lambda: print(memory_of(args.memory_of)) if args.memory_of else measure_all(args), "dslib.study.bench")
+
+
+def measure_all(args: argparse.Namespace) -> None:
+    """Every row of the bench, printed and written."""
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
     methods = ["finetune", "domainstudio", "loops"]
     words = text_rows(latent.load_pipeline(env.data_dir() / "text_to_image"), data.load_domain("portraits", "ten").images, args.steps)
@@ -310,4 +314,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -68,7 +68,7 @@ def work(folder: Path, runs: Iterable[tuple[str, str, int]], source: str | None 
                                     tuple(sorted(stops or stops_of(*run[:2])))) for run in runs)
     if missing:
         scorer = Scorer(models.load_source(source), num_images, inference_steps)
-        grid.work(missing, scorer.scored)
+        grid.work(missing, scorer.score_run)
 
 
 class Scorer:
@@ -88,7 +88,7 @@ class Scorer:
             write(path_of(folder, target, REAL, 0), [row], ruler.real)
         return self.rulers[target]
 
-    def scored(self, run: grid.Run) -> bytes:
+    def score_run(self, run: grid.Run) -> bytes:
         """Train and score a run: its rows as CSV, its pictures already beside them."""
         target, method = run.settings["target"], run.settings["method"]
         if self.asked != (target, run.seed):         # the bank's answers are those to this seed's noise on these ten

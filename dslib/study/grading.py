@@ -1,6 +1,6 @@
 """What is wrong with a table that was handed in."""
 
-from ..measure.score import shown
+from ..measure.score import table_kinds
 from .tables import SETTINGS
 
 HANDED_IN = ("real, held out", "source", "finetune", "domainstudio")
@@ -27,6 +27,6 @@ def check_table(rows: list[dict], runs: list[dict], least_seeds: int = 3) -> lis
             faults.append(f"{name}: seeds is {ours['seeds']}, at least {least_seeds} are needed")
         faults += [f"{name}: {column} is {row.get(column)}, the runs say {value}" for column, value in ours.items()
                    if row.get(column) != value]
-        faults += [f"{name}: {column} is {row[column]}, which is no score" for column, kind in shown().items()
+        faults += [f"{name}: {column} is {row[column]}, which is no score" for column, kind in table_kinds().items()
                    if row.get(column) is not None and not (isinstance(row[column], (int, float)) and 0 <= row[column] <= kind.highest)]
     return faults

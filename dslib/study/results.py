@@ -43,7 +43,7 @@ def dslib(*arguments: str) -> None:
         raise Failed(code)
 
 
-def counted(earlier: str | None, target: str, seed: int) -> bool:
+def is_counted(earlier: str | None, target: str, seed: int) -> bool:
     """Whether a table counts this seed of this target already."""
     rows = tables.load_table(earlier) if earlier and Path(earlier).is_file() else []
     return any(row["target"] == target and row["images"] == "finetune" and f"#{seed}" in row.get("which", "").split() for row in rows)
@@ -54,7 +54,7 @@ def grid_of(study: str, folder: Path, targets: list[str], seeds: list[int], earl
     def settings(target: str) -> dict:
         return {"target": target} | ({"max_train_steps": STEPS.get(target, USUAL_STEPS)} if study == "results" else {})
     return [grid.Run(folder / f"{target}-{seed}.json", settings(target), seed) for seed in seeds for target in targets
-            if not counted(earlier, target, seed)]
+            if not is_counted(earlier, target, seed)]
 
 
 def make(run: grid.Run, study: str, more: list[str]) -> bytes:

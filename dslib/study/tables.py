@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import train
 from ..base.errors import UserError
-from ..measure.score import Kind, shown
+from ..measure.score import Kind, table_kinds
 
 #: keys of a run's config that say where and how far it was kept, not what was trained
 NOT_COMPARED = ("seed", "output_dir", "resume_from_checkpoint", "checkpointing_steps", "checkpoints_total_limit")
@@ -25,10 +25,10 @@ SETTINGS = ("target", "images", "steps", "backbone", "resolution", "num_images",
 
 def columns() -> dict[str, Kind]:
     """The scores of a table of runs: column → kind."""
-    return shown() | {"obeyed": OBEYED}
+    return table_kinds() | {"obeyed": OBEYED}
 
 
-def differing(config: dict, path: Path) -> dict:
+def without_defaults(config: dict, path: Path) -> dict:
     """What of a run's settings differs from the defaults, so that a key that came later parts no runs from before and after it.
 
     A key that this version does not know is named on stderr, and compared like the others.
@@ -45,7 +45,7 @@ def read_run(path: Path) -> tuple[dict, list[tuple[tuple, dict]]]:
     try:
         run = json.loads(Path(path).read_text("utf-8"))
         steps = run["config"].get("max_train_steps")
-        others = json.dumps(differing(run["config"], path) | {"source": run.get("source", "shipped")}, sort_keys=True)
+        others = json.dumps(without_defaults(run["config"], path) | {"source": run.get("source", "shipped")}, sort_keys=True)
         where = (run["backbone"], run["resolution"], run["num_images"], run["scheduler"], run["num_inference_steps"], others)
         shares = {name: statistics.mean(one["share"] for one in said.values()) for name, said in run.get("obeyed", {}).items() if said}
         obeyed = {row["name"]: {"obeyed": shares.get(row["name"])} if "obeyed" in run else {} for row in run["scores"]}
@@ -88,7 +88,7 @@ def which(seeds) -> str:
     return " ".join(f"#{seed}" for seed in sorted(seeds))
 
 
-def pooled(table: list[dict], earlier: list[dict]) -> list[dict]:
+def pool(table: list[dict], earlier: list[dict]) -> list[dict]:
     """Rows of two tables (:func:`collate`, :func:`load_table`) that share their settings as if all their runs had been collated together.
 
     For runs whose metrics.json is not at hand. Means and deviations combine exactly, but for what rounding took. A table does not hold
