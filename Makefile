@@ -87,21 +87,11 @@ EARLIER ?= data/results/earlier.csv
 TABLE ?= data/results/table.csv
 COMPARE ?= --compare_finetune
 results: $(READY)  ## the table of all five domains (about six minutes a run of 300 steps on one core, 25 runs): data/results/table.csv
-	mkdir -p $(RUNS)
-	for seed in $(SEEDS); do for target in $(TARGETS); do \
-	  out=runs/$(notdir $(RUNS))/$$target-$$seed; kept=$(RUNS)/$$target-$$seed.json; steps=300; [ $$target = sunglasses ] && steps=600; \
-	  [ -f $$kept ] || grep -qs "^$$target,finetune,.*#$$seed[ ,]" "$(EARLIER)" || { $(BIN)/dslib adapt --target $$target --seed $$seed \
-	    --max_train_steps $$steps $(COMPARE) --overwrite --output_dir $$out $(ARGS) && cp $$out/metrics.json $$kept; } || exit 1; \
-	done; done
-	$(BIN)/dslib table $(RUNS)/*.json $(if $(EARLIER),--pool $(EARLIER)) --output $(TABLE) --overwrite
+	$(BIN)/python -m dslib.study results --seeds $(SEEDS) --targets $(TARGETS) --folder "$(RUNS)" --earlier "$(EARLIER)" \
+	  --table "$(TABLE)" -- $(COMPARE) $(ARGS)
 
 results-t2i: $(READY)  ## the table of text-to-image runs (nine minutes a run, 6 runs, on one core): data/results/text_to_image.csv
-	for seed in 0 1 2; do for target in portraits sketches; do \
-	  out=runs/text_to_image/$$target-$$seed; kept=data/results/text_to_image/$$target-$$seed.json; \
-	  [ -f $$kept ] || { $(BIN)/dslib adapt-t2i --target $$target --seed $$seed --compare --train_batch_size 5 --num_prior_images 100 \
-	    --num_requests 100 --num_inference_steps 12 --overwrite --output_dir $$out $(ARGS) && cp $$out/metrics.json $$kept; } || exit 1; \
-	done; done
-	$(BIN)/dslib table data/results/text_to_image/*.json --output data/results/text_to_image.csv --overwrite
+	$(BIN)/python -m dslib.study results-t2i -- $(ARGS)
 
 ablations: $(READY)  ## the grid of chapter 08 (about 45 minutes on two cores; points that are there are not run again)
 	$(BIN)/python -m dslib.study ablations

@@ -3,7 +3,6 @@
 Every number depends on the backbone and the image size, so every result names both and no table mixes two.
 """
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -140,7 +139,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 def quick_frechet_distance(a: Tensor, b: Tensor) -> float:
-    """:func:`frechet_distance` in milliseconds where there are fewer images than features: for sliders and resampling.
+    """:func:`frechet_distance` in milliseconds where there are fewer images than features: for studies, sliders and resampling.
 
     With centred features A (N,D) and B (M,D), the trace of the root of the covariances' product is the sum of the
     singular values of A·Bᵀ, an N×M matrix, over √((N−1)(M−1)). N, M ≥ 2.
@@ -206,23 +205,6 @@ def probe_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 
     parts = [F.adaptive_avg_pool2d(net.net.slice1(net.scaling_layer(part.to(device()))).cpu(), 8).flatten(1)    # 30 → 8: not on MPS
              for part in check_size(images).split(batch_size)]
     return torch.cat(parts).cpu().double()
-
-
-@lru_cache(maxsize=8)
-def domain_probe(domain: str, resolution: int = 64, backbone: str = "st-alex", n: int = 300, ridge: float = 0.1):
-    """A linear classifier "target domain or source?", fitted by ridge regression on n drawn images of each.
-
-    Returns a function: images (N,3,R,R) → (N,) bool, True for the target domain. Fitted on the ``probe`` split,
-    which only probes see.
-    """
-    from .data import SOURCE, load_domain
-    sets = [load_domain(name, "probe", n, resolution).images for name in (domain, SOURCE)]
-    features = probe_features(torch.cat(sets), backbone)
-    answers = torch.cat([torch.ones(n), -torch.ones(n)]).double()
-    mean, scale = features.mean(0), features.std(0) + 1e-6
-    z = (features - mean) / scale
-    weights = z.T @ torch.linalg.solve(z @ z.T + ridge * z.shape[1] * torch.eye(len(z), dtype=z.dtype), answers)
-    return lambda images: ((probe_features(images, backbone) - mean) / scale) @ weights > 0
 
 
 def copy_rate(nearest_samples: Tensor, nearest_real: Tensor, percentile: float = 5) -> float:

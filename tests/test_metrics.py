@@ -7,8 +7,7 @@ import pytest
 import torch
 from conftest import make_images
 
-from dslib import data, metrics
-from dslib.base import avatars, drawing
+from dslib import metrics
 from dslib.env import UserError
 
 
@@ -276,21 +275,6 @@ def test_pooled_features_are_means_over_space(images):
     on_a_map = torch.nn.functional.adaptive_avg_pool2d(layers[0], 8).flatten(1).double()
     torch.testing.assert_close(metrics.probe_features(images), on_a_map, atol=1e-5, rtol=1e-4)
     assert on_a_map.shape == (8, 64 * 64)
-
-
-# ------------------------------------------------------------------------------------------ domain probe
-
-def test_the_probe_tells_a_domain_from_the_source(tmp_path, monkeypatch):
-    monkeypatch.setenv("DSLIB_CACHE", str(tmp_path))
-    monkeypatch.setattr(drawing, "BLOCK", 30)
-    probe = metrics.domain_probe("sketches", 32, n=30)
-
-    def fresh(domain):
-        pixels, _ = avatars.draw_block((domain, "check", 0, 12, 32))
-        return data.to_float(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-
-    assert probe(fresh("sketches")).float().mean() > 0.8
-    assert probe(fresh("avataaars")).float().mean() < 0.2
 
 
 # ------------------------------------------------------------------------------------------ beside real images

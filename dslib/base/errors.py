@@ -1,4 +1,10 @@
-"""What a reader did wrong, said in one line."""
+"""What a reader did wrong, said in one line; and what becomes of it at the end of a command."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)      # what the disk refuses without naming a file
 
 
 class UserError(ValueError):
@@ -8,3 +14,28 @@ class UserError(ValueError):
 def first_line(error: Exception) -> str:
     """The first line of an error's text, short enough for a message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def run(function: Callable[[], object], prog: str, stopped: str = "") -> int:
+    """Run a command and return its exit code: 0, 2 and one line for a mistake of the reader's, 130 for Ctrl-C; faults of ours are raised.
+
+    stopped: what to say after Ctrl-C, where the interrupted work says nothing itself.
+    """
+    from safetensors import SafetensorError
+    try:
+        function()
+    except UserError as error:
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None and error.errno not in DISK:
+            raise
+        print(f"{prog}: error: {error.filename or 'writing'}: {error.strerror}; what was saved before is whole", file=sys.stderr)
+        return 2
+    except SafetensorError as error:
+        print(f"{prog}: error: weights could not be read or written ({error}); what was saved before is whole", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"{prog}: stopped{str(interrupt) or stopped}", file=sys.stderr)
+        return 130
+    return 0

@@ -33,3 +33,15 @@ def write_atomic(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     os.replace(part, path)
+
+
+def check_output_file(path: str | Path | None, overwrite: bool) -> None:
+    """Find out now, not after the work, that a result file may not or cannot be written."""
+    if path is None:
+        return
+    if Path(path).exists() and not overwrite:
+        raise UserError(f"{path} exists: choose another --output or add --overwrite")
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {path} cannot be written ({error.strerror}: {error.filename}): choose another place") from None

@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import errno
 import io
 import json
 import os
@@ -10,10 +9,8 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from ..base.device import main_process
-from ..base.errors import UserError
+from ..base.errors import UserError, run
 from . import t2i
 from .options import (
     EXAMPLES,
@@ -182,13 +179,13 @@ def cmd_table(args) -> None:
         raise UserError(f"no file {missing[0]}: give the metrics.json files that dslib adapt wrote")
     table = tables.collate([Path(path) for path in args.metrics])
     if args.pool:
-        table = tables.pooled(table, tables.load_table(args.pool))
+        table = tables.pool(table, tables.load_table(args.pool))
     print(tables.collated_text(table))
     if args.check:
-        found = grading.check_table(tables.load_table(args.check), table, args.least_seeds)
-        print("".join(f"\n✗ {line}" for line in found) or f"\n✓ {args.check}: {len(table)} rows, as the {len(args.metrics)} runs say")
-        if found:
-            raise UserError(f"{args.check}: {len(found)} findings, the first: {found[0]}")
+        faults = grading.check_table(tables.load_table(args.check), table, args.least_seeds)
+        print("".join(f"\n✗ {line}" for line in faults) or f"\n✓ {args.check}: {len(table)} rows, as the {len(args.metrics)} runs say")
+        if faults:
+            raise UserError(f"{args.check}: {len(faults)} findings, the first: {faults[0]}")
     if args.output:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(dict.fromkeys(name for row in table for name in row)))
@@ -342,20 +339,4 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; a mistake of the reader's ends in one line and exit code 2."""
     args = build_parser().parse_args(argv)
-    try:
-        args.function(args)
-    except UserError as error:
-        print(f"dslib: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
-        print(f"dslib: error: {error.filename or 'writing'}: {error.strerror}; what was saved before is whole", file=sys.stderr)
-        return 2
-    except SafetensorError as error:
-        print(f"dslib: error: weights could not be read or written ({error}); what was saved before is whole", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stopped:
-        print(f"dslib: stopped{stopped}", file=sys.stderr)
-        return 130
-    return 0
+    return run(lambda: args.function(args), "dslib")

@@ -102,8 +102,9 @@ def warn_unknown(source, args) -> None:
 def kept_prior(path: Path, source, args):
     """The source's own pictures of the class, as latents: drawn once, kept beside the results, read again by a resumed run."""
     from safetensors import safe_open
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
+    from ..base.files import write_atomic
     from ..text import text_to_image
     wanted = {"class_prompt": args.class_prompt, "num_prior_images": str(args.num_prior_images), "seed": str(args.seed),
               "guidance_scale": str(args.guidance_scale)}
@@ -113,9 +114,7 @@ def kept_prior(path: Path, source, args):
                 return file.get_tensor("prior")
     prior = text_to_image.prior_latents(source, args.class_prompt, args.num_prior_images, args.guidance_scale, args.seed)
     if main_process():
-        part = path.with_name(path.name + ".part")
-        save_file({"prior": prior.contiguous()}, part, metadata=wanted)
-        os.replace(part, path)
+        write_atomic(path, save({"prior": prior.contiguous()}, metadata=wanted))
     return prior
 
 
@@ -241,7 +240,7 @@ def grade_t2i(folder: Path, args, settings: dict | None = None) -> None:
     from ..show import plots
     from ..text import latent, pretrain_t2i
     pipe = latent.load_pipeline(folder)
-    sheet = pretrain_t2i.contact_sheet(pipe, 8, args.guidance_scale, args.num_inference_steps)
+    sheet = dict(zip(pretrain_t2i.PROMPTS, latent.sheet(pipe, pretrain_t2i.PROMPTS, 8, args.guidance_scale, args.num_inference_steps)))
     write_atomic(folder / "prompts.png", plots.to_png(plots.rows(sheet, 8), 120))
     graded = pretrain_t2i.attribute_accuracy(pipe, args.num_graded, args.guidance_scale, args.num_inference_steps)
     try:

@@ -1,11 +1,13 @@
 """Drive a training run from the command line: progress, history, log, and a Ctrl-C that saves first."""
 
 import csv
+import io
 import signal
 import time
 from pathlib import Path
 
 from ..base.device import main_process
+from ..base.files import write_atomic
 
 
 def watch(stream, config, label: str, log: Path | None = None, images_a_step: int = 0):
@@ -55,8 +57,9 @@ def trim_log(path: Path, step: int) -> float:
         return 0.0
     with open(path, newline="") as file:
         kept = [row for row in csv.reader(file) if not row[0].isdigit() or int(row[0]) < step]
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows(kept)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(kept)
+    write_atomic(path, text.getvalue().encode())
     return float(kept[-1][4]) if len(kept) > 1 else 0.0
 
 

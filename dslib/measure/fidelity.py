@@ -78,9 +78,9 @@ def fidelity(samples: Tensor, real: Tensor, extractor: str = "st-alex", neighbou
         metrics.load_backbone(extractor)
         metrics.check_size(samples)
     try:
-        found = calculate_metrics(input1=Pictures(samples), input2=Pictures(real), feature_extractor=extractor, fid=True, kid=True,
-                                  prc=True, kid_subset_size=min(1000, least), prc_neighborhood=neighbours, cache=False, verbose=False,
-                                  save_cpu_ram=True, cuda=extractor == INCEPTION and device().type == "cuda")
+        values = calculate_metrics(input1=Pictures(samples), input2=Pictures(real), feature_extractor=extractor, fid=True, kid=True,
+                                   prc=True, kid_subset_size=min(1000, least), prc_neighborhood=neighbours, cache=False, verbose=False,
+                                   save_cpu_ram=True, cuda=extractor == INCEPTION and device().type == "cuda")
     except OSError as error:
         if extractor != INCEPTION:
             raise
@@ -88,7 +88,7 @@ def fidelity(samples: Tensor, real: Tensor, extractor: str = "st-alex", neighbou
                         "weights are installed") from None
     names = ("FID", "KID") if extractor == INCEPTION else (f"FD-{extractor}", f"KD-{extractor}")
     keys = (KEY_METRIC_FID, KEY_METRIC_KID_MEAN, KEY_METRIC_PRECISION, KEY_METRIC_RECALL)
-    return {name: float(found[key]) for name, key in zip((*names, "precision", "recall"), keys)}
+    return {name: float(values[key]) for name, key in zip((*names, "precision", "recall"), keys)}
 
 
 def read_pair(samples: str | Path, real: str | Path, resolution: int, recursive: bool = False) -> tuple[Tensor, Tensor]:

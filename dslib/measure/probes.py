@@ -1,4 +1,4 @@
-"""Count diversity instead of estimating it: read hair, skin, hats … back from pictures (chapter 07)."""
+"""Linear probes: is it the domain or the source, and which hair, skin, hat …? Diversity counted instead of estimated (chapter 07)."""
 
 import math
 from functools import lru_cache
@@ -11,7 +11,7 @@ from .. import data, metrics
 from ..base.errors import UserError
 
 ABSENT = "none"
-LEAST = 0.02         # values rarer than this share of the images are told apart by no probe: one class, "other"
+RARE = 0.02          # values rarer than this share of the images are told apart by no probe: one class, "other"
 
 
 def values(labels: list[dict[str, str]], factor: str) -> list[str]:
@@ -19,17 +19,41 @@ def values(labels: list[dict[str, str]], factor: str) -> list[str]:
     return [one.get(factor, ABSENT) for one in labels]
 
 
-def common_values(found: list[str]) -> list[str]:
-    """The values of at least ``LEAST`` of the images, most frequent first; ``other`` last if anything is left."""
-    counted = sorted({v: found.count(v) for v in found}.items(), key=lambda item: (-item[1], item[0]))
-    kept = [value for value, count in counted if count >= LEAST * len(found)]
+def common_values(seen: list[str]) -> list[str]:
+    """The values of at least ``RARE`` of the images, most frequent first; ``other`` last if anything is left."""
+    counted = sorted({v: seen.count(v) for v in seen}.items(), key=lambda item: (-item[1], item[0]))
+    kept = [value for value, count in counted if count >= RARE * len(seen)]
     return kept + ["other"] if len(kept) < len(counted) else kept
 
 
-def as_index(found: list[str], classes: list[str]) -> Tensor:
+def as_index(words: list[str], classes: list[str]) -> Tensor:
     """Values as integers (N,), places in ``classes``; one that is not there is "other", or, without that, beyond the last."""
     other = classes.index("other") if "other" in classes else len(classes)
-    return torch.tensor([classes.index(v) if v in classes else other for v in found])
+    return torch.tensor([classes.index(v) if v in classes else other for v in words])
+
+
+def ridge_fit(features: Tensor, answers: Tensor, ridge: float = 0.1):
+    """Linear classifiers by ridge regression: features (N,D) standardised, answers ±1 (N,) or (N,C).
+
+    Returns a function: features (M,D) → scores (M,) or (M,C). Solved among the N images, of which there are fewer than features.
+    """
+    mean, scale = features.mean(0), features.std(0) + 1e-6
+    z = (features - mean) / scale
+    weights = z.T @ torch.linalg.solve(z @ z.T + ridge * z.shape[1] * torch.eye(len(z), dtype=z.dtype), answers)
+    return lambda features: ((features - mean) / scale) @ weights
+
+
+@lru_cache(maxsize=8)
+def domain_probe(domain: str, resolution: int = 64, backbone: str = "st-alex", n: int = 300, ridge: float = 0.1):
+    """A linear classifier "target domain or source?", fitted by ridge regression on n drawn images of each.
+
+    Returns a function: images (N,3,R,R) → (N,) bool, True for the target domain. Fitted on the ``probe`` split,
+    which only probes see.
+    """
+    sets = [data.load_domain(name, "probe", n, resolution).images for name in (domain, data.SOURCE)]
+    answers = torch.cat([torch.ones(n), -torch.ones(n)]).double()
+    decide = ridge_fit(metrics.probe_features(torch.cat(sets), backbone), answers, ridge)
+    return lambda images: decide(metrics.probe_features(images, backbone)) > 0
 
 
 class FactorProbe(NamedTuple):
@@ -52,30 +76,47 @@ def factor_probe(domain: str, resolution: int = 64, backbone: str = "st-alex", n
     drawn = data.load_domain(domain, "probe", n, resolution)
     labels = [relabel(one) for one in drawn.labels] if relabel else drawn.labels
     features, cut = metrics.probe_features(drawn.images, backbone), 3 * n // 4
-    mean, scale = features[:cut].mean(0), features[:cut].std(0) + 1e-6
-    z = (features - mean) / scale
-    kernel = z[:cut] @ z[:cut].T + ridge * z.shape[1] * torch.eye(cut, dtype=z.dtype)
-    classes, accuracy, weights = {}, {}, {}
+    classes, answers = {}, {}
     for factor in sorted({name for one in labels for name in one}):
-        found = values(labels, factor)
-        named = common_values(found[:cut])
-        if len(named) < 2:
-            continue
-        index = as_index(found, named)
-        answers = 2.0 * torch.nn.functional.one_hot(index[:cut], len(named)).to(z) - 1
-        w = z[:cut].T @ torch.linalg.solve(kernel, answers)                      # (features, classes)
-        right = float(((z[cut:] @ w).argmax(1) == index[cut:]).float().mean())
-        commonest = float((index[cut:] == 0).float().mean())
+        words = values(labels, factor)
+        common = common_values(words[:cut])
+        if len(common) > 1:
+            classes[factor], answers[factor] = common, as_index(words, common)
+    decide = fit_factors(features[:cut], {factor: index[:cut] for factor, index in answers.items()}, classes, ridge)
+    accuracy = {}
+    for factor, said in decide(features[cut:]).items():
+        right, commonest = (float((index == answers[factor][cut:]).float().mean()) for index in (said, torch.zeros_like(said)))
         if right >= max(trust, commonest + 0.5 * (1 - commonest)):
-            classes[factor], accuracy[factor], weights[factor] = named, right, w
-    if not classes:
+            accuracy[factor] = right
+    if not accuracy:
         raise UserError(f"no factor of {domain} can be read with accuracy {trust}: use more images than {n}, or a lower trust")
 
     def read(images: Tensor) -> dict[str, Tensor]:
-        z = (metrics.probe_features(images, backbone) - mean) / scale
-        return {factor: (z @ w).argmax(1) for factor, w in weights.items()}
+        said = decide(metrics.probe_features(images, backbone))
+        return {factor: said[factor] for factor in accuracy}
 
-    return FactorProbe(classes, accuracy, read)
+    return FactorProbe({factor: classes[factor] for factor in accuracy}, accuracy, read)
+
+
+def fit_factors(features: Tensor, answers: dict[str, Tensor], classes: dict[str, list[str]], ridge: float):
+    """One ridge fit for every factor: a function, features (M,D) → {factor: (M,) places in its classes}."""
+    sizes = [len(classes[factor]) for factor in answers]
+    wanted = [2.0 * torch.nn.functional.one_hot(index, size).to(features) - 1 for index, size in zip(answers.values(), sizes)]
+    if not wanted:
+        return lambda features: {}
+    decide = ridge_fit(features, torch.cat(wanted, dim=1), ridge)
+    return lambda features: {factor: part.argmax(1) for factor, part in zip(answers, decide(features).split(sizes, dim=1))}
+
+
+def obeyed(images: Tensor, said: list[dict[str, str]], probe: FactorProbe) -> dict[str, tuple[float, int]]:
+    """For every factor that the probe reads: the share of images (N,3,R,R) that show the word said of them, and of how many."""
+    read, shares = probe.read(images), {}
+    for name, classes in probe.classes.items():
+        asked = [i for i, one in enumerate(said) if one.get(name) in classes]
+        right = [classes[int(read[name][i])] == said[i][name] for i in asked]
+        if asked:
+            shares[name] = sum(right) / len(right), len(right)
+    return shares
 
 
 class Spread(NamedTuple):

@@ -1,79 +1,206 @@
-"""Score sets of samples against the ten images and real held-out ones: the rows of the results table (chapter 07)."""
+"""What can be said of a set of images, in one table, and the rows of the results table that are made of it (chapter 07).
+
+To add a metric, write a function in :mod:`dslib.metrics` and a row in ``SCORES``: it appears in the terminal, in ``report.html``, in
+``metrics.json`` and in ``dslib table``.
+"""
 
 import json
+import math
 import sys
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .. import data, metrics
 from ..base.errors import UserError
 from ..base.files import write_atomic
+from . import probes
 
 
-class Score(NamedTuple):
-    """One row of the results table."""
-    name: str
-    intra_lpips: float | None
-    intra_std: float | None
-    nearest_lpips: float
-    fd: float | None
-    domain_hit: float | None
+class Evidence:
+    """Images to score (N,3,R,R) in [-1,1] and what they are compared with; distances and features are computed once, when asked for.
 
-COLUMNS = {
-    "name": "images", "intra_lpips": "Intra-LPIPS", "nearest_lpips": "nearest-LPIPS", "fd": "FD", "domain_hit": "domain hit",
+    targets: the images that Intra-LPIPS groups by (K,3,R,R); training: those that the model was trained on, if they are others.
+    real: as many held-out images of the domain, or nearest_real, their distances to the nearest training image (M,). reference: features
+    of other real images (M,D). probe: images → (N,) bool, True in the domain. frechet: the exact distance by default; the results table
+    keeps torch-fidelity's, which differs by 2e-6 on 64 images: enough to turn a fourth digit of what is committed.
+    """
+
+    def __init__(self, images: Tensor, targets: Tensor, training: Tensor | None = None, real: Tensor | None = None,
+                 nearest_real: Tensor | None = None, reference: Tensor | None = None, probe=None, backbone: str = "st-alex",
+                 frechet: Callable[[Tensor, Tensor], float] = metrics.quick_frechet_distance):
+        self.images, self.targets, self.real, self.backbone = images, targets, real, backbone
+        self.training = targets if training is None or torch.equal(training, targets) else training
+        self.reference, self.probe, self.frechet = reference, probe, frechet
+        self.problems: dict[str, str] = {}       # title of a score that could not be computed → why
+        if nearest_real is not None:
+            self.nearest_real = nearest_real
+
+    @cached_property
+    def to_targets(self) -> Tensor:
+        """LPIPS of every image to every target, (N,K)."""
+        return metrics.lpips_matrix(self.images, self.targets, self.backbone)
+
+    @cached_property
+    def within(self) -> Tensor:
+        """LPIPS between the images, (N,N)."""
+        return metrics.lpips_matrix(self.images, backbone=self.backbone)
+
+    @cached_property
+    def intra(self) -> metrics.IntraLPIPS:
+        """Intra-LPIPS; its numbers are None, and ``problems`` says why, where no target has two images nearest to it."""
+        distances = self.to_targets, self.within
+        try:
+            return metrics.intra_from_distances(*distances)
+        except UserError as error:
+            self.problems["Intra-LPIPS"] = str(error)
+            return metrics.IntraLPIPS(None, None, [], [])
+
+    def intra_error(self) -> float:
+        """Standard error of Intra-LPIPS, by halves of the images."""
+        def intra(index: Tensor) -> float:
+            return metrics.intra_from_distances(self.to_targets[index], self.within[index][:, index]).mean
+        return metrics.half_sample_error(intra, len(self.images), 50)
+
+    @cached_property
+    def nearest(self) -> tuple[Tensor, Tensor]:
+        """Distance of every image to its nearest training image, and which that is: (N,), (N,)."""
+        known = self.training is self.targets
+        return tuple((self.to_targets if known else metrics.lpips_matrix(self.images, self.training, self.backbone)).min(dim=1))
+
+    @cached_property
+    def nearest_real(self) -> Tensor | None:
+        """The same distance of every held-out real image, (M,)."""
+        return None if self.real is None else metrics.nearest_lpips(self.real, self.training, self.backbone)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Pooled features of the images, (N,D)."""
+        return metrics.pooled_features(self.images, self.backbone)
+
+    @cached_property
+    def precision_recall(self) -> tuple[float, float]:
+        """Improved precision and recall against the reference."""
+        return metrics.precision_recall(self.features, self.reference)
+
+
+class Kind(NamedTuple):
+    """One kind of score."""
+    title: str
+    digits: int                     # behind the point
+    direction: int                  # what papers call better: +1 more, -1 less, 0 neither
+    of: Callable[[Evidence], float | None]
+    needs: tuple[str, ...] = ()     # what the evidence must hold; without it the score is None
+    where: str = "table"            # "table": tables and metrics.json; "file": metrics.json alone; "study": neither
+    column: str = ""                # its name in metrics.json and in tables of runs, if that is not its key
+    meaning: str = ""               # a sentence for the report
+    percent: bool = False           # shown in per cent where it stands alone
+    highest: float = math.inf       # what is above, or below 0, is no such score
+    spread: str = ""                # the score that is shown behind "±"
+
+
+SCORES: dict[str, Kind] = {
+    "intra": Kind("Intra-LPIPS", 3, +1, lambda e: e.intra.mean, column="intra_lpips", highest=9, spread="intra_std",
+                  meaning="diversity around the training images (± over the groups)."),
+    "intra_std": Kind("of Intra-LPIPS over the groups", 3, 0, lambda e: e.intra.std, where="file"),
+    "nearest": Kind("nearest-LPIPS", 3, +1, lambda e: float(e.nearest[0].mean()), column="nearest_lpips", highest=9,
+                    meaning="distance to the nearest training image; far below the real row is copying."),
+    "fd": Kind("FD", 4, -1, lambda e: e.frechet(e.features, e.reference), needs=("reference",),
+               meaning="Fréchet distance of pooled features to other real images of the domain, lower is closer."),
+    "hit": Kind("domain hit", 2, +1, lambda e: float(e.probe(e.images).float().mean()), needs=("probe",), column="domain_hit", percent=True,
+                highest=1, meaning="share that a linear probe takes for the domain rather than for the source."),
+    "intra_error": Kind("standard error of Intra-LPIPS", 3, 0, Evidence.intra_error, where="study"),
+    "nearest_real": Kind("nearest-LPIPS of real images", 3, 0, lambda e: float(e.nearest_real.mean()), ("nearest_real",), where="study"),
+    "copies": Kind("suspicious", 2, -1, lambda e: metrics.copy_rate(e.nearest[0], e.nearest_real), ("nearest_real",), where="study"),
+    "covered": Kind("training images in use", 0, 0, lambda e: len(e.nearest[1].unique()), where="study"),
+    "kd": Kind("KD", 4, -1, lambda e: metrics.kernel_distance(e.features, e.reference), ("reference",), where="study"),
+    "precision": Kind("precision", 3, +1, lambda e: e.precision_recall[0], ("reference",), where="study"),
+    "recall": Kind("recall", 3, +1, lambda e: e.precision_recall[1], ("reference",), where="study"),
 }
 
-EXPLAIN = ("A row of real images, where there is one, is the goal: images of the domain that no model has seen. "
-           "<b>Intra-LPIPS</b>: diversity around the training images (± over the groups). <b>nearest-LPIPS</b>: distance to the "
-           "nearest training image; far below the real row is copying. <b>FD</b>: Fréchet distance of pooled features to other "
-           "real images of the domain, lower is closer. <b>domain hit</b>: share that a linear probe takes for the domain "
-           "rather than for the source.")
+
+def measure(evidence: Evidence, keys: Iterable[str]) -> dict[str, float | None]:
+    """The scores with these keys of ``SCORES``; None where the evidence does not allow one."""
+    def one(kind: Kind) -> float | None:
+        return None if any(getattr(evidence, part) is None for part in kind.needs) else kind.of(evidence)
+    return {key: one(SCORES[key]) for key in keys}
+
+
+def column_of(key: str) -> str:
+    """A score's name in metrics.json and in tables of runs: the one place where key and column meet."""
+    return SCORES[key].column or key
+
+
+def table_kinds() -> dict[str, Kind]:
+    """The columns of the results table: column → kind."""
+    return {column_of(key): kind for key, kind in SCORES.items() if kind.where == "table"}
+
+
+class Score(SimpleNamespace):
+    """One row of the results table: ``name``, and an attribute a column of metrics.json, None where it could not be computed."""
 
 
 def score(name: str, images: Tensor, targets: Tensor, reference: Tensor | None = None, probe=None,
           backbone: str = "st-alex") -> Score:
     """Score images (N,3,R,R) against the training images (K,3,R,R) and, if there are any, real ones (M,3,R,R)."""
-    try:
-        intra = metrics.intra_lpips(images, targets, backbone)
-    except UserError as error:
-        print(f"{name}: no Intra-LPIPS, {error}", file=sys.stderr)
-        intra = metrics.IntraLPIPS(None, None, [], [])
-    nearest = float(metrics.nearest_lpips(images, targets, backbone).mean())
-    pooled = metrics.pooled_features(images, backbone) if reference is not None else None
-    fd = metrics.frechet_distance(pooled, metrics.pooled_features(reference, backbone)) if reference is not None else None
-    return Score(name, intra.mean, intra.std, nearest, fd, None if probe is None else float(probe(images).float().mean()))
+    features = None if reference is None else metrics.pooled_features(reference, backbone)
+    return row_of(name, Evidence(images, targets, reference=features, probe=probe, backbone=backbone, frechet=metrics.frechet_distance))
+
+
+def row_of(name: str, evidence: Evidence) -> Score:
+    """All that metrics.json holds of a set of images; stderr says what could not be computed, and why."""
+    values = measure(evidence, [key for key, kind in SCORES.items() if kind.where != "study"])
+    for title, why in evidence.problems.items():
+        print(f"{name}: no {title}, {why}", file=sys.stderr)
+    return Score(name=name, **{column_of(key): value for key, value in values.items()})
 
 
 def score_all(samples: dict[str, Tensor], targets: Tensor, domain: str | None, backbone: str = "st-alex") -> list[Score]:
     """Score several sets of samples; with a drawn domain, real held-out images come first and the probe joins in."""
-    resolution, n = targets.shape[-1], max(len(s) for s in samples.values())
-    if domain is None:
-        return [score(name, images, targets, backbone=backbone) for name, images in samples.items()]
-    real = data.load_domain(domain, "test", n + 300, resolution).images
-    probe = metrics.domain_probe(domain, resolution, backbone)
-    samples = {"real, held out": real[:n]} | samples
-    return [score(name, images, targets, real[n:], probe, backbone) for name, images in samples.items()]
+    resolution, n, held_out = targets.shape[-1], max(len(s) for s in samples.values()), {}
+    if domain is not None:
+        real = data.load_domain(domain, "test", n + 300, resolution).images
+        held_out = {"reference": metrics.pooled_features(real[n:], backbone), "probe": probes.domain_probe(domain, resolution, backbone)}
+        samples = {"real, held out": real[:n]} | samples
+    return [row_of(name, Evidence(images, targets, backbone=backbone, frechet=metrics.frechet_distance, **held_out))
+            for name, images in samples.items()]
 
 
 def cell(row: Score, column: str) -> str:
-    """One entry of the table as text."""
-    value = getattr(row, column)
+    """One entry of the table as text; a run from before a metric was added has none of it."""
+    if column == "name":
+        return row.name
+    kind, value = table_kinds()[column], getattr(row, column, None)
     if value is None:
         return "–"
-    if column == "intra_lpips":
-        return f"{value:.3f} ± {row.intra_std:.3f}"
-    return value if column == "name" else f"{value:.0%}" if column == "domain_hit" else f"{value:.{4 if column == 'fd' else 3}f}"
+    spread = f" ± {getattr(row, column_of(kind.spread)):.{kind.digits}f}" if kind.spread else ""
+    return f"{value:.{kind.digits - 2}%}" if kind.percent else f"{value:.{kind.digits}f}{spread}"
+
+
+def headings() -> dict[str, str]:
+    """Column → title of the results table."""
+    return {"name": "images"} | {column: kind.title for column, kind in table_kinds().items()}
 
 
 def text_table(scores: list[Score]) -> str:
     """The results table for a terminal or a README (Markdown)."""
-    lines = ["| " + " | ".join(COLUMNS.values()) + " |", "|" + "---|" * len(COLUMNS)]
-    return "\n".join(lines + ["| " + " | ".join(cell(s, c) for c in COLUMNS) + " |" for s in scores])
+    columns = headings()
+    lines = ["| " + " | ".join(columns.values()) + " |", "|" + "---|" * len(columns)]
+    return "\n".join(lines + ["| " + " | ".join(cell(s, c) for c in columns) + " |" for s in scores])
+
+
+def explanation() -> str:
+    """How to read the table, as HTML."""
+    return " ".join(["A row of real images, where there is one, is the goal: images of the domain that no model has seen."]
+                    + [f"<b>{kind.title}</b>: {kind.meaning}" for kind in table_kinds().values() if kind.meaning])
 
 
 def write_metrics(path: Path, scores: list[Score], facts: dict) -> None:
     """``metrics.json``: what was measured, on which backbone, and the settings of the run."""
-    content = facts | {"scores": [s._asdict() for s in scores]}
+    content = facts | {"scores": [vars(s) for s in scores]}
     write_atomic(path, json.dumps(content, indent=1, default=str).encode())

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..base.files import write_atomic
-from ..measure.score import COLUMNS, EXPLAIN, Score, cell, write_metrics
+from ..measure.score import Score, cell, explanation, headings, write_metrics
 from . import plots
 
 STYLE = """
@@ -30,8 +30,9 @@ def picture(png: bytes, alt: str) -> str:
 
 def table(scores: list[Score]) -> str:
     """The results table as HTML."""
-    head = "".join(f"<th>{c}</th>" for c in COLUMNS.values())
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell(s, c))}</td>" for c in COLUMNS) + "</tr>" for s in scores)
+    columns = headings()
+    head = "".join(f"<th>{c}</th>" for c in columns.values())
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell(s, c))}</td>" for c in columns) + "</tr>" for s in scores)
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
@@ -54,7 +55,7 @@ def write_report(folder: Path, title: str, lead: str, targets: Tensor, samples: 
     write_metrics(folder / "metrics.json", scores, facts)
     sections = [("Same noise, different models", picture(compared, "One row a model; each column starts from the same noise.")
                  + "<p>Each column starts from the same noise. Does a row redraw the training images, or do new people appear?</p>"),
-                ("Numbers", table(scores) + f"<p class='soft'>{EXPLAIN} Backbone {facts['backbone']}, "
+                ("Numbers", table(scores) + f"<p class='soft'>{explanation()} Backbone {facts['backbone']}, "
                  f"{facts['resolution']}×{facts['resolution']} pixels, {facts['num_images']} samples, seed {facts['seed']}.</p>")]
     sections += [(name, picture(plots.to_png(plots.grid(images[:40], 10), 120), f"Grid of {name} samples"))
                  for name, images in samples.items()]

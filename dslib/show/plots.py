@@ -215,10 +215,10 @@ def shares(named: dict[str, dict[str, float]], xlabel: str) -> Figure:
     """One stacked horizontal bar a name, cut into labelled parts that add up to one."""
     figure = new_figure(7, 0.5 * len(named) + 1.0)
     axis = figure.subplots()
-    parts = list(dict.fromkeys(part for found in named.values() for part in found))
+    parts = list(dict.fromkeys(part for parts_of in named.values() for part in parts_of))
     for colour, part in zip(COLOURS, parts):
-        left = [sum(found.get(p, 0.0) for p in parts[:parts.index(part)]) for found in named.values()]
-        bars = axis.barh(list(named), [found.get(part, 0.0) for found in named.values()], left=left, color=colour, label=part)
+        left = [sum(one.get(p, 0.0) for p in parts[:parts.index(part)]) for one in named.values()]
+        bars = axis.barh(list(named), [one.get(part, 0.0) for one in named.values()], left=left, color=colour, label=part)
         axis.bar_label(bars, [f"{v:.0%}" if v >= 0.05 else "" for v in bars.datavalues], label_type="center", color="white", fontsize=8)
     axis.set(xlabel=xlabel, xlim=(0, 1))
     axis.invert_yaxis()
@@ -236,7 +236,7 @@ def bands(named: dict[str, tuple[Tensor, ...]], energies: dict[str, Tensor] | No
     figure = new_figure(8.6, sum(heights))
     layout = figure.add_gridspec(len(heights), 5, height_ratios=heights)
     details = {name: [band.mean(0) for band in parts[2:]] for name, parts in named.items()}
-    top = max(max(float(band.abs().quantile(0.995)) for found in details.values() for band in found), 1e-6)
+    top = max(max(float(band.abs().quantile(0.995)) for bands in details.values() for band in bands), 1e-6)
     smaller = {picture.shape[-1] // ll.shape[-1] for picture, ll, *_ in named.values()}
     size = f"1/{smaller.pop()} size" if len(smaller) == 1 else "smaller"
     titles = ["picture", f"LL: {size}", "LH: edges |", "HL: edges —", "HH: diagonals"]
@@ -311,8 +311,8 @@ def strips(images: Tensor, values: dict[str, float], places: dict[str, float], m
     top.axis("off")
     axis.axvspan(-1, 1, color="#dddddd", label="real images")
     rows = range(len(values))
-    for colour, shape, (name, found) in zip(COLOURS, "osv^<>ph", marks.items()):
-        axis.plot([squash(found[m]) for m in values], rows, shape, color=colour, markersize=5, alpha=0.8, label=f"only {name}")
+    for colour, shape, (name, mark) in zip(COLOURS, "osv^<>ph", marks.items()):
+        axis.plot([squash(mark[m]) for m in values], rows, shape, color=colour, markersize=5, alpha=0.8, label=f"only {name}")
     axis.plot([squash(places[m]) for m in values], rows, "D", color="black", markersize=8, label="this mixture")
     axis.set_yticks(rows, [f"{metric}  " + f"{value:.3f}"[:5] for metric, value in values.items()], fontsize=9)
     axis.set(xlim=(-6.3, 6.3), ylim=(len(values) - 0.5, -0.5), xticks=[-4, 0, 4])
@@ -366,7 +366,7 @@ def ways(values: dict[str, dict[str, dict[str, list[tuple[float, float]]]]], rea
     values[score][domain][method]: points in the order of training, x in [0, 1]; real[score][domain]: the star at x = 1.
     """
     scores, domains = list(values), list(next(iter(values.values())))
-    methods = list(dict.fromkeys(method for one in values.values() for found in one.values() for method in found))
+    methods = list(dict.fromkeys(method for one in values.values() for ways in one.values() for method in ways))
     figure = new_figure(2.1 * len(domains) + 0.4, 1.9 * len(scores) + 0.5)
     axes = figure.subplots(len(scores), len(domains), squeeze=False, sharex=True)
     for i, score in enumerate(scores):

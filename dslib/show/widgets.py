@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import data, ddpm, losses, metrics
 from ..base.errors import UserError
+from ..measure.score import SCORES
 from . import plots
 
 
@@ -94,18 +95,18 @@ def weights_figure(norms: dict[str, dict[str, float]], weights: dict[str, float]
     """Share of each term in the summed length of all gradients, one bar a range of t: (figure, alt)."""
     if not all(0 <= weight < math.inf for weight in weights.values()):
         raise ValueError("a weight is a finite number; below zero it would push the term up")
-    if unknown := set(weights) - {term for found in norms.values() for term in found}:
+    if unknown := set(weights) - {term for lengths in norms.values() for term in lengths}:
         raise ValueError(f"no term is called {', '.join(sorted(unknown))}")
-    pulls = {where: {term: weights.get(term, 1.0) * norm for term, norm in found.items()} for where, found in norms.items()}
-    shares = {where: {term: pull / (sum(found.values()) or 1.0) for term, pull in found.items()} for where, found in pulls.items()}
+    pulls = {where: {term: weights.get(term, 1.0) * norm for term, norm in lengths.items()} for where, lengths in norms.items()}
+    shares = {where: {term: pull / (sum(pulled.values()) or 1.0) for term, pull in pulled.items()} for where, pulled in pulls.items()}
     figure = plots.shares(shares, "share of the summed gradient lengths")
-    return figure, "; ".join(f"{where}: " + ", ".join(f"{term} {v:.0%}" for term, v in found.items()) for where, found in shares.items())
+    return figure, "; ".join(f"{where}: " + ", ".join(f"{term} {v:.0%}" for term, v in share.items()) for where, share in shares.items())
 
 
 def explore_weights(norms: dict[str, dict[str, float]], **start: float) -> None:
     """Sliders over the weights. norms: range of t → term → gradient norm without its λ; start: first value of a slider."""
     import ipywidgets as widgets
-    terms = {term for found in norms.values() for term in found} - {"simple"}
+    terms = {term for lengths in norms.values() for term in lengths} - {"simple"}
     if unknown := set(start) - terms:
         raise UserError(f"no term is called {', '.join(sorted(unknown))}: use {', '.join(sorted(terms))}")
     values = {name: value for name, value in ({"img": 0.3, "hf": 0.3, "hfmse": 0.5} | start).items() if name in terms}
@@ -228,15 +229,15 @@ def explore_mixture(images: Tensor, pools: dict[str, Tensor], score, band: dict[
             **{name: widgets.IntSlider(start.get(name, 0), 0, 100, description=name, continuous_update=False) for name in pools})
 
 
-METRICS = {"intra": "Intra-LPIPS", "nearest": "nearest-LPIPS", "fd": "FD", "hit": "domain hit"}
+METRICS = {key: SCORES[key].title for key in ("intra", "nearest", "fd", "hit")}
 
 
 def along(grid, axis: str) -> dict[str, int]:
     """Where the points of an axis are: value → row, in the order of ``AXES``. Raises UserError for an axis that is not there."""
-    found = {row["value"]: i for i, row in enumerate(grid.rows) if row["axis"] == axis}
-    if not found:
+    points = {row["value"]: i for i, row in enumerate(grid.rows) if row["axis"] == axis}
+    if not points:
         raise UserError(f"no axis {axis!r}: use one of {', '.join(dict.fromkeys(row['axis'] for row in grid.rows))}")
-    return found
+    return points
 
 
 def ablation_figure(grid, luck: dict[str, tuple[float, float]], axis: str, place: int):

@@ -1,8 +1,8 @@
-"""``python -m dslib.study STUDY``: ablations, curves, memorisation, source or bench, each with its own ``--help``."""
+"""``python -m dslib.study STUDY``: results, results-t2i, ablations, curves, memorisation, source or bench, each with its own ``--help``."""
 
 import sys
 
-from . import ablations, bench, curves, memorisation
+from . import ablations, bench, curves, memorisation, results
 
 STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main}
 
@@ -12,8 +12,9 @@ def main(argv: list[str]) -> int:
     name, *rest = argv or ["--help"]
     if name in STUDIES:
         return STUDIES[name](rest)
-    if name in memorisation.STUDIES:
-        return memorisation.main(argv)
+    for study in (memorisation, results):
+        if name in study.STUDIES:
+            return study.main(argv)
     print(__doc__)
     return 0 if name in ("-h", "--help") else 2
 

@@ -22,14 +22,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .. import data, domainstudio, metrics, models, sample, train
+from ..base import errors
 from ..base.bank import Bank
 from ..base.errors import UserError, first_line
 from ..base.files import data_dir, write_atomic
+from ..measure.probes import domain_probe
+from ..measure.score import Evidence, measure
 from ..show.widgets import along  # noqa: F401  (a grid is read here, its sliders are drawn there)
+from . import grid
 from .tables import pooled_std
 
 STEPS, SHOTS, NUM_IMAGES, THUMBS = 150, 10, 48, 6
 TARGET, SPLIT = "sunglasses", "validation"          # never the ``test`` images that the results table uses
+KEYS = ("intra", "intra_error", "nearest", "nearest_real", "fd", "hit")      # of dslib.measure.score.SCORES
 NAIVE, NO_HF, BANK = {"method": "finetune"}, {"lambda_hf": 0.0}, {"bank_steps": 20}
 
 # axis → value on the slider → what differs from the defaults of TrainConfig; "shots" and "balanced" are ours
@@ -123,14 +128,15 @@ def training_images(target: str, shots: int, resolution: int) -> Tensor:
 class Ruler:
     """What every point is measured with: the ten, real images, a probe, and the start noise that all share."""
 
-    def __init__(self, source, target: str = TARGET, num_images: int = NUM_IMAGES, inference_steps: int = 15, split: str = SPLIT):
+    def __init__(self, source, target: str = TARGET, num_images: int = NUM_IMAGES, inference_steps: int = 15, split: str = SPLIT,
+                 keys: tuple[str, ...] = KEYS):
         size = source.unet.config.sample_size
-        self.source, self.target, self.inference_steps = source, target, inference_steps
+        self.source, self.target, self.inference_steps, self.keys = source, target, inference_steps, keys
         self.ten = data.load_domain(target, "ten", resolution=size).images
         others = min(4 * num_images, 1000)
         self.real, reference = data.load_domain(target, split, num_images + others, size).images.split([num_images, others])
         self.reference = metrics.pooled_features(reference)
-        self.probe = metrics.domain_probe(target, size)
+        self.probe = domain_probe(target, size)
         self.noise = sample.start_noise(num_images, size, 100, source.unet.config.in_channels)
 
     def draw(self, unet) -> Tensor:
@@ -138,17 +144,7 @@ class Ruler:
 
     def measure(self, images: Tensor, training: Tensor) -> dict:
         """Scores of images (N,3,R,R). Groups of Intra-LPIPS are those of the ten, whatever the model was trained on."""
-        to_ten, within = metrics.lpips_matrix(images, self.ten), metrics.lpips_matrix(images)
-
-        def intra(index):
-            return metrics.intra_from_distances(to_ten[index], within[index][:, index]).mean
-
-        everything = torch.arange(len(images))
-        return {"intra": intra(everything), "intra_error": metrics.half_sample_error(intra, len(images), 50),
-                "nearest": float(metrics.nearest_lpips(images, training[:100]).mean()),
-                "nearest_real": float(metrics.nearest_lpips(self.real, training[:100]).mean()),
-                "fd": metrics.quick_frechet_distance(metrics.pooled_features(images), self.reference),
-                "hit": float(self.probe(images).float().mean())}
+        return measure(Evidence(images, self.ten, training[:100], self.real, None, self.reference, self.probe), self.keys)
 
 
 def run(ruler: Ruler, changes: dict, stops: list[int], bank: Bank, progress: bool = True) -> Iterator[tuple[dict, Tensor]]:
@@ -174,38 +170,43 @@ def name_of(changes: dict) -> str:
 
 def runs(axes: dict[str, dict[str, dict]] = AXES) -> dict[str, tuple[dict, list[int]]]:
     """The grid as runs: name → (changes, steps to stop at). Points that differ in their number of steps alone share one."""
-    found: dict[str, tuple[dict, list[int]]] = {}
+    stops_of: dict[str, tuple[dict, list[int]]] = {}
     for values in axes.values():
         for changes in values.values():
             rest = {key: value for key, value in changes.items() if key != "max_train_steps"}
-            _, stops = found.setdefault(name_of(rest), (rest, []))
+            _, stops = stops_of.setdefault(name_of(rest), (rest, []))
             stops.append(changes.get("max_train_steps", STEPS))
-    return {name: (rest, sorted(set(stops))) for name, (rest, stops) in found.items()}
+    return {name: (rest, sorted(set(stops))) for name, (rest, stops) in stops_of.items()}
 
 
 def work(folder: Path, only: list[str] | None = None, mixed_precision: str = "no", source: str | None = None,
          kept: Grid | None = None) -> None:
-    """Make every run that is neither in the folder nor in the grid that is ``kept``: ``<name>.npz`` each, whole or not at all."""
+    """Make every run that is neither in the folder nor in the grid that is ``kept``: ``<name>.npz`` each."""
     mine = {"mixed_precision": mixed_precision, "source": source or "shipped"}
     same = kept is not None and all({"source": "shipped", "mixed_precision": "no", **kept.facts}[key] == mine[key] for key in mine)
-    there = {place(row) for row in kept.rows} if same else set()
-    pending = {name: run for name, run in runs().items() if not (folder / f"{name}.npz").exists()
-               and not all((name, stop) in there for stop in run[1])}
-    if only:
-        pending = {name: run for name, run in pending.items() if any(word in name for word in only)}
-    if not pending:
+    points = {place(row) for row in kept.rows} if same else set()
+    wanted = {name: run for name, run in runs().items() if not only or any(word in name for word in only)}
+    known = {folder / f"{name}.npz" for name, (_, stops) in wanted.items() if all((name, stop) in points for stop in stops)}
+    missing = grid.pending([grid.Run(folder / f"{name}.npz", changes, changes.get("seed", 0), tuple(stops))
+                            for name, (changes, stops) in wanted.items()], known)
+    if not missing:
         return
     pipe = models.load_source(source)
     ruler, bank = Ruler(pipe), Bank(copy.deepcopy(pipe.unet).requires_grad_(False).eval())
-    for name, (changes, stops) in tqdm(pending.items(), desc="runs"):
-        shared = not {"shots", "seed", "train_batch_size", "random_flip", "bank_steps"} & set(changes)
-        answers = bank if shared else Bank(bank.unet)               # other noise or images: other questions
-        rows, thumbs = [], []
-        for row, drawn in run(ruler, changes | {"mixed_precision": mixed_precision}, stops, answers):
-            rows.append(row)
-            thumbs.append(data.to_uint8(drawn[:THUMBS]))
-            print(f"{name}: {json.dumps(row)}", file=sys.stderr)
-        write(folder / f"{name}.npz", rows, torch.stack(thumbs), mine | ruler_facts(ruler))
+    grid.work(missing, lambda run: train_point(run, ruler, bank, mine))
+
+
+def train_point(point: grid.Run, ruler: Ruler, bank: Bank, facts: dict) -> bytes:
+    """Train a run of the grid and return its file."""
+    shared = not {"shots", "seed", "train_batch_size", "random_flip", "bank_steps"} & set(point.settings)
+    answers = bank if shared else Bank(bank.unet)               # other noise or images: other questions
+    rows, thumbs = [], []
+    changes = point.settings | {"mixed_precision": facts["mixed_precision"]}
+    for row, drawn in run(ruler, changes, list(point.stops), answers):
+        rows.append(row)
+        thumbs.append(data.to_uint8(drawn[:THUMBS]))
+        print(f"{point.path.stem}: {json.dumps(row)}", file=sys.stderr)
+    return as_npz(rows, torch.stack(thumbs), facts | ruler_facts(ruler))
 
 
 def ruler_facts(ruler: Ruler) -> dict:
@@ -214,13 +215,18 @@ def ruler_facts(ruler: Ruler) -> dict:
             "scheduler": "dpmsolver", "backbone": "st-alex", "real": ruler.measure(ruler.real, ruler.ten)}
 
 
-def write(path: Path, rows: list[dict], thumbs: Tensor, facts: dict) -> None:
-    """Rows, thumbnails and facts in one npz without pickles, whole or not at all. Points that share a run share their pictures."""
+def as_npz(rows: list[dict], thumbs: Tensor, facts: dict) -> bytes:
+    """Rows, thumbnails and facts in one npz without pickles. Points that share a run share their pictures."""
     content = io.BytesIO()
     pictures, which = np.unique(thumbs.numpy(), axis=0, return_inverse=True)
     words = np.frombuffer(json.dumps({"rows": rows, "facts": facts}).encode(), np.uint8)
     np.savez_compressed(content, pictures=pictures, which=which.reshape(-1), words=words)
-    write_atomic(path, content.getvalue())
+    return content.getvalue()
+
+
+def write(path: Path, rows: list[dict], thumbs: Tensor, facts: dict) -> None:
+    """A grid's file, whole or not at all."""
+    write_atomic(path, as_npz(rows, thumbs, facts))
 
 
 def read(path: Path) -> Grid:
@@ -242,16 +248,8 @@ def place(row: dict) -> tuple[str, int]:
 
 def pack(folder: Path, kept: Grid | None = None) -> Grid:
     """All points whose run is in the folder or that the grid ``kept`` holds, in the order of ``AXES``; stderr says what is missing."""
-    points, facts, rows, thumbs, missing = {}, {}, [], [], []
-    if kept is not None:
-        facts, points = kept.facts, {place(row): (row, pictures) for row, pictures in zip(kept.rows, kept.thumbs)}
-    for name in runs():
-        if (path := folder / f"{name}.npz").exists():
-            found = read(path)
-            if facts and not alike(found.facts, facts):
-                raise UserError(f"{path} was measured otherwise than the others: delete it and run it again")
-            facts = facts or found.facts
-            points |= {(name, row["steps"]): (row, pictures[:THUMBS]) for row, pictures in zip(found.rows, found.thumbs)}
+    points, facts = collect_points(folder, kept)
+    rows, thumbs, missing = [], [], []
     for axis, values in AXES.items():
         for value, changes in values.items():
             where = place({"changes": changes, "steps": changes.get("max_train_steps", STEPS)})
@@ -266,6 +264,21 @@ def pack(folder: Path, kept: Grid | None = None) -> Grid:
     if not rows:
         raise UserError(f"{folder} holds no run of the grid: make them with 'python -m dslib.study ablations'")
     return Grid(rows, torch.stack(thumbs), facts)
+
+
+def collect_points(folder: Path, kept: Grid | None) -> tuple[dict[tuple[str, int], tuple[dict, Tensor]], dict]:
+    """Every measured point, (run, step) → (row, pictures), the folder's before those that are kept; and what they have in common."""
+    points, facts = {}, {}
+    if kept is not None:
+        facts, points = kept.facts, {place(row): (row, pictures) for row, pictures in zip(kept.rows, kept.thumbs)}
+    for name in runs():
+        if (path := folder / f"{name}.npz").exists():
+            one = read(path)
+            if facts and not alike(one.facts, facts):
+                raise UserError(f"{path} was measured otherwise than the others: delete it and run it again")
+            facts = facts or one.facts
+            points |= {(name, row["steps"]): (row, pictures[:THUMBS]) for row, pictures in zip(one.rows, one.thumbs)}
+    return points, facts
 
 
 def alike(a: dict, b: dict) -> bool:
@@ -293,25 +306,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
     args = parser.parse_args(argv)
     output = Path(args.output or data_dir() / "results" / "08_ablations.npz")
-    try:
+
+    def work_or_pack() -> None:
         kept = read(output) if output.exists() and (args.overwrite or not args.pack) else None
         if not args.pack:
-            work(Path(args.folder), args.only, args.mixed_precision, args.source, kept)
-            return 0
+            return work(Path(args.folder), args.only, args.mixed_precision, args.source, kept)
         if output.exists() and not args.overwrite:
             raise UserError(f"{output} exists: choose another --output, or add --overwrite to add the runs of --folder to what it holds")
         write(output, *pack(Path(args.folder), kept))
         print(output)
-    except UserError as error:
-        print(f"dslib.study.ablations: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"dslib.study.ablations: error: {error.filename or output}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("dslib.study.ablations: stopped; the runs that are complete are kept", file=sys.stderr)
-        return 130
-    return 0
+
+    return errors.run(work_or_pack, "dslib.study.ablations", "; the runs that are complete are kept")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from .. import data, ddpm, domainstudio, env, metrics, models, sample, train
+from .. import data, ddpm, domainstudio, metrics, models, sample, train
+from ..base import errors
 from ..base.bank import Bank
+from ..base.device import device
 from ..base.files import write_atomic
 from ..show import plots, widgets
 from ..text import captions, latent, text_to_image
@@ -38,7 +40,7 @@ def loops_pairwise_kl(adapted: Tensor, source: Tensor) -> Tensor:
     return (p.exp() * (p - q)).sum()
 
 
-def rebuilt_high_frequency(x: Tensor) -> Tensor:
+def rebuild_high_frequency(x: Tensor) -> Tensor:
     """LH + HL + HH through four convolution layers that are built anew at every call (ledger row 8)."""
     low, high = torch.tensor([1.0, 1.0]) / 2**0.5, torch.tensor([-1.0, 1.0]) / 2**0.5
     bands = []
@@ -63,7 +65,7 @@ def loops(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.S
         with torch.no_grad():
             x0_sou = ddpm.predict_x0(x_t, t, frozen(x_t, t).sample, a_bar)
         x0_ada = ddpm.predict_x0(x_t, t, eps_ada, a_bar)
-        hf_ada, hf_sou, hf_0 = (rebuilt_high_frequency(x) for x in (x0_ada, x0_sou, x_0))
+        hf_ada, hf_sou, hf_0 = (rebuild_high_frequency(x) for x in (x0_ada, x0_sou, x_0))
         terms = {"simple": (eps_ada - eps).square().mean(), "img": loops_pairwise_kl(x0_ada, x0_sou),
                  "hf": loops_pairwise_kl(hf_ada, hf_sou), "hfmse": (hf_ada - hf_0).square().mean()}
         return sum((1.0 if name == "simple" else getattr(config, f"lambda_{name}")) * v for name, v in terms.items()), terms
@@ -89,18 +91,18 @@ def gpu_cases(source, images: Tensor, steps: int) -> dict[str, Iterator[train.St
     last.unet.to(memory_format=torch.channels_last)
     half = train.TrainConfig(max_train_steps=steps, mixed_precision="bf16")
     cases = {"domainstudio, bf16": train.adapt(source, images, half), "domainstudio, bf16, channels last": train.adapt(last, images, half),
-             "domainstudio, compiled": compiled(source, images, train.TrainConfig(max_train_steps=steps + 1))}
+             "domainstudio, compiled": compile_both(source, images, train.TrainConfig(max_train_steps=steps + 1))}
     try:
         next(cases["domainstudio, compiled"])
     except Exception as error:          # a machine without a C compiler, say: torch.compile has many ways to fail
-        print(f"the compiled step is left out: {env.first_line(error)}", file=sys.stderr)
+        print(f"the compiled step is left out: {errors.first_line(error)}", file=sys.stderr)
         del cases["domainstudio, compiled"]
     return cases
 
 
-def compiled(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.Step]:
+def compile_both(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.Step]:
     """DomainStudio with both U-Nets through ``torch.compile``."""
-    schedule, betas = source.scheduler.alphas_cumprod.to(env.device()), source.scheduler.betas.to(env.device())
+    schedule, betas = source.scheduler.alphas_cumprod.to(device()), source.scheduler.betas.to(device())
     model, frozen = copy.deepcopy(source.unet).requires_grad_(True), copy.deepcopy(source.unet).requires_grad_(False).eval()
     model.compile()
     frozen.compile()
@@ -116,7 +118,7 @@ WARM_UP = 3       # steps of every run that are not counted
 
 def finish() -> None:
     """Wait until a GPU has done what it was given; elsewhere that is done already."""
-    if env.device().type == "cuda":
+    if device().type == "cuda":
         torch.cuda.synchronize()
 
 
@@ -142,7 +144,7 @@ def resident(field: str) -> float:
 def memory_of(method: str) -> float:
     """Megabytes that three steps add at their peak. On a CPU, run it in a process of its own: there a peak never goes down."""
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
-    if env.device().type == "cuda":
+    if device().type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         list(start(method, source, images, 3))
@@ -154,7 +156,7 @@ def memory_of(method: str) -> float:
 
 def memory_rows(methods: list[str]) -> list[dict]:
     """Peak memory of every method: by CUDA's own count, else by /proc, each in a fresh process; none where there is neither."""
-    if env.device().type == "cuda":
+    if device().type == "cuda":
         return [{"what": "peak memory of a step", "case": m, "value": memory_of(m), "unit": "MB"} for m in methods]
     if not Path("/proc/self/status").exists():
         return []
@@ -169,7 +171,7 @@ def memory_rows(methods: list[str]) -> list[dict]:
 def step_rows(source, images, methods: list[str], steps: int) -> list[dict]:
     """Median milliseconds of a step of every method."""
     runs = {m: start(m, source, images, steps + WARM_UP) for m in methods}
-    if env.device().type == "cuda":
+    if device().type == "cuda":
         runs |= gpu_cases(source, images, steps + WARM_UP)
     seconds = interleave(runs, steps)
     return [{"what": "optimiser step", "case": m, "value": 1000 * statistics.median(v), "unit": "ms"} for m, v in seconds.items()]
@@ -189,22 +191,22 @@ def text_rows(pipe, images: Tensor, steps: int) -> list[dict]:
     prior, shared = latent.encode(pipe.vae, images), {"max_train_steps": steps + WARM_UP, "train_batch_size": len(images)}
     runs = {name: text_to_image.adapt(pipe, images, text_to_image.TextConfig(**(shared | case)), captions.INSTANCE_PROMPT,
                                       captions.CLASS_PROMPT, prior) for name, case in cases.items()}
-    found = {name: 1000 * statistics.median(v) for name, v in interleave(runs, steps).items()}
-    mean = (DRAWS * found["domainstudio"] + (OF_STEPS - DRAWS) * found.pop("known")) / OF_STEPS
-    found = {f"domainstudio, {DRAWS} draws in {OF_STEPS} steps": mean} | found
-    return [{"what": "text-to-image step", "case": name, "value": value, "unit": "ms"} for name, value in found.items()]
+    medians = {name: 1000 * statistics.median(v) for name, v in interleave(runs, steps).items()}
+    mean = (DRAWS * medians["domainstudio"] + (OF_STEPS - DRAWS) * medians.pop("known")) / OF_STEPS
+    medians = {f"domainstudio, {DRAWS} draws in {OF_STEPS} steps": mean} | medians
+    return [{"what": "text-to-image step", "case": name, "value": value, "unit": "ms"} for name, value in medians.items()]
 
 
 def lpips_rows(n: int, pairs: int = 40) -> list[dict]:
     """Intra-LPIPS of n images: ours, and a loop of the package over pairs, extrapolated from a timed part."""
-    images, targets = (data.load_domain("sunglasses", *which).images.to(env.device()) for which in (("test", n), ("ten",)))
-    net = metrics.load_backbone("st-alex", str(env.device()))
+    images, targets = (data.load_domain("sunglasses", *which).images.to(device()) for which in (("test", n), ("ten",)))
+    net = metrics.load_backbone("st-alex", str(device()))
     metrics.intra_lpips(images[:20], targets)
     began = time.perf_counter()
-    found = metrics.intra_lpips(images, targets)
+    clusters = metrics.intra_lpips(images, targets)
     finish()
     ours = time.perf_counter() - began
-    needed = n * len(targets) + sum(k * (k - 1) // 2 for k in found.sizes)
+    needed = n * len(targets) + sum(k * (k - 1) // 2 for k in clusters.sizes)
     began = time.perf_counter()
     with torch.no_grad():
         for i in range(pairs):
@@ -218,7 +220,7 @@ def lpips_rows(n: int, pairs: int = 40) -> list[dict]:
 
 def sampling_rows(source, n: int | None = None) -> list[dict]:
     """Seconds an image by scheduler and number of steps: of 8 images, or of 256 at once on a GPU."""
-    n = n or (256 if env.device().type == "cuda" else 8)
+    n = n or (256 if device().type == "cuda" else 8)
     sample.sample(source.unet, source.scheduler, sample.start_noise(n, source.unet.config.sample_size), 2)       # warm-up
     noise, rows = sample.start_noise(n, source.unet.config.sample_size), []
     for kind, steps in (("dpmsolver", 10), ("dpmsolver", 20), ("ddim", 20), ("ddpm", 50)):
@@ -252,7 +254,7 @@ def flops_row(source) -> dict:
     """Floating-point operations of one forward pass of one image; a multiplication and an addition count as two."""
     size, channels = source.unet.config.sample_size, source.unet.config.in_channels
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        source.unet(torch.zeros(1, channels, size, size, device=env.device()), torch.zeros(1, device=env.device()))
+        source.unet(torch.zeros(1, channels, size, size, device=device()), torch.zeros(1, device=device()))
     return {"what": "forward pass", "case": "one image", "value": counter.get_total_flops() / 1e9, "unit": "GFLOP"}
 
 
@@ -281,16 +283,19 @@ def figure(rows: list[dict]):
     return fig
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Measure everything and write bench.csv and bench.png."""
     parser = argparse.ArgumentParser(prog="python -m dslib.study bench", description=__doc__)
     parser.add_argument("--steps", type=int, default=30, help="timed steps a method; default: %(default)s")
     parser.add_argument("--num_images", type=int, default=1000, help="images of the Intra-LPIPS comparison; default: %(default)s")
     parser.add_argument("--output", default="runs/bench", help="folder for bench.csv and bench.png; default: %(default)s")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.memory_of:
-        print(memory_of(args.memory_of))
-        return
+    return errors.run(lambda: print(memory_of(args.memory_of)) if args.memory_of else measure_all(args), "dslib.study.bench")
+
+
+def measure_all(args: argparse.Namespace) -> None:
+    """Every row of the bench, printed and written."""
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
     methods = ["finetune", "domainstudio", "loops"]
     words = text_rows(latent.load_pipeline(env.data_dir() / "text_to_image"), data.load_domain("portraits", "ten").images, args.steps)
@@ -310,4 +315,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

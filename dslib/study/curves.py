@@ -18,19 +18,19 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from .. import data, metrics, models
+from .. import data, models
+from ..base import errors
 from ..base.bank import Bank
 from ..base.errors import UserError, first_line
 from ..base.files import data_dir, write_atomic
-from . import ablations
+from . import ablations, grid
 
 STOPS = (75, 150, 225, 300)
 NUM_IMAGES, INFERENCE_STEPS, SPLIT, PICTURES = 64, 20, "test", 6
 SEEDS, REAL = (0, 1, 2), "real, held out"
-METRICS, MORE = ("intra", "nearest", "fd", "hit"), ("copies", "kd", "precision", "recall")
-COLUMNS = ("target", "method", "seed", "step", "num_images", *METRICS, *MORE)
+METRICS, LATER_METRICS = ("intra", "nearest", "fd", "hit"), ("copies", "kd", "precision", "recall")      # keys of measure.score.SCORES
+COLUMNS = ("target", "method", "seed", "step", "num_images", *METRICS, *LATER_METRICS)
 
 # name → what differs from the defaults of TrainConfig
 METHODS: dict[str, dict] = {
@@ -61,36 +61,51 @@ def stops_of(target: str, method: str) -> tuple[int, ...]:
     return STOPS + (LONG.get(target, ()) if method in MAIN else ())
 
 
-def scores(ruler: ablations.Ruler, images: Tensor, measured: dict | None = None) -> dict:
-    """``METRICS`` and ``MORE`` of images (N,3,R,R); measured: what :meth:`Ruler.measure` found already."""
-    row, features = measured or ruler.measure(images, ruler.ten), metrics.pooled_features(images)
-    nearest, real = (metrics.nearest_lpips(x, ruler.ten) for x in (images, ruler.real))
-    precision, recall = metrics.precision_recall(features, ruler.reference)
-    found = row | {"copies": metrics.copy_rate(nearest, real), "kd": metrics.kernel_distance(features, ruler.reference),
-                   "precision": precision, "recall": recall}
-    return {"num_images": len(images)} | {metric: round(found[metric], 4) for metric in METRICS + MORE}
-
-
 def work(folder: Path, runs: Iterable[tuple[str, str, int]], source: str | None = None, stops: tuple[int, ...] | None = None,
          num_images: int = NUM_IMAGES, inference_steps: int = INFERENCE_STEPS) -> None:
     """Make every (target, method, seed) whose file is not in the folder yet, and what real images of its target score."""
-    pipe, rulers, bank, shared = None, {}, None, None
-    for target, method, seed in tqdm(runs, desc="runs"):
-        if path_of(folder, target, method, seed).exists():
-            continue
-        pipe = pipe or models.load_source(source)
-        if target not in rulers:
-            rulers[target] = ruler = ablations.Ruler(pipe, target, num_images, inference_steps, SPLIT)
-            real = {"target": target, "method": REAL, "seed": 0, "step": 0} | scores(ruler, ruler.real)
-            write(path_of(folder, target, REAL, 0), [real], ruler.real)
-        if shared != (target, seed):                                # the bank's answers are those to this seed's noise on these ten
-            shared, bank = (target, seed), Bank(copy.deepcopy(pipe.unet).requires_grad_(False).eval())
-        ruler, rows, pictures = rulers[target], [], None
-        for found, drawn in ablations.run(ruler, METHODS[method] | {"seed": seed}, sorted(stops or stops_of(target, method)), bank):
-            rows.append({"target": target, "method": method, "seed": seed, "step": found["steps"]} | scores(ruler, drawn, found))
-            pictures = drawn if pictures is None or found["steps"] <= max(STOPS) else pictures
-        write(path_of(folder, target, method, seed), rows, pictures)
+    missing = grid.pending(grid.Run(path_of(folder, *run), {"target": run[0], "method": run[1]}, run[2],
+                                    tuple(sorted(stops or stops_of(*run[:2])))) for run in runs)
+    if missing:
+        scorer = Scorer(models.load_source(source), num_images, inference_steps)
+        grid.work(missing, scorer.score_run)
+
+
+class Scorer:
+    """Trains runs and scores them on the way; what runs of one target or one seed share is made once."""
+
+    def __init__(self, pipe, num_images: int, inference_steps: int):
+        self.pipe, self.num_images, self.inference_steps = pipe, num_images, inference_steps
+        self.rulers: dict[str, ablations.Ruler] = {}
+        self.bank, self.asked = None, None           # the source's answers, and to which (target, seed)
+
+    def ruler(self, target: str, folder: Path) -> ablations.Ruler:
+        """The target's ruler; the first time, what real images score is written beside the runs."""
+        if target not in self.rulers:
+            keys = METRICS + LATER_METRICS
+            ruler = self.rulers[target] = ablations.Ruler(self.pipe, target, self.num_images, self.inference_steps, SPLIT, keys)
+            row = row_of(target, REAL, 0, 0, self.num_images, ruler.measure(ruler.real, ruler.ten))
+            write(path_of(folder, target, REAL, 0), [row], ruler.real)
+        return self.rulers[target]
+
+    def score_run(self, run: grid.Run) -> bytes:
+        """Train and score a run: its rows as CSV, its pictures already beside them."""
+        target, method = run.settings["target"], run.settings["method"]
+        if self.asked != (target, run.seed):         # the bank's answers are those to this seed's noise on these ten
+            self.asked, self.bank = (target, run.seed), Bank(copy.deepcopy(self.pipe.unet).requires_grad_(False).eval())
+        ruler, rows, pictures = self.ruler(target, run.path.parent), [], None
+        for scores, drawn in ablations.run(ruler, METHODS[method] | {"seed": run.seed}, list(run.stops), self.bank):
+            rows.append(row_of(target, method, run.seed, scores["steps"], self.num_images, scores))
+            pictures = drawn if pictures is None or scores["steps"] <= max(STOPS) else pictures
+        write_pictures(run.path, pictures)
         print(as_csv(rows[-1:]).splitlines()[1], file=sys.stderr)
+        return as_csv(rows).encode()
+
+
+def row_of(target: str, method: str, seed: int, step: int, num_images: int, scores: dict) -> dict:
+    """A row of the table: which run, which step, how many images, and the scores rounded."""
+    return {"target": target, "method": method, "seed": seed, "step": step, "num_images": num_images} | {
+        metric: round(scores[metric], 4) for metric in METRICS + LATER_METRICS}
 
 
 def as_csv(rows: list[dict]) -> str:
@@ -105,8 +120,13 @@ def as_csv(rows: list[dict]) -> str:
 def write(path: Path, rows: list[dict], pictures: Tensor | None = None) -> None:
     """Rows as CSV and, beside them, the first pictures side by side as a PNG; each whole or not at all."""
     if pictures is not None:
-        write_atomic(path.with_suffix(".png"), png(pictures[:PICTURES][None]))
+        write_pictures(path, pictures)
     write_atomic(path, as_csv(rows).encode())
+
+
+def write_pictures(path: Path, pictures: Tensor) -> None:
+    """The first pictures of a run side by side, as a PNG beside its rows."""
+    write_atomic(path.with_suffix(".png"), png(pictures[:PICTURES][None]))
 
 
 def read(path: Path) -> list[dict]:
@@ -118,7 +138,7 @@ def read(path: Path) -> list[dict]:
         rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"), newline="")))
         if not rows or set(rows[0]) != set(COLUMNS):
             raise ValueError("no rows, or other columns")
-        return [{name: value(name, row[name]) if row[name] or name not in MORE else None for name in COLUMNS} for row in rows]
+        return [{name: value(name, row[name]) if row[name] or name not in LATER_METRICS else None for name in COLUMNS} for row in rows]
     except FileNotFoundError:
         raise UserError(f"no {path}: 'python -m dslib.study curves' makes the runs, --pack then writes it") from None
     except (OSError, ValueError, TypeError) as error:
@@ -180,11 +200,11 @@ def load(name: str = "08_curves.csv") -> list[dict]:
 
 def curve(rows: list[dict], target: str, method: str, metric: str) -> list[tuple[int, float, float | None]]:
     """(step, mean over seeds, standard deviation or None for one seed) along a method's way."""
-    found: dict[int, list[float]] = {}
+    by_step: dict[int, list[float]] = {}
     for row in rows:
         if row["target"] == target and row["method"] == method:
-            found.setdefault(row["step"], []).append(row[metric])
-    return [(step, mean(values), stdev(values) if len(values) > 1 else None) for step, values in sorted(found.items())]
+            by_step.setdefault(row["step"], []).append(row[metric])
+    return [(step, mean(values), stdev(values) if len(values) > 1 else None) for step, values in sorted(by_step.items())]
 
 
 def through(rows: list[dict], methods: tuple[str, ...], metrics: dict[str, str]) -> tuple[dict, dict]:
@@ -213,13 +233,13 @@ def table(rows: list[dict], step: int = max(STOPS)) -> list[dict]:
         values = [row[name] for row in group]
         return None if None in values else (mean(values), stdev(values) if len(values) > 1 else None)
 
-    found: dict[tuple, list[dict]] = {}
+    groups: dict[tuple, list[dict]] = {}
     for row in rows:
         if row["step"] == step or row["method"] == REAL:
-            found.setdefault((row["target"], row["method"]), []).append(row)
+            groups.setdefault((row["target"], row["method"]), []).append(row)
     return [{"target": target, "method": method, "seeds": len(group)}
-            | {name: over(group, name) for name in METRICS + MORE}
-            for (target, method), group in found.items()]
+            | {name: over(group, name) for name in METRICS + LATER_METRICS}
+            for (target, method), group in groups.items()]
 
 
 def against_early_stopping(rows: list[dict], target: str, method: str = "DomainStudio", step: int = max(STOPS)) -> list[dict]:
@@ -238,15 +258,15 @@ def against_early_stopping(rows: list[dict], target: str, method: str = "DomainS
         seeds = sorted({row["seed"] for row in rows if (row["target"], row["method"]) == (target, name)})
         return {seed: [row for row in rows if (row["target"], row["method"], row["seed"]) == (target, name, seed)] for seed in seeds}
 
-    found, naive = [], ways("finetune")
+    pairs, naive = [], ways("finetune")
     for seed, way in ways(method).items():
         mine = next((row for row in way if row["step"] == step), None)
         comparable = mine and seed in naive and naive[seed][0]["hit"] <= mine["hit"]
         stopped = stopped_at_hit(naive[seed], mine["hit"]) if comparable else None
         if stopped:
-            found.append({"seed": seed, "hit": mine["hit"], "step": stopped["step"], "mine": apart(mine), "naive": apart(stopped),
+            pairs.append({"seed": seed, "hit": mine["hit"], "step": stopped["step"], "mine": apart(mine), "naive": apart(stopped),
                           "further": mine["nearest"] > stopped["nearest"]})
-    return found
+    return pairs
 
 
 def stopped_at_hit(rows: list[dict], hit: float) -> dict | None:
@@ -278,33 +298,27 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pack", action="store_true", help="train nothing: add the runs that are there to --output")
     parser.add_argument("--output", help="default: the file that chapter 08 reads; what it holds already is not run again")
     args = parser.parse_args(argv)
+    return errors.run(lambda: work_or_pack(args), "dslib.study.curves", "; the runs that are complete are kept")
+
+
+def work_or_pack(args: argparse.Namespace) -> None:
+    """What :func:`main` does with its options."""
     output, folder = Path(args.output or data_dir() / "results" / "08_curves.csv"), Path(args.folder)
-    try:
-        if args.num_images < 32:
-            raise UserError(f"--num_images is {args.num_images}: at least 32 are needed to score them")
-        kept = read(output) if output.exists() else []
-        if not args.pack and not args.output and kept and (args.source or args.stops or args.num_images != kept[0]["num_images"]):
-            raise UserError(f"{output} holds runs of other settings: choose another --output, and another --folder")
-        if args.pack:
-            write_atomic(output, as_csv(pack(folder, kept)).encode())
-            if (found := pack_pictures(folder)) is not None:
-                write_atomic(output.with_suffix(".png"), png(found))
-            print(output)
-        else:
-            runs = [(target, method, seed) for seed, target, method in product(dict.fromkeys(args.seeds), args.targets, args.methods)]
-            if args.stops and min(args.stops) < 1:
-                raise UserError(f"--stops holds {min(args.stops)}: the first step is 1")
-            work(folder, [run for run in runs if run not in known(kept)], args.source, args.stops, args.num_images)
-    except UserError as error:
-        print(f"dslib.study.curves: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"dslib.study.curves: error: {error.filename or output}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("dslib.study.curves: stopped; the runs that are complete are kept", file=sys.stderr)
-        return 130
-    return 0
+    if args.num_images < 32:
+        raise UserError(f"--num_images is {args.num_images}: at least 32 are needed to score them")
+    kept = read(output) if output.exists() else []
+    if args.pack:
+        write_atomic(output, as_csv(pack(folder, kept)).encode())
+        if (sheets := pack_pictures(folder)) is not None:
+            write_atomic(output.with_suffix(".png"), png(sheets))
+        print(output)
+        return
+    if not args.output and kept and (args.source or args.stops or args.num_images != kept[0]["num_images"]):
+        raise UserError(f"{output} holds runs of other settings: choose another --output, and another --folder")
+    if args.stops and min(args.stops) < 1:
+        raise UserError(f"--stops holds {min(args.stops)}: the first step is 1")
+    runs = [(target, method, seed) for seed, target, method in product(dict.fromkeys(args.seeds), args.targets, args.methods)]
+    work(folder, [run for run in runs if run not in known(kept)], args.source, args.stops, args.num_images)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,8 +16,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .. import data, metrics, models, sample, train
+from ..base import errors
 from ..base.errors import UserError, first_line
-from ..base.files import data_dir, write_atomic
+from ..base.files import check_output_file, data_dir, write_atomic
+from ..measure.score import Evidence, measure
+from . import grid
 
 STEPS = (0, 75, 150, 300, 450, 600)
 SEEDS = (0, 1, 2)
@@ -52,17 +56,22 @@ def load(path: Path) -> list[dict]:
     return rows
 
 
-def save(path: Path, rows: list[dict]) -> None:
+def as_json(rows: list[dict]) -> bytes:
     """One row a line, so that a new run makes a readable diff. NaN is refused: it is no JSON."""
     lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
-    write_atomic(path, f"[\n{lines}\n]\n".encode())
+    return f"[\n{lines}\n]\n".encode()
+
+
+def save(path: Path, rows: list[dict]) -> None:
+    """Write a study's file, whole or not at all."""
+    write_atomic(path, as_json(rows))
 
 
 def by_seed(rows: list[dict], key: str) -> tuple[list[int], Tensor]:
     """Rows with ``seed``, ``step`` and a value → (steps, values (seeds, steps)); NaN where there is no value."""
-    found = {(row["seed"], row["step"]): row[key] for row in rows}
+    value_at = {(row["seed"], row["step"]): row[key] for row in rows}
     seeds, steps = (list(dict.fromkeys(row[name] for row in rows)) for name in ("seed", "step"))
-    values = [[found.get((seed, step)) for step in sorted(steps)] for seed in seeds]
+    values = [[value_at.get((seed, step)) for step in sorted(steps)] for seed in seeds]
     return sorted(steps), torch.tensor([[float("nan") if v is None else float(v) for v in row] for row in values])
 
 
@@ -74,13 +83,7 @@ def score(samples: Tensor, images: Tensor, nearest_real: Tensor) -> dict:
     None where no two samples share a nearest image; ``copies``: see :func:`dslib.metrics.copy_rate`; ``covered``: how
     many training images are nearest to a sample.
     """
-    nearest = metrics.lpips_matrix(samples, images).min(dim=1)
-    try:
-        intra = metrics.intra_lpips(samples, images).mean
-    except UserError:                                     # too few samples to compare any two
-        intra = None
-    return {"nearest": float(nearest.values.mean()), "intra": intra, "copies": metrics.copy_rate(nearest.values, nearest_real),
-            "covered": len(nearest.indices.unique())}
+    return measure(Evidence(samples, images, nearest_real=nearest_real), ("nearest", "intra", "copies", "covered"))
 
 
 def memorisation(source, images: Tensor, held_out: Tensor, seed: int = 0, steps_at: Iterable[int] = STEPS,
@@ -112,17 +115,22 @@ def memorisation(source, images: Tensor, held_out: Tensor, seed: int = 0, steps_
     return rows
 
 
-def run_memorisation(args) -> list[dict]:
-    """Chapter 03's study: every seed, one after the other."""
-    source = models.load_source(args.source)
-    size = source.unet.config.sample_size
-    images = data.load_domain("sunglasses", "ten", resolution=size).images
-    held_out = data.load_domain("sunglasses", "test", HELD_OUT, size).images
-    rows = []
-    for seed in dict.fromkeys(args.seeds):
-        rows += memorisation(source, images, held_out, seed)
-        print(f"seed {seed}: {json.dumps(rows[-1])}", file=sys.stderr)
-    return rows
+def run_memorisation(args, folder: Path) -> list[dict]:
+    """Chapter 03's study: every seed, one after the other, each with a file in the folder, so that it goes on where it was stopped."""
+    settings = {"source": args.source or "shipped", "steps": STEPS, "held_out": HELD_OUT}
+    runs = [grid.Run(folder / f"seed-{seed}-{grid.digest(settings)}.json", settings, seed, STEPS) for seed in dict.fromkeys(args.seeds)]
+    if missing := grid.pending(runs):
+        source = models.load_source(args.source)
+        size = source.unet.config.sample_size
+        images = data.load_domain("sunglasses", "ten", resolution=size).images
+        held_out = data.load_domain("sunglasses", "test", HELD_OUT, size).images
+
+        def follow(run: grid.Run) -> bytes:
+            rows = memorisation(source, images, held_out, run.seed)
+            print(f"seed {run.seed}: {json.dumps(rows[-1])}", file=sys.stderr)
+            return as_json(rows)
+        grid.work(missing, follow)
+    return [row for run in runs for row in load(run.path)]
 
 
 def source_quality(source, real: Tensor, samplers: Iterable[tuple[str, int]] = SAMPLERS) -> list[dict]:
@@ -142,7 +150,7 @@ def source_quality(source, real: Tensor, samplers: Iterable[tuple[str, int]] = S
     return rows
 
 
-def run_source(args) -> list[dict]:
+def run_source(args, folder: Path) -> list[dict]:
     """How good the source model is with each sampler: the model card's numbers."""
     source = models.load_source(args.source)
     return source_quality(source, data.load_domain(data.SOURCE, "test", 800, source.unet.config.sample_size).images)
@@ -153,7 +161,6 @@ STUDIES = {"memorisation": (run_memorisation, "03_memorisation.json"), "source":
 
 def main(argv: list[str] | None = None) -> int:
     """Run a study and write its file; a mistake of the reader's ends in one line and exit code 2."""
-    from ..cli.commands import check_output_file
     parser = argparse.ArgumentParser(prog="python -m dslib.study", description=__doc__,
                                      formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("study", choices=STUDIES)
@@ -164,20 +171,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     run, name = STUDIES[args.study]
     output = Path(args.output or data_dir() / "results" / name)
-    try:
-        check_output_file(str(output), args.overwrite)
-        save(output, run(args))
-    except UserError as error:
-        print(f"dslib.study.memorisation: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"dslib.study.memorisation: error: {error.filename or output}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("dslib.study.memorisation: stopped, nothing written", file=sys.stderr)
-        return 130
-    print(output)
-    return 0
+    unfinished = output.with_name(f"{output.stem}.runs")
+
+    def work() -> None:
+        check_output_file(output, args.overwrite)
+        save(output, run(args, unfinished))
+        shutil.rmtree(unfinished, ignore_errors=True)
+        print(output)
+
+    return errors.run(work, "dslib.study.memorisation", "; the runs that are complete are kept")
 
 
 if __name__ == "__main__":

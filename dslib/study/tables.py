@@ -4,51 +4,83 @@ import csv
 import json
 import math
 import statistics
+import sys
+from dataclasses import fields
 from pathlib import Path
 
+from .. import train
 from ..base.errors import UserError
+from ..measure.score import Kind, table_kinds
 
-PLACES = ("seed", "output_dir", "resume_from_checkpoint", "checkpointing_steps", "checkpoints_total_limit")
+#: keys of a run's config that say where and how far it was kept, not what was trained
+NOT_COMPARED = ("seed", "output_dir", "resume_from_checkpoint", "checkpointing_steps", "checkpoints_total_limit")
 
-COLLATED = {"intra_lpips": "Intra-LPIPS", "nearest_lpips": "nearest-LPIPS", "fd": "FD", "domain_hit": "domain hit", "obeyed": "obeyed"}
+#: keys that runs may hold and this version's ``TrainConfig`` need not have → the value with which they change nothing
+WITHOUT_EFFECT = {"lora_rank": 0, "snr_gamma": None, "lambda_coarse": 0.0, "high_noise_weight": 1.0}
+
+OBEYED = Kind("obeyed", 2, +1, None)       # of runs with words: share of pictures that show what was asked, mean of the attributes
+
+SETTINGS = ("target", "images", "steps", "backbone", "resolution", "num_images", "scheduler", "num_inference_steps")
+
+
+def columns() -> dict[str, Kind]:
+    """The scores of a table of runs: column → kind."""
+    return table_kinds() | {"obeyed": OBEYED}
+
+
+def without_defaults(config: dict, path: Path) -> dict:
+    """What of a run's settings differs from the defaults, so that a key that came later parts no runs from before and after it.
+
+    A key that this version does not know is named on stderr, and compared like the others.
+    """
+    defaults = WITHOUT_EFFECT | {f.name: f.default for f in fields(train.TrainConfig)}
+    if unknown := sorted(config.keys() - defaults.keys() - set(NOT_COMPARED)):
+        print(f"{path}: this version knows no setting {', '.join(unknown)}; the run shares a row with runs of the same value",
+              file=sys.stderr)
+    return {key: value for key, value in config.items() if key not in NOT_COMPARED and (key not in defaults or defaults[key] != value)}
+
+
+def read_run(path: Path) -> tuple[dict, list[tuple[tuple, dict]]]:
+    """A run's metrics.json, and its rows, each with what it may share a row of the table by: SETTINGS in their order, then the rest."""
+    try:
+        run = json.loads(Path(path).read_text("utf-8"))
+        steps = run["config"].get("max_train_steps")
+        others = json.dumps(without_defaults(run["config"], path) | {"source": run.get("source", "shipped")}, sort_keys=True)
+        where = (run["backbone"], run["resolution"], run["num_images"], run["scheduler"], run["num_inference_steps"], others)
+        shares = {name: statistics.mean(one["share"] for one in said.values()) for name, said in run.get("obeyed", {}).items() if said}
+        obeyed = {row["name"]: {"obeyed": shares.get(row["name"])} if "obeyed" in run else {} for row in run["scores"]}
+        return run, [((run["target"], row["name"], steps, *where), row | obeyed[row["name"]]) for row in run["scores"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is no metrics.json of dslib adapt") from None
 
 
 def collate(paths: list[Path]) -> list[dict]:
     """Many runs' metrics.json → one tidy row a (target, images, steps): mean and standard deviation over the seeds.
 
-    Only runs that differ in nothing but the seed share a row. Runs of ``adapt-t2i`` bring a column ``obeyed`` along: the share of
-    pictures that show what was asked, mean of the attributes.
+    Only runs that differ in nothing but the seed share a row. Runs of ``adapt-t2i`` bring a column ``obeyed`` along. A score that some
+    runs have and others, made before it was added, have not is the mean of those that have it.
     """
     groups: dict[tuple, dict[int, dict]] = {}
     for path in paths:
-        try:
-            run = json.loads(Path(path).read_text("utf-8"))
-            where = (run["backbone"], run["resolution"], run["num_images"], run["scheduler"], run["num_inference_steps"])
-            settings = {k: v for k, v in run["config"].items() if k not in PLACES} | {"source": run.get("source", "shipped")}
-            settings = json.dumps(settings, sort_keys=True)
-            steps = run["config"].get("max_train_steps")
-            keys = [(run["target"], row["name"], steps, *where, settings) for row in run["scores"]]
-            asked = {name: statistics.mean(one["share"] for one in said.values()) for name, said in run.get("obeyed", {}).items() if said}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{path} is no metrics.json of dslib adapt") from None
-        for key, row in zip(keys, run["scores"]):
-            row = row | ({"obeyed": asked.get(row["name"])} if "obeyed" in run else {})
+        run, rows = read_run(path)
+        for key, row in rows:
             if groups.setdefault(key, {}).setdefault(run["seed"], row) is not row:
                 raise UserError(f"{path}: seed {run['seed']} of {run['target']} is there already: give each run once")
-    table = []
-    for (target, name, steps, backbone, resolution, n, scheduler, inference_steps, _), seeds in groups.items():
-        found = list(seeds.values())
-        entry = {"target": target, "images": name, "steps": steps, "seeds": len(found), "which": which(seeds)}
-        for column in COLLATED:
-            if column == "obeyed" and "obeyed" not in found[0]:
-                continue
-            values = [row[column] for row in found if row[column] is not None]
-            entry[column] = round(statistics.mean(values), 4) if values else None
-            differ = len(set(values)) > 1                    # real images are the same for every seed: no spread to report
-            entry[f"{column}_std"] = round(statistics.stdev(values), 4) if differ else None
-        table.append(entry | {"backbone": backbone, "resolution": resolution, "num_images": n, "scheduler": scheduler,
-                              "num_inference_steps": inference_steps})
-    return table
+    return [table_row(key, seeds) for key, seeds in groups.items()]
+
+
+def table_row(key: tuple, seeds: dict[int, dict]) -> dict:
+    """One row of the table: {seed: scores} as means and standard deviations, between the settings they share."""
+    shared = dict(zip(SETTINGS, key))
+    entry = {name: shared.pop(name) for name in ("target", "images", "steps")} | {"seeds": len(seeds), "which": which(seeds)}
+    for column in columns():
+        if not any(column in row for row in seeds.values()):
+            continue
+        values = [row[column] for row in seeds.values() if row.get(column) is not None]
+        entry[column] = round(statistics.mean(values), 4) if values else None
+        differ = len(set(values)) > 1                    # real images are the same for every seed: no spread to report
+        entry[f"{column}_std"] = round(statistics.stdev(values), 4) if differ else None
+    return entry | shared
 
 
 def which(seeds) -> str:
@@ -56,7 +88,7 @@ def which(seeds) -> str:
     return " ".join(f"#{seed}" for seed in sorted(seeds))
 
 
-def pooled(table: list[dict], earlier: list[dict]) -> list[dict]:
+def pool(table: list[dict], earlier: list[dict]) -> list[dict]:
     """Rows of two tables (:func:`collate`, :func:`load_table`) that share their settings as if all their runs had been collated together.
 
     For runs whose metrics.json is not at hand. Means and deviations combine exactly, but for what rounding took. A table does not hold
@@ -75,7 +107,7 @@ def pool_rows(a: dict, b: dict) -> dict:
         raise UserError(f"{a['target']}, {a['images']}: seed {sorted(twice)[0][1:]} is in both tables: give each run once")
     m, n = a["seeds"], b["seeds"]
     row = a | {"seeds": m + n, "which": which(int(seed[1:]) for seed in (a["which"] + " " + b["which"]).split())}
-    for column in COLLATED:
+    for column in columns():
         x, y = a.get(column), b.get(column)
         if x is None or y is None:
             continue
@@ -104,18 +136,17 @@ def load_table(path: str | Path) -> list[dict]:
         raise UserError(f"{path} is no table of dslib table")
     return rows
 
-SETTINGS = ("target", "images", "steps", "backbone", "resolution", "num_images", "scheduler", "num_inference_steps")
-
 
 def collated_text(table: list[dict]) -> str:
     """The collated table as Markdown: mean ± standard deviation over seeds."""
-    columns = {name: title for name, title in COLLATED.items() if any(name in row for row in table)}
-    lines = ["| domain | images | steps | seeds | " + " | ".join(columns.values()) + " |", "|" + "---|" * (4 + len(columns))]
+    kinds = {column: kind for column, kind in columns().items() if any(column in row for row in table)}
+    titles = " | ".join(kind.title for kind in kinds.values())
+    lines = [f"| domain | images | steps | seeds | {titles} |", "|" + "---|" * (4 + len(kinds))]
     for row in table:
         cells = []
-        for column in columns:
-            value, spread, digits = row.get(column), row.get(f"{column}_std"), {"domain_hit": 2, "fd": 4, "obeyed": 2}.get(column, 3)
-            cells.append("–" if value is None else f"{value:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}"))
+        for column, kind in kinds.items():
+            value, spread = row.get(column), row.get(f"{column}_std")
+            cells.append("–" if value is None else f"{value:.{kind.digits}f}" + ("" if spread is None else f" ± {spread:.{kind.digits}f}"))
         lines.append(f"| {row['target']} | {row['images']} | {row['steps'] or '–'} | {row['seeds']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

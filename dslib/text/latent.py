@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from .. import data, models
+from .. import data, models, sample
 from ..base.device import device
 from ..base.errors import UserError
 from ..base.images import check_pictures
@@ -204,6 +204,13 @@ def draw(pipe: StableDiffusionPipeline, prompts: list[str], noise: Tensor, guida
                       num_inference_steps=num_inference_steps, output_type="pt").images
         done.append(2 * images.float().cpu() - 1)
     return torch.cat(done)
+
+
+def sheet(pipe: StableDiffusionPipeline, prompts: list[str], columns: int = 3, guidance_scale: float = 3.0, num_inference_steps: int = 20,
+          seed: int = 0) -> Tensor:
+    """Every prompt drawn from the same few noises: (prompts, columns, 3, R, R) in [-1,1]."""
+    noise = sample.start_noise(columns, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
+    return torch.stack([draw(pipe, [prompt] * columns, noise, guidance_scale, num_inference_steps) for prompt in prompts])
 
 
 def attention_maps(pipe: StableDiffusionPipeline, prompt: str, noise: Tensor, guidance_scale: float = 3.0,

@@ -117,17 +117,6 @@ def held_out(n: int, resolution: int = 64, seed: int = 0) -> tuple[list[captions
     return [captions.caption(one, seed) for one in drawn.labels], drawn.images
 
 
-def obeyed(images: Tensor, said: list[dict[str, str]], probe: probes.FactorProbe) -> dict[str, tuple[float, int]]:
-    """For every attribute that the probe reads: the share of images (N,3,R,R) that show the word said of them, and of how many."""
-    read, found = probe.read(images), {}
-    for name, classes in probe.classes.items():
-        asked = [i for i, one in enumerate(said) if one.get(name) in classes]
-        right = [classes[int(read[name][i])] == said[i][name] for i in asked]
-        if asked:
-            found[name] = sum(right) / len(right), len(right)
-    return found
-
-
 def attribute_accuracy(pipe: StableDiffusionPipeline, n: int = 400, guidance_scale: float = 3.0, num_inference_steps: int = 20,
                        seed: int = 0, probe: probes.FactorProbe | None = None) -> dict[str, Obedience]:
     """Draw held-out captions and let the probe read them back: {attribute: :class:`Obedience`}."""
@@ -137,21 +126,15 @@ def attribute_accuracy(pipe: StableDiffusionPipeline, n: int = 400, guidance_sca
     noise = sample.start_noise(n, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
     images = latent.draw(pipe, [one.text for one in wanted], noise, guidance_scale, num_inference_steps, progress="drawing captions")
     said = [one.said for one in wanted]
-    ceiling = obeyed(real, said, probe)
-    return {name: Obedience(share, ceiling[name][0], asked) for name, (share, asked) in obeyed(images, said, probe).items()}
+    ceiling = probes.obeyed(real, said, probe)
+    return {name: Obedience(share, ceiling[name][0], asked) for name, (share, asked) in probes.obeyed(images, said, probe).items()}
 
 
+#: what ``dslib pretrain-t2i`` draws to look at
 PROMPTS = ("a face", "a smiling face with curly red hair, glasses and a beard", "a face with long black hair and pale skin",
            "a face with dark skin and a blue turban", "a sad face with a green hat on a yellow background",
            "a face with an afro and sunglasses", "a face with a grey bob, wearing a red hoodie", "a person with a moustache and a bun",
            "a face with orange skin and heart eyes", "a face with a pink hijab on a blue background")
-
-
-def contact_sheet(pipe: StableDiffusionPipeline, columns: int = 8, guidance_scale: float = 3.0, num_inference_steps: int = 20,
-                  seed: int = 0) -> dict[str, Tensor]:
-    """``PROMPTS`` drawn from the same few noises: {prompt: images (columns,3,R,R)}."""
-    noise = sample.start_noise(columns, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
-    return {prompt: latent.draw(pipe, [prompt] * columns, noise, guidance_scale, num_inference_steps) for prompt in PROMPTS}
 
 
 def reconstruction_errors(vae: AutoencoderKL, resolution: int = 64, n: int = 50) -> dict[str, float]:

@@ -15,7 +15,7 @@ from ..base import avatars
 from ..base.errors import UserError
 from ..base.images import check_pictures
 from ..measure import probes
-from . import captions, latent, pretrain_t2i, text_to_image
+from . import captions, latent, text_to_image
 
 #: target domain → what a prompt can ask of it and a probe read back from its pictures
 ASKED = {"sketches": ("glasses", "beard"), "portraits": ("glasses", "beard", "skin", "background")}
@@ -82,9 +82,9 @@ def obeyed(images: Tensor, asked: list[Request], domain: str, resolution: int = 
     reader: what :func:`probe` gave, if not the usual one.
     """
     reader, said = reader or probe(domain, resolution), [one.said for one in asked]
-    shown, turned = pretrain_t2i.obeyed(images, said, reader), []
+    shown, turned = probes.obeyed(images, said, reader), []
     for by in range(1, 6):
-        turned.append(pretrain_t2i.obeyed(images, said[by:] + said[:by], reader))
+        turned.append(probes.obeyed(images, said[by:] + said[:by], reader))
     return {name: Obeyed(share, reader.accuracy[name], sum(one[name][0] for one in turned) / len(turned), n)
             for name, (share, n) in shown.items() if name in ASKED[domain]}
 
@@ -114,16 +114,14 @@ SHEET = ("a face", "a face with glasses", "a face with a beard", "a face with da
 def sheet(pipes: dict[str, StableDiffusionPipeline], columns: int = 3, instance_prompt: str = captions.INSTANCE_PROMPT,
           class_prompt: str = captions.CLASS_PROMPT, guidance_scale: float = 3.0, num_inference_steps: int = 20,
           seed: int = 0) -> dict[str, Tensor]:
-    """The same prompts and the same noise through every model: {model: images (columns·prompts,3,R,R)}, prompt after prompt.
+    """``SHEET`` and the same noise through every model: {model: images (columns·prompts,3,R,R)}, prompt after prompt.
 
     The model called "source" is asked for the class, the others for the instance.
     """
-    rows = {}
-    for name, pipe in pipes.items():
-        noise = sample.start_noise(columns, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
-        texts = [text.replace(SHEET[0], class_prompt if name == "source" else instance_prompt, 1) for text in SHEET]
-        rows[name] = torch.cat([latent.draw(pipe, [text] * columns, noise, guidance_scale, num_inference_steps) for text in texts])
-    return rows
+    def texts(name: str) -> list[str]:
+        return [text.replace(SHEET[0], class_prompt if name == "source" else instance_prompt, 1) for text in SHEET]
+    return {name: latent.sheet(pipe, texts(name), columns, guidance_scale, num_inference_steps, seed).flatten(0, 1)
+            for name, pipe in pipes.items()}
 
 
 def table(found: dict[str, dict[str, Obeyed]]) -> str:
@@ -194,8 +192,5 @@ def both_words(instance_prompt: str, subject_prompt: str, class_prompt: str = ca
 def person_sheet(pipes: dict[str, StableDiffusionPipeline], prompts: list[str], columns: int = 3, guidance_scale: float = 3.0,
                  num_inference_steps: int = 20, seed: int = 0) -> dict[str, Tensor]:
     """Every prompt and the same noise through every model: {model: images (columns·prompts,3,R,R)}, prompt after prompt."""
-    rows = {}
-    for name, pipe in pipes.items():
-        noise = sample.start_noise(columns, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
-        rows[name] = torch.cat([latent.draw(pipe, [one] * columns, noise, guidance_scale, num_inference_steps) for one in prompts])
-    return rows
+    return {name: latent.sheet(pipe, prompts, columns, guidance_scale, num_inference_steps, seed).flatten(0, 1)
+            for name, pipe in pipes.items()}

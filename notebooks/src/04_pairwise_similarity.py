@@ -429,9 +429,10 @@ plots.show(plots.rows({"the ten": ten} | drawn),
 
 # %%
 from dslib import metrics
+from dslib.measure import probes
 
 apart = {name: metrics.lpips_matrix(x) for name, x in drawn.items()}
-in_domain = metrics.domain_probe(target, source.unet.config.sample_size)
+in_domain = probes.domain_probe(target, source.unet.config.sample_size)
 for name, matrix in apart.items():
     kept = losses.drop_diagonal(matrix)
     same_as_source = torch.corrcoef(torch.stack([kept.flatten(), losses.drop_diagonal(apart["source"]).flatten()]))[0, 1]

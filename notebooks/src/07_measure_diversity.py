@@ -364,7 +364,7 @@ print("not read reliably, and left out:", ", ".join(sorted({f for one in labels 
 # %%
 from typing import NamedTuple
 
-in_domain = metrics.domain_probe(target, n=for_domain)
+in_domain = probes.domain_probe(target, n=for_domain)
 
 
 class Measured(NamedTuple):

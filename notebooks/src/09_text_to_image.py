@@ -422,14 +422,14 @@ print(prompted.table({name: one["obeyed"] for name, one in found.items() if one[
 
 # %%
 from dslib.base import avatars
-from dslib.text import pretrain_t2i
+from dslib.measure import probes
 
 real = data.load_domain(avatars.WITH_WORDS[target], "test", 2 * num_requests)
 shown = [prompted.style_attributes(labels) for labels in real.labels]
 with torch.no_grad():
     decoded = latent.decode(source.vae, latent.encode(source.vae, real.images).to(source.device)).cpu().clamp(-1, 1)
 for name, images in (("drawings", real.images), ("decoded", decoded)):
-    print(f"{name:<10}", {k: f"{share:.0%}" for k, (share, _) in pretrain_t2i.obeyed(images, shown, reader).items()})
+    print(f"{name:<10}", {k: f"{share:.0%}" for k, (share, _) in probes.obeyed(images, shown, reader).items()})
 
 # %% [markdown]
 # Glasses and beards survive the VAE: after encoding and decoding they are read as well as before (98 % and 94 %). So the fault is not the

@@ -16,10 +16,11 @@ from diffusers import DDPMPipeline, UNet2DModel
 from PIL import Image
 from safetensors import SafetensorError
 
-from dslib import data, metrics, models, train
+from dslib import data, models, train
 from dslib.base import checkpoint
 from dslib.cli import commands
 from dslib.cli.commands import watch
+from dslib.measure import probes
 
 RESOLUTION = 32         # the least the metrics' networks accept
 
@@ -174,7 +175,7 @@ def test_sample_draws_the_same_again_and_other_images_with_another_seed(source_d
 
 
 def test_evaluate_a_pipeline_against_a_drawn_domain(source_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(metrics, "domain_probe", lambda domain, resolution, backbone: lambda images: images.mean((1, 2, 3)) > 0)
+    monkeypatch.setattr(probes, "domain_probe", lambda domain, resolution, backbone: lambda images: images.mean((1, 2, 3)) > 0)
     scores = tmp_path / "scores.json"
     assert run("evaluate", source_dir, "--target", "sketches", "--num_images", 12, "--num_inference_steps", 2, "--output", scores) == 0
     real, ours = strict_json(scores)["scores"]

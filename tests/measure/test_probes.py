@@ -45,9 +45,11 @@ def test_no_images_is_said():
 def small(tmp_path, monkeypatch):
     monkeypatch.setenv("DSLIB_CACHE", str(tmp_path))
     monkeypatch.setattr(drawing, "BLOCK", 60)
-    probes.factor_probe.cache_clear()
+    for cached in (probes.factor_probe, probes.domain_probe):
+        cached.cache_clear()
     yield
-    probes.factor_probe.cache_clear()
+    for cached in (probes.factor_probe, probes.domain_probe):
+        cached.cache_clear()
 
 
 def test_the_probe_reads_the_background_of_fresh_faces(small):
@@ -63,3 +65,25 @@ def test_the_probe_reads_the_background_of_fresh_faces(small):
 def test_a_probe_that_can_read_nothing_says_so(small):
     with pytest.raises(UserError, match="no factor of sketches"):
         probes.factor_probe("sketches", 32, n=12, trust=1.01)
+
+
+def test_the_domain_probe_tells_a_domain_from_the_source(small):
+    probe = probes.domain_probe("sketches", 32, n=30)
+
+    def fresh(domain):
+        pixels, _ = avatars.draw_block((domain, "check", 0, 12, 32))
+        return data.to_float(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+
+    assert probe(fresh("sketches")).float().mean() > 0.8
+    assert probe(fresh("avataaars")).float().mean() < 0.2
+
+
+def test_a_ridge_fit_is_the_textbook_one():
+    """Against the normal equations, one answer and several at once."""
+    generator = torch.Generator().manual_seed(0)
+    x, y, new = (torch.randn(*size, generator=generator).double() for size in ((12, 20), (12, 3), (5, 20)))
+    mean, scale = x.mean(0), x.std(0) + 1e-6
+    z, fresh = (x - mean) / scale, (new - mean) / scale
+    weights = torch.linalg.inv(z.T @ z + 0.1 * 20 * torch.eye(20).double()) @ z.T @ y
+    assert torch.allclose(probes.ridge_fit(x, y)(new), fresh @ weights)
+    assert torch.allclose(probes.ridge_fit(x, y[:, 0])(new), fresh @ weights[:, 0])

@@ -98,7 +98,7 @@ def test_what_is_no_table_is_named(tmp_path):
 def test_tables_pool_as_if_their_runs_had_been_collated_together(handed_in):
     runs, _ = handed_in
     for cut in (1, 2):
-        table = tables.pooled(tables.collate(runs[cut:]), tables.collate(runs[:cut]))
+        table = tables.pool(tables.collate(runs[cut:]), tables.collate(runs[:cut]))
         for one, whole in zip(table, tables.collate(runs), strict=True):
             assert one["which"] == "#0 #1 #2" and one.keys() == whole.keys()
             assert [one[k] for k in ("target", "images", "seeds")] == [whole[k] for k in ("target", "images", "seeds")]
@@ -109,17 +109,17 @@ def test_tables_pool_as_if_their_runs_had_been_collated_together(handed_in):
 def test_a_seed_is_not_pooled_twice_and_other_settings_stay_apart(handed_in):
     runs, _ = handed_in
     with pytest.raises(UserError, match="sketches, .*: seed 1 is in both tables"):
-        tables.pooled(tables.collate(runs[:2]), tables.collate(runs[1:]))
+        tables.pool(tables.collate(runs[:2]), tables.collate(runs[1:]))
     with pytest.raises(UserError, match="does not say which seeds"):
-        tables.pooled(tables.collate(runs), [{k: v for k, v in row.items() if k != "which"} for row in tables.collate(runs)])
+        tables.pool(tables.collate(runs), [{k: v for k, v in row.items() if k != "which"} for row in tables.collate(runs)])
     others = [row | {"steps": 7} for row in tables.collate(runs[1:])]
-    table = tables.pooled(tables.collate(runs), others)
+    table = tables.pool(tables.collate(runs), others)
     assert len(table) == 2 * len(others) and [row["seeds"] for row in table] == [2] * len(others) + [3] * len(others)
 
 
 def test_a_missing_score_is_a_dash_not_a_number():
-    row = score.Score("mine", None, None, 0.25, None, None)
-    assert [score.cell(row, c) for c in score.COLUMNS] == ["mine", "–", "0.250", "–", "–"]
+    row = score.Score(name="mine", intra_lpips=None, intra_std=None, nearest_lpips=0.25, fd=None, domain_hit=None)
+    assert [score.cell(row, c) for c in score.headings()] == ["mine", "–", "0.250", "–", "–"]
 
 
 def test_the_page_needs_nothing_from_outside():
@@ -190,7 +190,7 @@ def test_the_committed_tables_are_what_their_runs_say(name, runs, earlier):
     folder = env.data_dir() / "results"
     table = tables.collate(sorted((folder / runs).glob("*.json")))
     if earlier:
-        table = tables.pooled(table, tables.load_table(folder / earlier))
+        table = tables.pool(table, tables.load_table(folder / earlier))
 
     def keyed(rows):
         return {tuple(row[key] for key in tables.SETTINGS): row for row in rows}

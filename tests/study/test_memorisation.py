@@ -63,7 +63,7 @@ def test_a_failed_run_leaves_no_file(tmp_path):
 def test_what_cannot_be_written_still_comes_back(tmp_path, monkeypatch, capsys):
     def refuse(path, content):
         raise PermissionError(13, "Permission denied")
-    monkeypatch.setattr(memorisation.report, "write_atomic", refuse)
+    monkeypatch.setattr(memorisation, "write_atomic", refuse)
     assert memorisation.load_or_run(tmp_path / "study.json", lambda: ROWS) == ROWS
     assert "could not be written (Permission denied)" in capsys.readouterr().err
 

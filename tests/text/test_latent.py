@@ -278,14 +278,14 @@ def test_obedience_counts_what_was_said():
     probe = probes.FactorProbe({"skin": ["pale", "dark"], "glasses": ["none", "glasses"]}, {}, lambda images: {
         "skin": torch.tensor([0, 1, 1]), "glasses": torch.tensor([1, 1, 0])})
     said = [{"skin": "pale"}, {"skin": "pale", "glasses": "glasses"}, {"skin": "dark", "mouth": "sad"}]
-    assert pretrain_t2i.obeyed(torch.zeros(3, 3, 8, 8), said, probe) == {"skin": (2 / 3, 3), "glasses": (1.0, 1)}
+    assert probes.obeyed(torch.zeros(3, 3, 8, 8), said, probe) == {"skin": (2 / 3, 3), "glasses": (1.0, 1)}
 
 
 def test_real_drawings_obey_their_captions_and_another_pictures_do_not():
     probe = pretrain_t2i.attribute_probe(32, n=500)
     wanted, real = pretrain_t2i.held_out(100, 32)
     said = [one.said for one in wanted]
-    true, wrong = pretrain_t2i.obeyed(real, said, probe), pretrain_t2i.obeyed(real.roll(1, 0), said, probe)
+    true, wrong = probes.obeyed(real, said, probe), probes.obeyed(real.roll(1, 0), said, probe)
     assert {"background", "clothes_colour"} <= set(true)
     for name in ("background", "skin"):
         if name in true:
