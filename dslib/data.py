@@ -1,32 +1,19 @@
 """Images in, tensors in [-1,1] out: the drawn domains and anybody's own folder (chapter 00)."""
 
 import difflib
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from .base import avatars, drawing, twins
+from .base import avatars, twins
 from .base.drawing import draw_domain, read_ten
 from .base.errors import UserError
 from .base.files import data_dir
-from .base.images import (  # noqa: F401  (some only so that data.as_rgb and the like stay)
-    ENDINGS,
-    SMALLEST,
-    as_rgb,
-    check_any,
-    kinds_of,
-    list_images,
-    note,
-    read_image,
-    scan,
-    shown,
-    to_float,
-    to_uint8,
-    unused,
-)
+from .base.images import ImageFolder, to_float, to_uint8, write_images
+
+__all__ = ["Domain", "ImageFolder", "check_domain", "draw_domain", "load_domain", "read_ten", "to_float",
+           "to_uint8", "twin", "write_images"]
 
 SOURCE = "avataaars"
 TARGETS = tuple(name for name in avatars.DOMAINS if name != SOURCE)
@@ -52,7 +39,8 @@ def check_domain(name: str) -> str:
     raise UserError(f"unknown domain {name!r}: {hint}known are {known}; the source is {SOURCE}")
 
 
-def load_domain(name: str, split: str, n: int | None = None, resolution: int = 64, workers: int = 1) -> Domain:
+def load_domain(name: str, split: str, n: int | None = None, resolution: int = 64,
+                workers: int = 1) -> Domain:
     """The first n images of a drawn domain with their factor labels.
 
     name: ``avataaars`` (the source), a target or a twin; split: ``"ten"`` (the committed training
@@ -89,48 +77,5 @@ def twin(images: Tensor, name: str) -> Tensor:
     return twins.FILTERS[name](images)
 
 
-# ---------------------------------------------------------------------------------------- anybody's own folder
-
-class ImageFolder:
-    """The pictures of a folder as tensors: ``folder[i]`` (3,R,R) and ``folder.images`` (n,3,R,R), in [-1,1].
-
-    Whatever Pillow reads here comes out as upright sRGB, transparency on white, centre-cropped to a square and resized with
-    antialiasing; of animations the first frame. Sorted by name; recursive: with the subfolders', sorted by path. ``summary`` says
-    in one line what was used and what was left out, ``left_out`` has {reason: names}, ``below`` {subfolder not looked at: pictures}.
-    Where something was left out, that is also said on stderr. Raises UserError that names the folder or file: missing or empty
-    folder, fewer than ``at_least`` images, unreadable or tiny files.
-    """
-
-    def __init__(self, path: str | Path, resolution: int = 64, at_least: int = 1, skip: tuple[str, ...] = (),
-                 recursive: bool = False):
-        found = scan(Path(path), recursive)
-        check_any(Path(path), found)
-        self.paths = [p for p in found.paths if p.name not in skip]
-        self.left_out, self.below, left, n = found.left_out, found.below, unused(found), len(self.paths)
-        holds = f"{n} image" + ("s" if n != 1 else "")
-        if n < at_least:
-            raise UserError(f"{shown(path)} holds {holds}: at least {at_least} are needed to compare them in pairs, about 10 is usual; add "
-                            "more (or adapt with --method finetune, which compares nothing)" + (f"; left out: {left}" if left else ""))
-        self.summary = f"{holds} read ({kinds_of(self.paths)})" + (f"; left out: {left}" if left else "")
-        if left:
-            note(f"{shown(path)}: {self.summary}")
-        self.images = torch.stack([read_image(p, resolution) for p in self.paths])
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> Tensor:
-        return self.images[i]
-
-
-def write_images(folder: Path, images: Tensor) -> None:
-    """Images (N,3,R,R) in [-1,1] as ``0000.png`` … in a folder; numbered ones that are there already are replaced or removed."""
-    for old in folder.glob("[0-9][0-9][0-9][0-9].png"):
-        old.unlink()
-    for i, pixels in enumerate(to_uint8(images).permute(0, 2, 3, 1).numpy()):
-        Image.fromarray(pixels).save(folder / f"{i:04d}.png")
-
-
-def write_ten(folder: Path) -> None:
-    """Draw the committed training images again: ``<folder>/<domain>/{64,256}/NN.png`` and ``labels.json``."""
-    drawing.write_ten(folder, TARGETS + TWINS, SHOTS)
+# ---------------------------------------------------------------------------------------- anybody's
+# own folder

@@ -1,4 +1,5 @@
-"""The method: what is minimised, in pixels and in latents, and where each way of adapting starts (chapter 06)."""
+"""The method: what is minimised, in pixels and in latents, and where each way of adapting starts
+(chapter 06)."""
 
 import copy
 from dataclasses import dataclass
@@ -15,8 +16,6 @@ from .base.device import processes
 from .base.errors import UserError
 from .base.knobs import knob
 
-WEIGHTINGS = ("sqrt_alphas_cumprod", "none")
-
 
 @dataclass(kw_only=True)
 class Objective:
@@ -24,63 +23,81 @@ class Objective:
     lambda_img: float = knob(0.3, "weight of the pairwise similarity loss (λ2)", "least_zero")
     lambda_hf: float = knob(0.3, "weight of its high-frequency twin (λ3)", "least_zero")
     lambda_hfmse: float = knob(0.5, "weight of high-frequency reconstruction (λ4)", "least_zero")
-    lambda_vlb: float = knob(0.001, "weight of the variational bound (λ1), for a source that predicts its variance",
-                             "least_zero")
-    pairwise_variant: str = knob("paper", "paper, or authors: reversed KL, mean, three images (ledger rows 1-3)",
-                                 choices=("paper", "authors"))
+    lambda_vlb: float = knob(
+        0.001, "weight of the variational bound (λ1), for a source that predicts its variance",
+        "least_zero")
+    pairwise_variant: str = knob(
+        "paper", "paper, or authors: reversed KL, mean, three images (ledger rows 1-3)",
+        choices=("paper", "authors"))
     pairwise_weighting: str = knob(
-        "sqrt_alphas_cumprod", "sqrt_alphas_cumprod: steps near T pull no harder than the others; or none as published",
-        choices=WEIGHTINGS)
-    hfmse_weighting: str = knob("alphas_cumprod", "alphas_cumprod, or none as published (ledger row 9)",
-                                choices=("alphas_cumprod", "none"))
-    pairwise_direction: str = knob("ada||sou", "of KL: ada||sou (paper) or sou||ada", choices=("ada||sou", "sou||ada"))
+        "sqrt_alphas_cumprod",
+        "sqrt_alphas_cumprod: steps near T pull no harder than the others; or none as published",
+        choices=("sqrt_alphas_cumprod", "none"))
+    hfmse_weighting: str = knob(
+        "alphas_cumprod", "alphas_cumprod, or none as published (ledger row 9)",
+        choices=("alphas_cumprod", "none"))
+    pairwise_direction: str = knob(
+        "ada||sou", "of KL: ada||sou (paper) or sou||ada", choices=("ada||sou", "sou||ada"))
     pairwise_temperature: float = knob(1.0, "of the softmax over the other images", "positive")
-    pairwise_space: str = knob("pixels", "what λ2's term compares: pixels, centred (without the mean image) or features",
-                               choices=variants.SPACES)
+    pairwise_space: str = knob(
+        "pixels", "what λ2's term compares: pixels, centred (without the mean image) or features",
+        choices=variants.SPACES)
+    pairwise_on: str = knob(
+        "target", "whose noised images the pairwise terms compare: target, the few (paper), or "
+        "source: samples of the source's own (anchored, an extension)",
+        choices=("target", "source"))
+    num_anchors: int = knob(200, "source samples that --pairwise_on source draws once", "positive")
     pairwise_t_min: int = knob(0, "first step t at which the pairwise terms pull", "least_zero")
-    pairwise_t_max: int | None = knob(None, "they pull below this step; default: at all", "positive", kind=int)
-    pairwise_on: str = knob("target", "whose noised images the pairwise terms compare: target, the few (paper), or "
-                            "source: samples of the source's own (anchored, an extension)", choices=("target", "source"))
-    num_anchors: int = knob(200, "source samples that pairwise_on source draws once", "positive")
-    detail: str = knob("haar", "what λ3's and λ4's terms look at: haar, stacked, haar_level_2, db2, or pixels (the control)",
-                       choices=variants.DETAILS)
+    pairwise_t_max: int | None = knob(
+        None, "they pull below this step; default: T", "positive", kind=int)
+    detail: str = knob(
+        "haar", "what λ3's and λ4's terms look at: haar, stacked, haar_level_2, db2, or pixels "
+        "(the control)",
+        choices=variants.DETAILS)
 
 
 def terms(ada: Tensor, sou: Tensor, target: Tensor, t: Tensor, a_bar: Tensor, config: Objective,
           latents: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
-    """L_img, L_hf and L_hfmse (DomainStudio §1, §2), unweighted, of a model in pixels or in latents.
+    """L_img, L_hf and L_hfmse (DomainStudio §1, §2), unweighted, of a model in pixels or in
+    latents.
 
-    ada, sou: predicted clean images x̃_0 of both models, and target: the training images, all (N,C,H,W);
-    t: (N,) steps; a_bar: (T,). latents: the predicted z̃_0 of both, (N,c,h,w), where images are decoded
-    ones: then L_img compares these. No gradient is sent to the source.
+    ada, sou: predicted clean images x̃_0 of both models, and target: the training images, all
+    (N,C,H,W); t: (N,) steps; a_bar: (T,). latents: the predicted z̃_0 of both, (N,c,h,w), where
+    images are decoded ones: then L_img compares these. No gradient is sent to the source.
     """
     near_t = pull(t, a_bar, config)
     compared, sou = gathered(losses.scale_gradient(ada, near_t)), gathered(sou)
     alike = compared, sou
     if latents is not None:
         alike = gathered(losses.scale_gradient(latents[0], near_t)), gathered(latents[1])
-    kept, options = slice(None), {"direction": config.pairwise_direction, "temperature": config.pairwise_temperature}
+    kept, options = slice(None), {"direction": config.pairwise_direction,
+                                  "temperature": config.pairwise_temperature}
     if config.pairwise_variant == "authors":
         kept, options = slice(3), options | {"direction": "sou||ada", "reduction": "mean"}
     detail = partial(variants.detail, name=config.detail, haar=haar)
-    img = losses.pairwise_kl(*(variants.space(x[kept], config.pairwise_space) for x in alike), **options)
+    img = losses.pairwise_kl(*(variants.space(x[kept], config.pairwise_space) for x in alike),
+                             **options)
     hf = losses.hf_pairwise_kl(compared[kept], sou[kept], hf=detail, **options)
     weight = a_bar[t] if config.hfmse_weighting == "alphas_cumprod" else None
     return {"img": img, "hf": hf, "hfmse": losses.hf_mse(ada, target, weight, hf=detail)}
 
 
 def total(found: dict[str, Tensor], config: Objective) -> Tensor:
-    """The sum that is minimised: every term times its λ; a term without one, such as L_simple, counts once."""
+    """The sum that is minimised: every term times its λ; a term without one, such as L_simple,
+    counts once."""
     return sum(getattr(config, f"lambda_{name}", 1.0) * value for name, value in found.items())
 
 
-def domainstudio_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor, betas: Tensor,
-                      config: Objective, prediction_type: str = "epsilon") -> tuple[Tensor, dict[str, Tensor]]:
-    """L_simple + λ1·L_vlb + λ2·L_img + λ3·L_hf + λ4·L_hfmse (DomainStudio §1), and each term unweighted.
+def domainstudio_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor,
+                      betas: Tensor, config: Objective, prediction_type: str = "epsilon",
+                      ) -> tuple[Tensor, dict[str, Tensor]]:
+    """L_simple + λ1·L_vlb + λ2·L_img + λ3·L_hf + λ4·L_hfmse (DomainStudio §1), and each term
+    unweighted.
 
-    The same x_t, t and ε go to both models; ``frozen=None`` leaves out the last three: naive fine-tuning.
-    x_0, eps: (N,C,R,R); t: (N,); a_bar, betas: (T,); prediction_type: what both networks answer, ε or v:
-    L_simple is the error of that answer, all else compares the clean images that it implies.
+    The same x_t, t and ε go to both models; ``frozen=None`` leaves out the last three: naive
+    fine-tuning. x_0, eps: (N,C,R,R); t: (N,); a_bar, betas: (T,); prediction_type: what both
+    networks answer, ε or v: L_simple is the error of that answer, all else compares the clean
+    images that it implies.
     """
     x_t = ddpm.q_sample(x_0, t, eps, a_bar)
     output, variance = split_variance(net(x_t, t).sample, x_0.shape[1])
@@ -91,18 +108,22 @@ def domainstudio_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: T
     if frozen is not None:
         with torch.inference_mode():
             answer, _ = split_variance(frozen(x_t, t).sample, x_0.shape[1])
-        ada, sou = (ddpm.guess(one, x_t, t, a_bar, prediction_type).x_0 for one in (output, answer.clone()))
+        ada, sou = (ddpm.guess(one, x_t, t, a_bar, prediction_type).x_0
+                    for one in (output, answer.clone()))
         found |= terms(ada, sou, x_0, t, a_bar, config)
     return total(found, config), found
 
 
-def anchored_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor, betas: Tensor, config: Objective,
+def anchored_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor, betas: Tensor,
+                  config: Objective,
                   prediction_type: str, anchors: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The same terms, with L_img and L_hf on noised samples of the source: an extension, not the paper's.
+    """The same terms, with L_img and L_hf on noised samples of the source: an extension, not the
+    paper's.
 
-    The published terms compare x̃_0 of the noised few, and can be kept while the few are memorised. Here the
-    first half of the batch are training images (L_simple, L_vlb, L_hfmse), the second half anchors (L_img, L_hf),
-    each with a t and ε of its own, in one pass. x_0, anchors, eps: (N,C,R,R), anchors[i] in the place of x_0[i].
+    The published terms compare x̃_0 of the noised few, and can be kept while the few are memorised.
+    Here the first half of the batch are training images (L_simple, L_vlb, L_hfmse), the second half
+    anchors (L_img, L_hf), each with a t and ε of its own, in one pass. x_0, anchors, eps:
+    (N,C,R,R), anchors[i] in the place of x_0[i].
     """
     n = len(x_0) // 2
     mixed = torch.cat([x_0[:n], anchors[n:]])
@@ -123,17 +144,21 @@ def anchored_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tenso
 
 
 def pull(t: Tensor, a_bar: Tensor, config: Objective) -> Tensor:
-    """How hard the pairwise terms pull at each image's step, (N,): √ᾱ_t or 1, and 0 outside the range asked for."""
-    factor = a_bar[t].sqrt() if config.pairwise_weighting == "sqrt_alphas_cumprod" else torch.ones_like(a_bar[t])
+    """How hard the pairwise terms pull at each image's step, (N,): √ᾱ_t or 1, and 0 outside the
+    range asked for."""
+    weighted = config.pairwise_weighting == "sqrt_alphas_cumprod"
+    factor = a_bar[t].sqrt() if weighted else torch.ones_like(a_bar[t])
     last = len(a_bar) if config.pairwise_t_max is None else config.pairwise_t_max
     return factor * ((t >= config.pairwise_t_min) & (t < last))
 
 
 def gathered(x: Tensor) -> Tensor:
-    """The images of all processes (N·P,…), in the batch's order and with gradients; x itself in a single process.
+    """The images of all processes (N·P,…), in the batch's order and with gradients; x itself in a
+    single process.
 
-    So the pairwise terms compare the whole batch, however many processes share it: every process has the same
-    loss, and DistributedDataParallel's mean of the gradients that ``all_gather`` sums is that loss's gradient.
+    So the pairwise terms compare the whole batch, however many processes share it: every process
+    has the same loss, and DistributedDataParallel's mean of the gradients that ``all_gather`` sums
+    is that loss's gradient.
     """
     if processes().num_processes == 1:
         return x
@@ -142,14 +167,16 @@ def gathered(x: Tensor) -> Tensor:
 
 
 def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
-    """A model's output → (ε, v): v is None unless it predicts 2C channels, the second half placing the variance."""
+    """A model's output → (ε, v): v is None unless it predicts 2C channels, the second half placing
+    the variance."""
     return (output, None) if output.shape[1] == channels else tuple(output.split(channels, dim=1))
 
 
 # ------------------------------------- where each method starts: (network, objective, companions)
 
 def finetune(source, images, config, frozen=None):
-    """Naive fine-tuning: a copy of the source's U-Net and L_simple (with L_vlb where the variance is learned)."""
+    """Naive fine-tuning: a copy of the source's U-Net and L_simple (with L_vlb where the variance
+    is learned)."""
     return trainable(source.unet), against(source, None, config), None
 
 
@@ -161,10 +188,11 @@ def scratch(source, images, config, frozen=None):
 
 
 def domainstudio(source, images, config, frozen=None):
-    """A copy of the source's U-Net and the whole objective, on the few or anchored on the source's samples.
+    """A copy of the source's U-Net and the whole objective, on the few or anchored on the source's
+    samples.
 
-    frozen: who answers for the source, by default a frozen copy; where the noise repeats (``bank_steps``)
-    its answers are kept in a :class:`dslib.base.bank.Bank`.
+    frozen: who answers for the source, by default a frozen copy; where the noise repeats
+    (``bank_steps``) its answers are kept in a :class:`dslib.base.bank.Bank`.
     """
     if frozen is None:
         frozen = copy.deepcopy(source.unet).requires_grad_(False).eval()
@@ -176,12 +204,14 @@ def domainstudio(source, images, config, frozen=None):
 
 
 def draw_anchors(source, n: int, config: Objective) -> Tensor:
-    """Samples of the source, as many for each of n images: (n,K,C,R,R) in [-1,1], n·K of ``num_anchors``.
+    """Samples of the source, as many for each of n images: (n,K,C,R,R) in [-1,1], n·K of
+    ``num_anchors``.
 
     Raises UserError where there are fewer of them than images.
     """
     if config.num_anchors < n:
-        raise UserError(f"--num_anchors is {config.num_anchors} and there are {n} images: draw at least as many")
+        raise UserError(f"--num_anchors is {config.num_anchors} and there are {n} images: draw at "
+                        f"least as many")
     size, each = source.unet.config.sample_size, config.num_anchors // n
     noise = sample.start_noise(n * each, size, 10_000 + config.seed, source.unet.config.in_channels)
     drawn = sample.sample(source.unet, source.scheduler, noise, 20, "dpmsolver", progress="anchors")

@@ -3,14 +3,13 @@
 import copy
 from pathlib import Path
 
-import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from . import ddpm
 from .base.device import device
 from .base.errors import UserError
 from .base.files import data_dir
-from .base.pipelines import open_pipeline, write_pipeline
+from .base.pipelines import open_pipeline, seen_prediction, write_pipeline
 
 CHANNELS = (16, 32, 64, 128)
 
@@ -19,15 +18,17 @@ def new_unet(resolution: int = 64, channels: tuple[int, ...] = CHANNELS,
              learned_variance: bool = False, norm_num_groups: int = 2) -> UNet2DModel:
     """A U-Net with random weights: one residual block a level, attention at the coarsest only.
 
-    At 64×64 with the default channels: 2.7 M parameters, 1.0 GFLOP a forward pass. Two groups a group norm, because a norm over
-    few channels takes their mean away, and with it the colour of a very noisy picture (chapter 02).
-    Raises UserError where norm_num_groups does not divide every number of channels.
+    At 64×64 with the default channels: 2.7 M parameters, 1.0 GFLOP a forward pass. Two groups a
+    group norm, because a norm over few channels takes their mean away, and with it the colour of a
+    very noisy picture (chapter 02). Raises UserError where norm_num_groups does not divide every
+    number of channels.
     """
     if any(width % norm_num_groups for width in channels):
         raise UserError(f"norm_num_groups is {norm_num_groups}: use a divisor of all of {channels}")
     plain = len(channels) - 1
     return UNet2DModel(
-        sample_size=resolution, in_channels=3, out_channels=6 if learned_variance else 3, layers_per_block=1,
+        sample_size=resolution, in_channels=3, out_channels=6 if learned_variance else 3,
+        layers_per_block=1,
         block_out_channels=channels, norm_num_groups=norm_num_groups,
         attention_head_dim=min(32, channels[-1]),
         down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
@@ -46,20 +47,25 @@ def new_scheduler(prediction_type: str = "epsilon") -> DDPMScheduler:
 
 
 def load_source(source: str | Path | None = None) -> DDPMPipeline:
-    """An ordinary diffusers pipeline in float32, on the device at hand: the shipped one (None), a folder, or a hub id ``owner/name``.
+    """An ordinary diffusers pipeline in float32, on the device at hand: the shipped one (None), a
+    folder, or a hub id ``owner/name``.
 
-    Safetensors only: a pickled checkpoint can run code when it is opened. Raises UserError with the mend.
+    Safetensors only: a pickled checkpoint can run code when it is opened. Raises UserError with the
+    mend.
     """
     if source is None:
         source = data_dir() / "source"
         if not (source / "model_index.json").exists():
-            raise UserError(f"no source model in {source}: make one with 'dslib pretrain --output_dir {source}', or set "
+            raise UserError(f"no source model in {source}: make one with 'dslib pretrain "
+                            f"--output_dir {source}', or set "
                             "DSLIB_DATA to the course's data folder")
     pipe = open_pipeline(source, DDPMPipeline, ("unet",))
     if not isinstance(pipe.unet, UNet2DModel):
-        raise UserError(f"{source} holds a {type(pipe.unet).__name__}: an unconditional UNet2DModel is needed")
+        raise UserError(f"{source} holds a {type(pipe.unet).__name__}: an unconditional "
+                        f"UNet2DModel is needed")
     if not isinstance(pipe.unet.config.sample_size, int):
-        raise UserError(f"{source} draws {pipe.unet.config.sample_size} pixels: a source that draws squares is needed")
+        raise UserError(f"{source} draws {pipe.unet.config.sample_size} pixels: a source that "
+                        f"draws squares is needed")
     pipe.unet.float()
     check_prediction(pipe, source)
     return pipe.to(device())
@@ -84,35 +90,13 @@ def check_prediction(pipe: DDPMPipeline, source: str | Path) -> None:
                         "scheduler/scheduler_config.json")
 
 
-@torch.no_grad()
-def seen_prediction(unet: UNet2DModel, scheduler) -> str | None:
-    """Which type a trained U-Net predicts, from two looks at noise; None where it cannot be told.
-
-    Grey under a little noise (ᾱ_t = 0.8): both types find the noise, correlation with ε above a
-    half. Pure noise at T − 1: ε is x_t itself (correlation above 0.95), whereas v ≈ −x_0 has
-    nothing to do with it (below 0.3). Random weights and the first steps of training give neither.
-    unet: C channels in, C or 2C out; its training mode is left as it is.
-    """
-    if any(getattr(unet.config, key, None) for key in ("class_embed_type", "num_class_embeds")):
-        return None                                     # wants a class beside the picture
-    size, one = min(unet.config.sample_size, 64), unet.config.in_channels
-    where, a_bar, found = next(unet.parameters()).device, scheduler.alphas_cumprod, []
-    eps = torch.randn(2, one, size, size, generator=torch.Generator().manual_seed(0))
-    training = unet.training
-    unet.eval()
-    for t in (int((a_bar - 0.8).abs().argmin()), len(a_bar) - 1):
-        output = unet(((1 - a_bar[t]).sqrt() * eps).to(where), t).sample[:, :one].cpu()
-        found.append(float(torch.corrcoef(torch.stack([output.flatten(), eps.flatten()]))[0, 1]))
-    unet.train(training)
-    if found[0] > 0.5 and found[1] > 0.95:
-        return "epsilon"
-    return "v_prediction" if found[0] > 0.5 and found[1] < 0.3 else None
-
-
-def save_pipeline(unet: UNet2DModel, scheduler: DDPMScheduler, folder: str | Path, half: bool = False) -> Path:
+def save_pipeline(unet: UNet2DModel, scheduler: DDPMScheduler, folder: str | Path,
+                  half: bool = False) -> Path:
     """Save an ordinary DDPMPipeline folder, safetensors inside. half: store float16 weights."""
     if half:
         unet = copy.deepcopy(unet).half()
-    return write_pipeline(DDPMPipeline(unet=unet, scheduler=DDPMScheduler.from_config(scheduler.config)), Path(folder))
+    return write_pipeline(DDPMPipeline(unet=unet,
+                                       scheduler=DDPMScheduler.from_config(scheduler.config)),
+                                       Path(folder))
 
 

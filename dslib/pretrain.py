@@ -18,16 +18,19 @@ from .train import Loop, Step, fit
 class PretrainConfig(Loop):
     """A loop that starts from nothing: how the steps t are weighted."""
     snr_gamma: float | None = knob(None, "min-SNR-γ weighting of the loss", "positive", kind=float)
-    lambda_coarse: float = knob(0.0, "weight of the error's coarse scales, which hold the colours", "least_zero")
+    lambda_coarse: float = knob(0.0, "weight of the error's coarse scales, which hold the colours",
+                                "least_zero")
     high_noise_weight: float = knob(1.0, "how many times more the steps near T count", "positive")
     prediction_type: str = knob("epsilon", "what the network is asked for: epsilon or v_prediction",
                                 choices=ddpm.PREDICTION_TYPES)
 
 
-def pretrain(images: Tensor, config: PretrainConfig, model: UNet2DModel, a_bar: Tensor) -> Iterator[Step]:
+def pretrain(images: Tensor, config: PretrainConfig, model: UNet2DModel,
+             a_bar: Tensor) -> Iterator[Step]:
     """L_simple (Ho et al. 2020, eq. 14), min-SNR weighted and with coarse scales if asked.
 
-    images: (n,3,R,R), uint8 or in [-1,1]; a_bar: (T,). Yields a :class:`dslib.train.Step` after every update.
+    images: (n,3,R,R), uint8 or in [-1,1]; a_bar: (T,). Yields a :class:`dslib.train.Step` after
+    every update.
     """
     a_bar = a_bar.clone()
     check_pictures(images)
@@ -40,8 +43,10 @@ def pretrain(images: Tensor, config: PretrainConfig, model: UNet2DModel, a_bar: 
     return fit(model, images, config, objective, a_bar)
 
 
-def weighted_error(error: Tensor, t: Tensor, a_bar: Tensor, config: PretrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss from the error (N,C,H,W) of ε or v: its square, weighted over t, with coarse scales if asked."""
+def weighted_error(error: Tensor, t: Tensor, a_bar: Tensor, config: PretrainConfig,
+                   ) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss from the error (N,C,H,W) of ε or v: its square, weighted over t, with coarse scales
+    if asked."""
     simple = error.square().mean(dim=(1, 2, 3))
     weight = noise_weight(a_bar, t, config.high_noise_weight)
     if config.snr_gamma and config.prediction_type == "v_prediction":
@@ -63,10 +68,11 @@ def snr_weight(a_bar: Tensor, t: Tensor, gamma: float) -> Tensor:
 
 
 def noise_weight(a_bar: Tensor, t: Tensor, most: float) -> Tensor:
-    """0.1/SNR between 1 and ``most``, one weight an image (N,): 1 up to t = 480 of the linear schedule.
+    """0.1/SNR between 1 and ``most``, one weight an image (N,): 1 up to t = 480 of the linear
+    schedule.
 
-    Near T the loss is smallest, because the picture *is* noise, and its gradient is drowned by the other
-    steps'; yet an error there is magnified most in x̃_0, and decides a sample's colours.
+    Near T the loss is smallest, because the picture *is* noise, and its gradient is drowned by the
+    other steps'; yet an error there is magnified most in x̃_0, and decides a sample's colours.
     """
     a = a_bar[t]
     return (0.1 * (1 - a) / a).clamp(1.0, max(most, 1.0))
@@ -75,8 +81,9 @@ def noise_weight(a_bar: Tensor, t: Tensor, most: float) -> Tensor:
 def coarse_error(error: Tensor) -> Tensor:
     """Σ_s s·mean (block mean of the error, s×s)², s = 2, 4, 8 … : (N,C,H,W) → (N,).
 
-    ε is white: over blocks of s×s its mean has variance 1/s², so the plain loss hardly sees it. Near t = T nothing
-    else tells the colour of a picture. After the multiscale loss of Hoogeboom et al. 2023 (simple diffusion, §3.3).
+    ε is white: over blocks of s×s its mean has variance 1/s², so the plain loss hardly sees it.
+    Near t = T nothing else tells the colour of a picture. After the multiscale loss of Hoogeboom et
+    al. 2023 (simple diffusion, §3.3).
     """
     total, scale = torch.zeros(len(error), device=error.device), 1
     while error.shape[-1] % 2 == 0:

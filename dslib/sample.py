@@ -11,7 +11,8 @@ from tqdm.auto import tqdm
 from . import ddpm
 from .base.errors import UserError
 
-SCHEDULERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler, "dpmsolver": DPMSolverMultistepScheduler}
+SCHEDULERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler,
+              "dpmsolver": DPMSolverMultistepScheduler}
 
 
 class Link(NamedTuple):
@@ -22,20 +23,25 @@ class Link(NamedTuple):
 
 
 def start_noise(n: int, resolution: int = 64, seed: int = 0, channels: int = 3) -> Tensor:
-    """x_T ~ N(0,1), (n,C,R,R), always drawn on the CPU and image by image: n=8 gives the first 8 of n=64."""
+    """x_T ~ N(0,1), (n,C,R,R), always drawn on the CPU and image by image: n=8 gives the first 8 of
+    n=64."""
     if n < 1:
         raise UserError(f"start noise for {n} images: ask for at least 1")
-    return torch.stack([torch.randn(channels, resolution, resolution, generator=torch.Generator().manual_seed(seed * 1_000_003 + i))
+    return torch.stack([torch.randn(channels, resolution, resolution,
+                                    generator=torch.Generator().manual_seed(seed * 1_000_003 + i))
                         for i in range(n)])
 
 
 def sampler(scheduler, kind: str, num_inference_steps: int):
-    """A fresh diffusers scheduler of another kind over the same noise schedule, steps spread so that T comes first."""
+    """A fresh diffusers scheduler of another kind over the same noise schedule, steps spread so
+    that T comes first."""
     if kind not in SCHEDULERS:
         raise UserError(f"unknown scheduler {kind!r}: use one of {', '.join(SCHEDULERS)}")
     if not 1 <= num_inference_steps <= scheduler.config.num_train_timesteps:
-        raise UserError(f"--num_inference_steps is {num_inference_steps}: use 1 to {scheduler.config.num_train_timesteps}")
-    clip = scheduler.config.get("clip_sample", False)        # DPM-Solver has no clip_sample, but thresholding at 1 is the same
+        raise UserError(f"--num_inference_steps is {num_inference_steps}: use 1 to "
+                        f"{scheduler.config.num_train_timesteps}")
+    # DPM-Solver has no clip_sample, but thresholding at 1 is the same
+    clip = scheduler.config.get("clip_sample", False)
     extra = {"thresholding": clip, "sample_max_value": 1.0} if kind == "dpmsolver" else {}
     new = SCHEDULERS[kind].from_config(scheduler.config, timestep_spacing="trailing", **extra)
     new.set_timesteps(num_inference_steps)
@@ -75,7 +81,8 @@ def check_source(unet: UNet2DModel, scheduler, source, source_until: int | None)
 
 
 @torch.no_grad()
-def chain(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int = 20, kind: str = "ddim",
+def chain(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int = 20,
+          kind: str = "ddim",
           seed: int = 0, source=None, source_until: int | None = None) -> Iterator[Link]:
     """Walk from x_T to x_0 and yield every link. noise: (N,C,H,W).
 
@@ -102,21 +109,23 @@ def chain(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int 
         yield Link(int(t), x_t, x_0.clamp(-1, 1))
 
 
-def sample(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int = 20, kind: str = "ddim", seed: int = 0,
+def sample(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int = 20,
+           kind: str = "ddim", seed: int = 0,
            batch_size: int | None = None, progress: str | None = None, source=None,
            source_until: int | None = None) -> Tensor:
     """Images (N,C,H,W) in [-1,1], on the CPU, from start noise (N,C,H,W).
 
-    The same noise through two models shows what adaptation changed. ``progress`` names a progress bar. batch_size: images at
-    once; default: 32, on a GPU as many as make a million pixels, 256 of 64×64.
-    source, source_until: see :func:`chain`.
+    The same noise through two models shows what adaptation changed. ``progress`` names a progress
+    bar. batch_size: images at once; default: 32, on a GPU as many as make a million pixels, 256 of
+    64×64. source, source_until: see :func:`chain`.
     """
     unet.eval()
     check_source(unet, scheduler, source, source_until).eval()
     done = []
     large = next(unet.parameters()).is_cuda
     parts = noise.split(batch_size or (max(1, 2**20 // noise[0, 0].numel()) if large else 32))
-    with tqdm(total=len(parts) * num_inference_steps, desc=progress, disable=progress is None, leave=False) as bar:
+    with tqdm(total=len(parts) * num_inference_steps, desc=progress, disable=progress is None,
+              leave=False) as bar:
         for i, part in enumerate(parts):
             for link in chain(unet, scheduler, part, num_inference_steps, kind, seed + i,
                               source, source_until):

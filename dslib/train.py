@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from diffusers import DDPMPipeline, UNet2DModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor
@@ -16,24 +14,29 @@ from torch import Tensor
 from . import data, ddpm, domainstudio
 from .base import knobs
 from .base.checkpoint import restore, save_checkpoint
-from .base.device import processes
+from .base.device import new_accelerator, processes, share_of
 from .base.errors import UserError
 from .base.images import check_pictures
 from .base.knobs import knob
 
 #: ``--method``: a word → start(source, images, config, frozen) → (network, objective, companions).
-METHODS = {"scratch": domainstudio.scratch, "finetune": domainstudio.finetune, "domainstudio": domainstudio.domainstudio}
+METHODS = {"scratch": domainstudio.scratch, "finetune": domainstudio.finetune,
+           "domainstudio": domainstudio.domainstudio}
 
 
 @dataclass(kw_only=True)
 class Loop:
-    """The knobs of the loop itself, under diffusers' flag names. ``check()`` says what is wrong with a setting."""
-    max_train_steps: int = knob(600, "optimiser steps", "positive")        # of ten 64×64 images: naive copies by then
+    """The knobs of the loop itself, under diffusers' flag names. ``check()`` says what is wrong
+    with a setting."""
+    # of ten 64×64 images: naive copies by then
+    max_train_steps: int = knob(600, "optimiser steps", "positive")
     train_batch_size: int = knob(10, "images a step; capped at the number of images", "positive")
-    learning_rate: float = knob(5e-4, "AdamW's step size", "positive")     # the paper's 1e-4 goes with 3000 steps
+    # the paper's 1e-4 goes with 3000 steps
+    learning_rate: float = knob(5e-4, "AdamW's step size", "positive")
     lr_warmup_steps: int = knob(0, "steps of linear warm-up", "least_zero")
     lr_decay_steps: int = knob(0, "last steps over which the rate falls to zero", "least_zero")
-    bank_steps: int = knob(0, "draw the same noise again after so many steps, and keep the source's answers; 0: never",
+    bank_steps: int = knob(0, "draw the same noise again after so many steps, and keep the "
+                              "source's answers; 0: never",
                            "least_zero")
     adam_beta1: float = knob(0.9, "AdamW", "share")
     adam_beta2: float = knob(0.999, "AdamW", "share")
@@ -45,7 +48,8 @@ class Loop:
     mixed_precision: str = knob("no", "no, fp16 or bf16", choices=("no", "fp16", "bf16"))
     seed: int = knob(0, "fixes everything drawn at random")
     output_dir: str | None = knob(None, "where everything is written")
-    checkpointing_steps: int = knob(0, "save a checkpoint every so many steps; 0: only on Ctrl-C", "least_zero")
+    checkpointing_steps: int = knob(0, "save a checkpoint every so many steps; 0: only on Ctrl-C",
+                                    "least_zero")
     checkpoints_total_limit: int = knob(2, "how many checkpoints to keep", "positive")
     resume_from_checkpoint: str | None = knob(None, "a checkpoint folder, or latest")
 
@@ -57,7 +61,8 @@ class Loop:
         if self.checkpointing_steps and not self.output_dir:
             raise UserError("--checkpointing_steps needs --output_dir, the folder to write them to")
         if self.resume_from_checkpoint == "latest" and not self.output_dir:
-            raise UserError("--resume_from_checkpoint latest needs --output_dir, the folder that holds the checkpoints")
+            raise UserError("--resume_from_checkpoint latest needs --output_dir, the folder that "
+                            "holds the checkpoints")
         return self
 
 
@@ -71,13 +76,15 @@ class TrainConfig(domainstudio.Objective, Loop):
         super().check()
         low, high = self.pairwise_t_min, self.pairwise_t_max
         if high is not None and high <= low:
-            raise UserError(f"--pairwise_t_max {high} is not above --pairwise_t_min {low}: no step is left")
+            raise UserError(f"--pairwise_t_max {high} is not above --pairwise_t_min {low}: no "
+                            f"step is left")
         return self
 
 
 @dataclass
 class Step:
-    """What one optimiser step reports. Tensors are detached and 0-dim: ``float()`` them when you need a number."""
+    """What one optimiser step reports. Tensors are detached and 0-dim: ``float()`` them when you
+    need a number."""
     step: int                    # 1, 2, … max_train_steps
     loss: Tensor                 # the weighted total that was minimised
     terms: dict[str, Tensor]     # each unweighted term by name
@@ -90,24 +97,28 @@ class Step:
     def averaged(self) -> UNet2DModel:
         """A copy of the model that holds the averaged weights: the one to sample from."""
         unet = copy.deepcopy(self.model)
-        for wrapper in ("forward", "_original_forward"):    # accelerate's mixed precision stays with the training model
+        # accelerate's mixed precision stays with the training model
+        for wrapper in ("forward", "_original_forward"):
             unet.__dict__.pop(wrapper, None)
         self.ema.copy_to(unet.parameters())
         return unet.eval()
 
 
 def lr_factor(step: int, config: Loop) -> float:
-    """Linear warm-up, flat, then a linear fall to zero over the last ``lr_decay_steps``. In [0, 1]."""
+    """Linear warm-up, flat, then a linear fall to zero over the last ``lr_decay_steps``. In [0,
+    1]."""
     warm = min(1.0, (step + 1) / config.lr_warmup_steps) if config.lr_warmup_steps else 1.0
     left = config.max_train_steps - step
     return warm * (min(1.0, left / config.lr_decay_steps) if config.lr_decay_steps else 1.0)
 
 
 def batch_indices(step: int, n: int, batch: int, seed: int) -> Tensor:
-    """Which images make batch number ``step``: epochs of fresh permutations, laid end to end. (batch,) integers."""
+    """Which images make batch number ``step``: epochs of fresh permutations, laid end to end.
+    (batch,) integers."""
     first = step * batch
     epochs = range(first // n, (first + batch - 1) // n + 1)
-    stream = torch.cat([torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + e)) for e in epochs])
+    seeds = [torch.Generator().manual_seed(seed * 1_000_003 + e) for e in epochs]
+    stream = torch.cat([torch.randperm(n, generator=one) for one in seeds])
     return stream[first % n:first % n + batch]
 
 
@@ -117,39 +128,35 @@ def flip(x_0: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(coin, x_0.flip(-1), x_0)
 
 
-def new_accelerator(mixed_precision: str) -> Accelerator:
-    """An Accelerator; accelerate keeps the first one's precision for good, which a notebook may want to change."""
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
-        AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed_precision)
-
-
 def fit(model: torch.nn.Module, images: Tensor, config: Loop, objective, a_bar: Tensor,
         companions: dict[str, Tensor] | None = None) -> Iterator[Step]:
     """Run the optimiser and yield a :class:`Step` after every update.
 
     images: (n,3,R,R), float in [-1,1] or uint8, kept on the CPU (or latents); a_bar: (T,);
-    objective(model, x_0, t, eps, **given) returns (loss, terms). companions: {name: (n,K,…)}, K things that go with
-    every image, such as wordings of its caption: one of the K is drawn each time and given by name, (N,…).
-    The random numbers of a step depend on (seed, step) alone, so a resumed run goes on exactly as the uninterrupted
-    one would have. Under ``accelerate launch`` every process takes its share of the batch, and the gradients are
-    those of one process with the whole batch; the terms reported are a process's own. A run that is complete already
-    yields its checkpoint once, without terms. fp16's loss scale is not in a checkpoint.
+    objective(model, x_0, t, eps, **given) returns (loss, terms). companions: {name: (n,K,…)}, K
+    things that go with every image, such as wordings of its caption: one of the K is drawn each
+    time and given by name, (N,…). The random numbers of a step depend on (seed, step) alone, so a
+    resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate launch``
+    every process takes its share of the batch, and the gradients are those of one process with the
+    whole batch; the terms reported are a process's own. A run that is complete already yields its
+    checkpoint once, without terms. fp16's loss scale is not in a checkpoint.
     """
     accelerator = new_accelerator(config.mixed_precision)
     device = accelerator.device
     model.train()
     net, optimizer = accelerator.prepare(model, new_optimizer(model, config, device.type))
-    ema = EMAModel(model.parameters(), decay=config.ema_max_decay, use_ema_warmup=True, power=config.ema_power,
+    ema = EMAModel(model.parameters(), decay=config.ema_max_decay, use_ema_warmup=True,
+                   power=config.ema_power,
                    foreach=True)
     first = restore(config, model, ema, optimizer) if config.resume_from_checkpoint else 0
-    if first >= config.max_train_steps:                  # nothing left to do: the checkpoint is the result
+    if first >= config.max_train_steps:  # nothing left to do: the checkpoint is the result
         yield Step(first, torch.zeros(()), {}, 0.0, 0.0, model, ema, optimizer)
     for step in range(first, config.max_train_steps):
         began = time.perf_counter()
         batch, given = drawn(images, companions or {}, step, config, len(a_bar), device)
         mine = share_of(config.train_batch_size, accelerator)
-        loss, terms = objective(net, *(one[mine] for one in batch), **{name: one[mine] for name, one in given.items()})
+        given = {name: one[mine] for name, one in given.items()}
+        loss, terms = objective(net, *(one[mine] for one in batch), **given)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         for group in optimizer.param_groups:
@@ -158,7 +165,8 @@ def fit(model: torch.nn.Module, images: Tensor, config: Loop, objective, a_bar: 
         optimizer.zero_grad()
         ema.step(model.parameters())
         record = Step(step + 1, loss.detach(), {k: v.detach() for k, v in terms.items()},
-                      optimizer.param_groups[0]["lr"], time.perf_counter() - began, model, ema, optimizer)
+                      optimizer.param_groups[0]["lr"], time.perf_counter() - began, model, ema,
+                      optimizer)
         due = config.checkpointing_steps and (step + 1) % config.checkpointing_steps == 0
         if due and accelerator.is_main_process:
             save_checkpoint(config, record)
@@ -167,19 +175,16 @@ def fit(model: torch.nn.Module, images: Tensor, config: Loop, objective, a_bar: 
 
 def new_optimizer(model: torch.nn.Module, config: Loop, device_type: str) -> torch.optim.Optimizer:
     """AdamW with the settings of a config."""
-    return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.adam_weight_decay,
-                             betas=(config.adam_beta1, config.adam_beta2), fused=device_type in ("cpu", "cuda"))
-
-
-def share_of(batch: int, accelerator: Accelerator) -> slice:
-    """Which part of the batch is this process's."""
-    each = batch // accelerator.num_processes
-    return slice(accelerator.process_index * each, (accelerator.process_index + 1) * each)
+    return torch.optim.AdamW(model.parameters(), lr=config.learning_rate,
+                             weight_decay=config.adam_weight_decay,
+                             betas=(config.adam_beta1,
+                                    config.adam_beta2), fused=device_type in ("cpu", "cuda"))
 
 
 def drawn(images: Tensor, companions: dict[str, Tensor], step: int, config: Loop, steps: int,
           device) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor]]:
-    """A step's ((x_0, t, ε), companions by name), from (seed, step) alone; ``bank_steps`` makes the noise periodic."""
+    """A step's ((x_0, t, ε), companions by name), from (seed, step) alone; ``bank_steps`` makes the
+    noise periodic."""
     draw = step % config.bank_steps if config.bank_steps else step
     generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + draw)
     chosen = batch_indices(draw, len(images), config.train_batch_size, config.seed)
@@ -199,10 +204,11 @@ def drawn(images: Tensor, companions: dict[str, Tensor], step: int, config: Loop
 def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None) -> Iterator[Step]:
     """Fine-tune a copy of the source on few images and yield a :class:`Step` after every update.
 
-    source: a pipeline whose U-Net predicts ε or v; it is left untouched. images: (n,3,R,R) in [-1,1], n ≥ 2 for
-    ``method="domainstudio"``, R the source's. Where a method starts is in ``METHODS``. frozen: who answers for the
-    source, a :class:`dslib.base.bank.Bank` where several runs share one; default: a copy of its U-Net.
-    Raises UserError before the first step if anything does not fit.
+    source: a pipeline whose U-Net predicts ε or v; it is left untouched. images: (n,3,R,R) in
+    [-1,1], n ≥ 2 for ``method="domainstudio"``, R the source's. Where a method starts is in
+    ``METHODS``. frozen: who answers for the source, a :class:`dslib.base.bank.Bank` where several
+    runs share one; default: a copy of its U-Net. Raises UserError before the first step if anything
+    does not fit.
     """
     config = fitted(source, images, config.check())
     net, objective, given = METHODS[config.method](source, images, config, frozen)
@@ -215,27 +221,36 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
     want, channels = source.unet.config.sample_size, source.unet.config.in_channels
     if tuple(images.shape[1:]) != (channels, want, want):
         got = "×".join(map(str, images.shape[1:]))
-        raise UserError(f"the images are {got} but the source draws {channels}×{want}×{want}: load them with resolution={want}")
+        raise UserError(f"the images are {got} but the source draws {channels}×{want}×{want}: "
+                        f"load them with resolution={want}")
     ddpm.prediction_type_of(source.scheduler)               # says so here if it is neither ε nor v
     batch = min(config.train_batch_size, len(images))
-    least = 1 if config.method != "domainstudio" else 3 if config.pairwise_variant == "authors" else 2
+    pairs = {"paper": 2, "authors": 3}[config.pairwise_variant]
+    least = pairs if config.method == "domainstudio" else 1
     if config.method == "domainstudio" and config.pairwise_on == "source":
         least *= 2                                          # half of the batch are anchors
     shared = processes().num_processes
     if len(images) >= least and batch < shared:
-        raise UserError(f"{shared} processes share a batch of {batch}: use at most {batch} processes")
+        raise UserError(f"{shared} processes share a batch of {batch}: use at most {batch} "
+                        f"processes")
     batch -= batch % shared
     if batch < least:
         mend = "add images" if len(images) < least else "raise --train_batch_size"
-        raise UserError(f"{len(images)} image(s) and --train_batch_size {config.train_batch_size} make a batch of {batch}: the pairwise "
-                        f"losses of domainstudio compare at least {least} images; {mend} or use --method finetune")
+        raise UserError(f"{len(images)} image(s) and --train_batch_size {config.train_batch_size} "
+                        f"make a batch of {batch}: the pairwise "
+                        f"losses of domainstudio compare at least {least} images; {mend} or "
+                        "use --method finetune")
     if batch < min(config.train_batch_size, len(images)):
-        print(f"a batch of {min(config.train_batch_size, len(images))} cannot be shared evenly by {shared} processes: using {batch}",
+        print(f"a batch of {min(config.train_batch_size, len(images))} cannot be shared evenly by "
+              f"{shared} processes: using {batch}",
               file=sys.stderr)
     elif batch < config.train_batch_size:
-        print(f"train_batch_size {config.train_batch_size} is more than the {len(images)} images: using {batch}; "
-              "an image compared with itself would teach the pairwise losses nothing", file=sys.stderr)
+        print(f"train_batch_size {config.train_batch_size} is more than the {len(images)} images: "
+              f"using {batch}; "
+              "an image compared with itself would teach the pairwise losses nothing",
+              file=sys.stderr)
     if config.method == "domainstudio" and batch == 2:
-        print("a batch of two images has one pair, so each distribution has one entry and the pairwise losses are exactly "
+        print("a batch of two images has one pair, so each distribution has one entry and the "
+              "pairwise losses are exactly "
               "zero: use at least 3", file=sys.stderr)
     return replace(config, train_batch_size=batch)

@@ -9,6 +9,7 @@ from conftest import make_images
 
 from dslib import metrics
 from dslib.env import UserError
+from dslib.measure import probes
 
 
 @pytest.fixture
@@ -273,7 +274,7 @@ def test_pooled_features_are_means_over_space(images):
     torch.testing.assert_close(features[:, -256:], layers[-1].double().mean((2, 3)), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(features[:, :64], layers[0].double().mean((2, 3)), atol=1e-5, rtol=1e-4)
     on_a_map = torch.nn.functional.adaptive_avg_pool2d(layers[0], 8).flatten(1).double()
-    torch.testing.assert_close(metrics.probe_features(images), on_a_map, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(probes.probe_features(images), on_a_map, atol=1e-5, rtol=1e-4)
     assert on_a_map.shape == (8, 64 * 64)
 
 

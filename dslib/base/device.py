@@ -25,3 +25,19 @@ def device_name() -> str:
     """The device in words."""
     import torch
     return f"cuda ({torch.cuda.get_device_name(0)})" if device().type == "cuda" else device().type
+
+
+def new_accelerator(mixed_precision: str):
+    """An Accelerator; accelerate keeps the first one's precision for good, which a notebook may
+    want to change."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
+        AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=mixed_precision)
+
+
+def share_of(batch: int, accelerator) -> slice:
+    """Which part of the batch is this process's."""
+    each = batch // accelerator.num_processes
+    return slice(accelerator.process_index * each, (accelerator.process_index + 1) * each)

@@ -585,3 +585,43 @@ def pictures(images: Tensor, what: str = "the images") -> Tensor:
     Floats in [0,1] cannot be told from dull pictures and pass.
     """
     return to_float(check_pictures(images, what))
+
+
+class ImageFolder:
+    """The pictures of a folder as tensors: ``folder[i]`` (3,R,R) and ``folder.images`` (n,3,R,R), in [-1,1].
+
+    Whatever Pillow reads here comes out as upright sRGB, transparency on white, centre-cropped to a square and resized with
+    antialiasing; of animations the first frame. Sorted by name; recursive: with the subfolders', sorted by path. ``summary`` says
+    in one line what was used and what was left out, ``left_out`` has {reason: names}, ``below`` {subfolder not looked at: pictures}.
+    Where something was left out, that is also said on stderr. Raises UserError that names the folder or file: missing or empty
+    folder, fewer than ``at_least`` images, unreadable or tiny files.
+    """
+
+    def __init__(self, path: str | Path, resolution: int = 64, at_least: int = 1, skip: tuple[str, ...] = (),
+                 recursive: bool = False):
+        found = scan(Path(path), recursive)
+        check_any(Path(path), found)
+        self.paths = [p for p in found.paths if p.name not in skip]
+        self.left_out, self.below, left, n = found.left_out, found.below, unused(found), len(self.paths)
+        holds = f"{n} image" + ("s" if n != 1 else "")
+        if n < at_least:
+            raise UserError(f"{shown(path)} holds {holds}: at least {at_least} are needed to compare them in pairs, about 10 is usual; add "
+                            "more (or adapt with --method finetune, which compares nothing)" + (f"; left out: {left}" if left else ""))
+        self.summary = f"{holds} read ({kinds_of(self.paths)})" + (f"; left out: {left}" if left else "")
+        if left:
+            note(f"{shown(path)}: {self.summary}")
+        self.images = torch.stack([read_image(p, resolution) for p in self.paths])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return self.images[i]
+
+
+def write_images(folder: Path, images: Tensor) -> None:
+    """Images (N,3,R,R) in [-1,1] as ``0000.png`` … in a folder; numbered ones that are there already are replaced or removed."""
+    for old in folder.glob("[0-9][0-9][0-9][0-9].png"):
+        old.unlink()
+    for i, pixels in enumerate(to_uint8(images).permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(pixels).save(folder / f"{i:04d}.png")

@@ -5,6 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
+import torch
+from diffusers import UNet2DModel
 from diffusers.utils import logging
 from safetensors import SafetensorError
 
@@ -72,3 +74,28 @@ def write_pipeline(pipe, folder: Path) -> Path:
     os.replace(part / "model_index.json", folder / "model_index.json")
     shutil.rmtree(part)
     return folder
+
+
+@torch.no_grad()
+def seen_prediction(unet: UNet2DModel, scheduler) -> str | None:
+    """Which type a trained U-Net predicts, from two looks at noise; None where it cannot be told.
+
+    Grey under a little noise (ᾱ_t = 0.8): both types find the noise, correlation with ε above a
+    half. Pure noise at T − 1: ε is x_t itself (correlation above 0.95), whereas v ≈ −x_0 has
+    nothing to do with it (below 0.3). Random weights and the first steps of training give neither.
+    unet: C channels in, C or 2C out; its training mode is left as it is.
+    """
+    if any(getattr(unet.config, key, None) for key in ("class_embed_type", "num_class_embeds")):
+        return None                                     # wants a class beside the picture
+    size, one = min(unet.config.sample_size, 64), unet.config.in_channels
+    where, a_bar, found = next(unet.parameters()).device, scheduler.alphas_cumprod, []
+    eps = torch.randn(2, one, size, size, generator=torch.Generator().manual_seed(0))
+    training = unet.training
+    unet.eval()
+    for t in (int((a_bar - 0.8).abs().argmin()), len(a_bar) - 1):
+        output = unet(((1 - a_bar[t]).sqrt() * eps).to(where), t).sample[:, :one].cpu()
+        found.append(float(torch.corrcoef(torch.stack([output.flatten(), eps.flatten()]))[0, 1]))
+    unet.train(training)
+    if found[0] > 0.5 and found[1] > 0.95:
+        return "epsilon"
+    return "v_prediction" if found[0] > 0.5 and found[1] < 0.3 else None

@@ -160,7 +160,8 @@ def cmd_domains(args) -> None:
         print(f"{len(images)} held-out images of {args.target} are in {args.write_real}")
         return
     if args.write_ten:
-        data.write_ten(Path(args.write_ten))
+        from ..base import drawing
+        drawing.write_ten(Path(args.write_ten), data.TARGETS + data.TWINS, data.SHOTS)
         print(f"the {data.SHOTS} training images of every target domain are in {args.write_ten}")
         return
     check_output_file(args.output, args.overwrite)

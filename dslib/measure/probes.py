@@ -5,13 +5,30 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .. import data, metrics
+from ..base.device import device
 from ..base.errors import UserError
 
 ABSENT = "none"
 RARE = 0.02          # values rarer than this share of the images are told apart by no probe: one class, "other"
+
+
+@torch.no_grad()
+def probe_features(images: Tensor, backbone: str = "st-alex", batch_size: int = 50) -> Tensor:
+    """First-layer activations on an 8×8 map, (N, C·64), float64: edges and colours, and *where*
+    they are.
+
+    Deeper layers, made to ignore position and colour, tell sunglasses from eyes less well.
+    """
+    net = metrics.load_backbone(backbone, str(device()))
+    # 30 → 8: not on MPS
+    parts = [F.adaptive_avg_pool2d(net.net.slice1(net.scaling_layer(part.to(device()))).cpu(),
+                                   8).flatten(1)
+             for part in metrics.check_size(images).split(batch_size)]
+    return torch.cat(parts).cpu().double()
 
 
 def values(labels: list[dict[str, str]], factor: str) -> list[str]:
@@ -52,8 +69,8 @@ def domain_probe(domain: str, resolution: int = 64, backbone: str = "st-alex", n
     """
     sets = [data.load_domain(name, "probe", n, resolution).images for name in (domain, data.SOURCE)]
     answers = torch.cat([torch.ones(n), -torch.ones(n)]).double()
-    decide = ridge_fit(metrics.probe_features(torch.cat(sets), backbone), answers, ridge)
-    return lambda images: decide(metrics.probe_features(images, backbone)) > 0
+    decide = ridge_fit(probe_features(torch.cat(sets), backbone), answers, ridge)
+    return lambda images: decide(probe_features(images, backbone)) > 0
 
 
 class FactorProbe(NamedTuple):
@@ -75,7 +92,7 @@ def factor_probe(domain: str, resolution: int = 64, backbone: str = "st-alex", n
     """
     drawn = data.load_domain(domain, "probe", n, resolution)
     labels = [relabel(one) for one in drawn.labels] if relabel else drawn.labels
-    features, cut = metrics.probe_features(drawn.images, backbone), 3 * n // 4
+    features, cut = probe_features(drawn.images, backbone), 3 * n // 4
     classes, answers = {}, {}
     for factor in sorted({name for one in labels for name in one}):
         words = values(labels, factor)
@@ -92,7 +109,7 @@ def factor_probe(domain: str, resolution: int = 64, backbone: str = "st-alex", n
         raise UserError(f"no factor of {domain} can be read with accuracy {trust}: use more images than {n}, or a lower trust")
 
     def read(images: Tensor) -> dict[str, Tensor]:
-        said = decide(metrics.probe_features(images, backbone))
+        said = decide(probe_features(images, backbone))
         return {factor: said[factor] for factor in accuracy}
 
     return FactorProbe({factor: classes[factor] for factor in accuracy}, accuracy, read)

@@ -21,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from .. import data, ddpm, domainstudio, metrics, models, sample, train
 from ..base import errors
 from ..base.bank import Bank
-from ..base.device import device
-from ..base.files import write_atomic
+from ..base.device import device, device_name
+from ..base.files import data_dir, write_atomic
 from ..show import plots, widgets
 from ..text import captions, latent, text_to_image
 from . import ablations
@@ -233,7 +233,7 @@ def sampling_rows(source, n: int | None = None) -> list[dict]:
 def redraw_rows(source, images: Tensor, times: int = 7) -> list[dict]:
     """Median milliseconds from letting a slider go to its picture: one explorer each of chapters 01, 04, 05 and 08."""
     unet, a_bar = copy.deepcopy(source.unet).cpu(), source.scheduler.alphas_cumprod
-    grid = ablations.read(env.data_dir() / "results" / "08_ablations.npz")
+    grid = ablations.read(data_dir() / "results" / "08_ablations.npz")
     luck = {name: (0.0, 1.0) for name in widgets.METRICS.values()}
     figures = {"noise and guess": lambda i: widgets.forward_figure(unet, images[:6], a_bar, 100 * i + 50),
                "two similarity matrices": lambda i: widgets.similarity_figure({"a": unet, "b": unet}, images[:4], a_bar, 600, i),
@@ -298,10 +298,10 @@ def measure_all(args: argparse.Namespace) -> None:
     """Every row of the bench, printed and written."""
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
     methods = ["finetune", "domainstudio", "loops"]
-    words = text_rows(latent.load_pipeline(env.data_dir() / "text_to_image"), data.load_domain("portraits", "ten").images, args.steps)
+    words = text_rows(latent.load_pipeline(data_dir() / "text_to_image"), data.load_domain("portraits", "ten").images, args.steps)
     rows = with_ratios(step_rows(source, images, [*methods, "bank"], args.steps) + words + memory_rows(methods)
                        + lpips_rows(args.num_images) + sampling_rows(source) + redraw_rows(source, images) + [flops_row(source)])
-    machine = f"{env.device_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {platform.machine()}"
+    machine = f"{device_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {platform.machine()}"
     print(f"{machine}; batch {len(images)}, {images.shape[-1]}×{images.shape[-1]}, {args.steps} steps each, medians")
     for row in rows:
         print(f"{row['what']:<28} {row['case']:<48} {row['value']:10.3f} {row['unit']:<6} {row['ratio']:8.2f}")

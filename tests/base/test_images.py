@@ -17,6 +17,7 @@ from dslib import data, metrics
 from dslib.base import images
 from dslib.cli import options
 from dslib.env import UserError
+from dslib.measure import probes
 
 RED, BLUE = (200, 40, 60), (20, 60, 220)
 
@@ -529,7 +530,7 @@ TAKERS = {
     "intra_lpips, targets": lambda x: torch.tensor(metrics.intra_lpips(FLOATS, x[:1]).mean),
     "nearest_lpips": lambda x: metrics.nearest_lpips(FLOATS, x[:2] * 1),
     "pooled_features": lambda x: metrics.pooled_features(x),
-    "probe_features": lambda x: metrics.probe_features(x),
+    "probe_features": lambda x: probes.probe_features(x),
     "lpips_features": lambda x: metrics.lpips_features(x)}
 
 
