@@ -12,8 +12,8 @@ from .base.errors import UserError
 from .base.files import data_dir
 from .base.images import ImageFolder, to_float, to_uint8, write_images
 
-__all__ = ["Domain", "ImageFolder", "check_domain", "draw_domain", "load_domain", "read_ten", "to_float",
-           "to_uint8", "twin", "write_images"]
+__all__ = ["Domain", "ImageFolder", "check_domain", "draw_domain", "load_domain", "read_ten",
+           "to_float", "to_uint8", "twin", "write_images"]
 
 SOURCE = "avataaars"
 TARGETS = tuple(name for name in avatars.DOMAINS if name != SOURCE)

@@ -57,6 +57,11 @@ TWINS = ("engraved", "gouache")
 DRAWN |= {name: ("avataaars", FACE) for name in TWINS}
 
 
+def targets() -> tuple[str, ...]:
+    """Every domain that a model can be adapted to, those with a known answer last."""
+    return (*(name for name in DOMAINS if name != "avataaars"), *TWINS)
+
+
 @cache
 def _style(name: str):
     from dicebear import Style

@@ -30,13 +30,14 @@ from .watch import watch
 
 
 def cmd_adapt(args) -> None:
-    from .. import models, train
+    from .. import models, sample, train
     check_method(args.method)
     config_from(args, train.TrainConfig, output_dir=args.output_dir or "runs")
     if args.compare_finetune and args.resume_from_checkpoint not in (None, "latest"):
         raise UserError("--compare_finetune trains two models: resume them with --resume_from_checkpoint latest, not from one checkpoint")
     source = models.load_source(args.source)
     check_drawing(args, source.scheduler, 2, source.unet.config.sample_size)
+    sample.check_source(source.unet, source.scheduler, source, args.source_until)
     images, domain = training_images(args, source.unet.config.sample_size)
     name = domain or Path(args.train_data_dir).resolve().name
     output = Path(args.output_dir or f"runs/{name}-{args.method}")
@@ -80,8 +81,13 @@ def write_results(args, source, unets, histories, images, domain, name, output, 
     from ..show.page import write_report
     size, channels = source.unet.config.sample_size, source.unet.config.in_channels
     noise = sample.start_noise(args.num_images, size, args.seed, channels)
-    samples = {key: sample.sample(unet, source.scheduler, noise, args.num_inference_steps, args.scheduler, progress=f"sampling {key}")
-               for key, unet in unets.items()}
+    drawing = (args.num_inference_steps, args.scheduler)
+    samples = {key: sample.sample(unet, source.scheduler, noise, *drawing, progress=f"sampling {key}") for key, unet in unets.items()}
+    if args.source_until is not None:
+        for key in histories:
+            name_until = f"{key}, source until {args.source_until}"
+            samples[name_until] = sample.sample(unets[key], source.scheduler, noise, *drawing, progress=f"sampling {name_until}",
+                                                source=source, source_until=args.source_until)
     print("scoring …", file=sys.stderr)
     scores = score_all(samples, images, domain, args.backbone)
     facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir, "backbone": args.backbone,
@@ -99,11 +105,14 @@ def cmd_sample(args) -> None:
     from ..show import plots
     pipe = models.load_source(args.pipeline)
     check_drawing(args, pipe.scheduler, least=1)
+    first = None if args.source_until is None else models.load_source(args.source)
+    sample.check_source(pipe.unet, pipe.scheduler, first, args.source_until)
     local = Path(args.pipeline)
     folder = Path(args.output_dir or (local / "samples" if local.is_dir() else Path("runs") / local.name / "samples"))
     prepare_output(folder, args.overwrite, run=False)
     noise = sample.start_noise(args.num_images, pipe.unet.config.sample_size, args.seed, pipe.unet.config.in_channels)
-    images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, args.seed, progress="sampling")
+    drawing = (args.num_inference_steps, args.scheduler, args.seed)
+    images = sample.sample(pipe.unet, pipe.scheduler, noise, *drawing, progress="sampling", source=first, source_until=args.source_until)
     data.write_images(folder, images)
     write_atomic(folder / "grid.png", plots.to_png(plots.grid(images), 120))
     print(f"{args.num_images} images and grid.png in {folder}")
@@ -166,7 +175,7 @@ def cmd_domains(args) -> None:
         return
     check_output_file(args.output, args.overwrite)
     named = {data.SOURCE: data.load_domain(data.SOURCE, "test", 10).images}
-    named |= {name: data.load_domain(name, "ten").images for name in data.TARGETS}
+    named |= {name: data.load_domain(name, "ten").images for name in data.TARGETS + data.TWINS}
     write_atomic(Path(args.output), plots.to_png(plots.rows(named), 120))
     print(f"{args.output}: {', '.join(named)}")
 
@@ -252,10 +261,12 @@ def cmd_env(args) -> None:
     print("\n".join(f"{name:<20} {value}" for name, value in versions().items()))
 
 
+#: help of --source_until
+UNTIL = "{} the steps above this t are the source's, as the authors' code can do (ledger row 15)"
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Every command with every option and its default."""
-    from ..pretrain import PretrainConfig
-    from ..train import TrainConfig
     parser = argparse.ArgumentParser(prog="dslib", description="Adapt a diffusion model to about ten images (DomainStudio, arXiv "
                                      "2306.14153).", epilog="dslib COMMAND --help shows every option and an example.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -266,6 +277,15 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(function=function)
         return sub
 
+    add_adapting(command)
+    add_comparing(command)
+    add_training(command)
+    return parser
+
+
+def add_adapting(command) -> None:
+    """adapt, sample and evaluate; command(name, function, text) makes a parser."""
+    from ..train import TrainConfig
     adapt = command("adapt", cmd_adapt, "Fine-tune a source model on about ten images and write pipeline, pictures and report.")
     add_images(adapt)
     adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
@@ -273,6 +293,7 @@ def build_parser() -> argparse.ArgumentParser:
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(adapt, TrainConfig, skip=("lr_warmup_steps",))
     add_sampling(adapt, 64)
+    adapt.add_argument("--source_until", type=int, help=UNTIL.format("also draw rows in which"))
     add_backbone(adapt)
 
     draw = command("sample", cmd_sample, "Draw images with a saved pipeline.")
@@ -281,6 +302,8 @@ def build_parser() -> argparse.ArgumentParser:
     draw.add_argument("--seed", type=int, default=0, help="start noise")
     draw.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_sampling(draw, 16)
+    draw.add_argument("--source", help="of --source_until: the source that the pipeline was adapted from; default: the shipped one")
+    draw.add_argument("--source_until", type=int, help=UNTIL.format("draw so that"))
 
     evaluate = command("evaluate", cmd_evaluate, "Score a pipeline, or a folder of samples, against training images.")
     evaluate.add_argument("samples", help="pipeline folder, hub id, or folder of images")
@@ -292,6 +315,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_sampling(evaluate, 200)
     add_backbone(evaluate)
 
+
+def add_comparing(command) -> None:
+    """fidelity and domains."""
     fid = command("fidelity", cmd_fidelity, "Compare two folders of images by torch-fidelity: FID and KID with Inception, or the same "
                   "statistics on features that need no download.")
     fid.add_argument("samples", help="folder of drawn images (grid.png is left out)")
@@ -310,6 +336,10 @@ def build_parser() -> argparse.ArgumentParser:
     domains.add_argument("--num_images", type=int, default=300, help="of --write_real")
     domains.add_argument("--write_ten", metavar="DIR", help="instead: draw the committed training images again into DIR")
 
+
+def add_training(command) -> None:
+    """pretrain, the text-to-image commands, table and env."""
+    from ..pretrain import PretrainConfig
     pretrain = command("pretrain", cmd_pretrain, "Train the source model from random weights on drawn avatars.")
     pretrain.add_argument("--num_images", type=int, default=24000, help="avatars to draw")
     pretrain.add_argument("--resolution", type=int, default=64, help="pixels a side")
@@ -334,7 +364,6 @@ def build_parser() -> argparse.ArgumentParser:
     table.add_argument("--least_seeds", type=int, default=3, help="seeds that --check asks for")
 
     command("env", cmd_env, "Show versions, device and what is missing.")
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:

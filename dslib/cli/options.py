@@ -44,7 +44,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--target", help="a drawn domain: sunglasses, sketches, portraits, adventurers or robots")
+    from ..base import avatars
+    group.add_argument("--target", help=f"a drawn domain: {', '.join(avatars.targets())}")
     group.add_argument("--train_data_dir", help="a folder with your own images, about ten")
     parser.add_argument("--recursive", action="store_true", help="read the subfolders of folders of images, too")
 
@@ -118,9 +119,9 @@ def training_images(args, resolution: int):
     """(images, domain name or None) from --target or --train_data_dir."""
     from .. import data
     if args.target is not None:
-        if data.check_domain(args.target) not in data.TARGETS:
+        if data.check_domain(args.target) not in data.TARGETS + data.TWINS:
             role = "the source" if args.target == data.SOURCE else "no target"
-            raise UserError(f"{args.target} is {role} domain: choose one of {', '.join(data.TARGETS)}")
+            raise UserError(f"{args.target} is {role} domain: choose one of {', '.join(data.TARGETS + data.TWINS)}")
         return data.load_domain(args.target, "ten", None, resolution).images, args.target
     least = 1 if getattr(args, "method", "finetune") != "domainstudio" else 2
     return data.ImageFolder(args.train_data_dir, resolution, at_least=least, recursive=getattr(args, "recursive", False)).images, None
