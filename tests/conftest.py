@@ -16,8 +16,10 @@ if "DSLIB_CACHE" not in os.environ:                     # one for all: workers, 
 
 import pytest  # noqa: E402
 
-# Seconds of one core that a file of tests takes, where it takes long; those of the notebooks are in data/expected.
-SECONDS = {"test_frozen.py": 30, "test_train.py": 25, "test_metrics.py": 19, "test_data.py": 6}
+# About how many seconds of one core a file of tests takes, if long; only the order matters. Notebooks' are in data/expected.
+SECONDS = {"test_sd_shaped.py": 75, "test_colab.py": 60, "test_browser.py": 60, "test_site.py": 45, "test_cli.py": 45,
+           "test_text_to_image.py": 35, "test_frozen.py": 30, "test_processes.py": 30, "test_train.py": 25, "test_latent.py": 25,
+           "test_prompted.py": 25, "test_metrics.py": 20, "test_notebooks.py": 14, "test_data.py": 6}
 
 
 def seconds_of(path: Path) -> float:
