@@ -19,7 +19,8 @@ WORDS = {"train_batch_size": 5, "num_prior_images": 100, "num_requests": 100, "n
 
 #: study → the command, its options, and what the study's own options are by default
 STUDIES = {
-    "results": ("adapt", [], {"seeds": [0, 1, 2, 3, 4], "targets": list(data.TARGETS), "folder": "unconditional", "table": "table.csv"}),
+    "results": ("adapt", [], {"seeds": [0, 1, 2, 3, 4], "targets": list(data.TARGETS), "folder": "unconditional", "table": "table.csv",
+                              "earlier": "earlier.csv"}),
     "results-t2i": ("adapt-t2i", ["--compare", *(word for name, value in WORDS.items() for word in (f"--{name}", str(value)))],
                     {"seeds": [0, 1, 2], "targets": ["portraits", "sketches"], "folder": "text_to_image", "table": "text_to_image.csv"}),
 }
@@ -74,7 +75,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2 3 4, of results-t2i 0 1 2")
     parser.add_argument("--targets", nargs="+", choices=data.TARGETS, help="default: all five, of results-t2i portraits and sketches")
     parser.add_argument("--folder", help="where finished runs are kept; default: a folder of the committed results")
-    parser.add_argument("--earlier", help="a table whose seeds count as done, and are pooled with the runs")
+    parser.add_argument("--earlier", help="a table whose seeds count as done, and are pooled with the runs; default: of\n"
+                        "results the committed one, and '' means none")
     parser.add_argument("--table", help="the table to write; default: the committed one")
     args = parser.parse_args(own)
     results, defaults = data_dir() / "results", STUDIES[args.study][2]
