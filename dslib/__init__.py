@@ -14,6 +14,7 @@ above it in this list::
     checks/    self-checks and solutions of the exercises
 
 ``env`` and checks/ are the chapters' door. ``python tools/layers.py`` lists who imports whom.
+"Ledger row N" is a row of the table *paper against published code* in notebooks/README.md.
 """
 
 from .base.errors import UserError

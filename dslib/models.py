@@ -28,8 +28,7 @@ def new_unet(resolution: int = 64, channels: tuple[int, ...] = CHANNELS,
     plain = len(channels) - 1
     return UNet2DModel(
         sample_size=resolution, in_channels=3, out_channels=6 if learned_variance else 3,
-        layers_per_block=1,
-        block_out_channels=channels, norm_num_groups=norm_num_groups,
+        layers_per_block=1, block_out_channels=channels, norm_num_groups=norm_num_groups,
         attention_head_dim=min(32, channels[-1]),
         down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
         up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain)

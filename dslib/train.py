@@ -28,11 +28,9 @@ METHODS = {"scratch": domainstudio.scratch, "finetune": domainstudio.finetune,
 class Loop:
     """The knobs of the loop itself, under diffusers' flag names. ``check()`` says what is wrong
     with a setting."""
-    # of ten 64×64 images: naive copies by then
-    max_train_steps: int = knob(600, "optimiser steps", "positive")
+    max_train_steps: int = knob(600, "optimiser steps", "positive")  # naive copies ten by then
     train_batch_size: int = knob(10, "images a step; capped at the number of images", "positive")
-    # the paper's 1e-4 goes with 3000 steps
-    learning_rate: float = knob(5e-4, "AdamW's step size", "positive")
+    learning_rate: float = knob(5e-4, "AdamW's step size", "positive")  # paper: 1e-4, 3000 steps
     lr_warmup_steps: int = knob(0, "steps of linear warm-up", "least_zero")
     lr_decay_steps: int = knob(0, "last steps over which the rate falls to zero", "least_zero")
     bank_steps: int = knob(0, "draw the same noise again after so many steps, and keep the "
@@ -133,7 +131,7 @@ def fit(model: torch.nn.Module, images: Tensor, config: Loop, objective, a_bar: 
     """Run the optimiser and yield a :class:`Step` after every update.
 
     images: (n,3,R,R), float in [-1,1] or uint8, kept on the CPU (or latents); a_bar: (T,);
-    objective(model, x_0, t, eps, **given) returns (loss, terms). companions: {name: (n,K,…)}, K
+    ``objective(model, x_0, t, eps, **given)`` returns (loss, terms). companions: {name: (n,K,…)}, K
     things that go with every image, such as wordings of its caption: one of the K is drawn each
     time and given by name, (N,…). The random numbers of a step depend on (seed, step) alone, so a
     resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate launch``
@@ -218,6 +216,9 @@ def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None
 def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainConfig:
     """Check images and settings against the source; cap the batch at the number of images."""
     check_pictures(images)
+    if config.method not in METHODS:
+        raise UserError(f"--method is {config.method!r}, which adapts text-to-image models: use "
+                        f"one of {', '.join(METHODS)}")
     want, channels = source.unet.config.sample_size, source.unet.config.in_channels
     if tuple(images.shape[1:]) != (channels, want, want):
         got = "×".join(map(str, images.shape[1:]))

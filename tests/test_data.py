@@ -122,7 +122,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_images(tmp_path, monkeypatch, c
     def full(file, **_):
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(data.np, "savez_compressed", full)
+    monkeypatch.setattr(drawing.np, "savez_compressed", full)
     monkeypatch.setattr(drawing, "BLOCK", 3)
     assert len(data.load_domain("sketches", "test", 2, resolution=16).images) == 2
     assert "No space left on device" in capsys.readouterr().out and not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ from diffusers import DDPMPipeline
 from safetensors.torch import load_file
 
 from dslib import ddpm, models
+from dslib.base import pipelines
 from dslib.env import UserError, data_dir
 
 
@@ -223,7 +224,7 @@ def test_a_kill_while_saving_never_leaves_a_mixture(tiny_source, own_copy, tmp_p
             raise KeyboardInterrupt
         os.rename(source, target)
 
-    monkeypatch.setattr(models.os, "replace", killed)
+    monkeypatch.setattr(pipelines.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         models.save_pipeline(other.unet, other.scheduler, folder)
     monkeypatch.undo()

@@ -384,7 +384,7 @@ def test_pixels_and_floats_train_alike(ten_images, config):
     pixels = ((ten_images + 1) * 127.5).round().to(torch.uint8)
     floats = pixels.float() / 127.5 - 1
     schedule = ddpm.alphas_cumprod(ddpm.linear_betas())
-    a, b = (list(pretrain.pretrain(x, config, make_source().unet, schedule))[-1] for x in (pixels, floats))
+    a, b = (list(pretrain.pretrain(x, plain_loop(config), make_source().unet, schedule))[-1] for x in (pixels, floats))
     assert same(weights(a), weights(b))
 
 
@@ -482,8 +482,8 @@ def test_no_images_at_all_are_refused(tiny_source, config):
 
 
 def test_a_source_that_predicts_something_else_is_refused(tiny_source, config):
-    tiny_source.scheduler.register_to_config(prediction_type="v_prediction")
-    with pytest.raises(UserError, match="v_prediction"):
+    tiny_source.scheduler.register_to_config(prediction_type="sample")
+    with pytest.raises(UserError, match="'sample': only epsilon and v_prediction are known"):
         adapt(tiny_source, make_images(4, 16), config)
 
 

@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from .. import data, models, sample
 from ..base.device import device
-from ..base.errors import UserError
+from ..base.errors import UserError, first_line
 from ..base.images import check_pictures
 from . import captions
 
@@ -149,7 +149,7 @@ def load_vae(folder: str | Path) -> AutoencoderKL:
         logging.disable_progress_bar()
         vae = AutoencoderKL.from_pretrained(str(folder), use_safetensors=True)
     except Exception as error:      # whatever a damaged config or file makes diffusers raise is about this folder
-        raise UserError(f"{folder} could not be opened as an AutoencoderKL: {models.first_line(error)}") from None
+        raise UserError(f"{folder} could not be opened as an AutoencoderKL: {first_line(error)}") from None
     finally:
         logging.enable_progress_bar()
     return vae.float().eval().requires_grad_(False)

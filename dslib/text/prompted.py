@@ -10,9 +10,9 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
-from .. import data, models, sample
+from .. import data, sample
 from ..base import avatars
-from ..base.errors import UserError
+from ..base.errors import UserError, first_line
 from ..base.images import check_pictures
 from ..measure import probes
 from . import captions, latent, text_to_image
@@ -140,7 +140,7 @@ def open_clip(model: str | Path) -> tuple[CLIPModel, CLIPProcessor]:
         with latent.quiet_transformers():
             return CLIPModel.from_pretrained(str(model), use_safetensors=True).eval(), CLIPProcessor.from_pretrained(str(model))
     except Exception as error:          # no network, no such folder, another kind of model, pickled weights: all are about this option
-        raise UserError(f"--clip_model {model} could not be opened as a CLIP model: {models.first_line(error)}") from None
+        raise UserError(f"--clip_model {model} could not be opened as a CLIP model: {first_line(error)}") from None
 
 
 @torch.no_grad()

@@ -31,6 +31,12 @@ class TextConfig(train.TrainConfig):
     lora_rank: int = knob(0, "train matrices of this rank beside the attention's (LoRA) instead of the whole U-Net; 0: the whole U-Net",
                           "least_zero")
 
+    def check(self):
+        """As :meth:`dslib.train.TrainConfig.check`, with the methods that take a text-to-image source."""
+        if self.method not in METHODS:
+            raise UserError(f"--method is {self.method!r}: a text-to-image source takes one of {', '.join(METHODS)}")
+        return super().check()
+
     def rated(self) -> "TextConfig":
         """The same with a step size: the method's own unless one was given."""
         word = "lora" if self.lora_rank and self.method != "textual-inversion" else self.method
@@ -173,8 +179,6 @@ def trainable(start: Start) -> UNet2DConditionModel:
 
 def check_fits(images: Tensor, config: TextConfig, prior: Tensor | None, subject: Subject | None) -> None:
     """Raise a UserError with the mend if method, images, batch and prior images do not go together."""
-    if config.method not in METHODS:
-        raise UserError(f"--method is {config.method!r}: a text-to-image source takes one of {', '.join(METHODS)}")
     least = 3 if config.pairwise_variant == "authors" else 2
     if config.method == "domainstudio" and min(len(images), config.train_batch_size) < least:
         raise UserError(f"domainstudio compares images in pairs: give at least {least} images and a --train_batch_size of {least}")

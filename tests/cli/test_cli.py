@@ -18,8 +18,7 @@ from safetensors import SafetensorError
 
 from dslib import data, models, train
 from dslib.base import checkpoint
-from dslib.cli import commands
-from dslib.cli.commands import watch
+from dslib.cli import commands, watch
 from dslib.measure import probes
 
 RESOLUTION = 32         # the least the metrics' networks accept
@@ -213,9 +212,8 @@ def test_domains_writes_a_contact_sheet(tmp_path, capsys):
 
 def test_pretrain_makes_a_source_that_adapt_accepts(tmp_path, images_dir, monkeypatch):
     source = tmp_path / "source"
-    monkeypatch.setattr(models.new_unet, "__defaults__", (64, (8, 32), False))
     assert run("pretrain", "--num_images", 10, "--resolution", RESOLUTION, "--num_graded", 4, "--max_train_steps", 2,
-               "--train_batch_size", 2, "--output_dir", source) == 0
+               "--train_batch_size", 2, "--channels", 8, 32, "--output_dir", source) == 0
     facts = strict_json(source / "metrics.json")
     assert facts["frechet_ratio"] > 0 and facts["config"]["num_images"] == 10
     assert (source / "samples.png").exists()

@@ -38,7 +38,7 @@ def test_a_gpus_cases_are_the_same_step_and_one_that_fails_is_left_out(tiny_sour
         raise RuntimeError("no C compiler found\nand more")
         yield
 
-    monkeypatch.setattr(bench, "compiled", broken)
+    monkeypatch.setattr(bench, "compile_both", broken)
     cases = bench.gpu_cases(tiny_source, ten_images, 1)
     assert list(cases) == ["domainstudio, bf16", "domainstudio, bf16, channels last"]
     assert "left out: no C compiler found\n" in capsys.readouterr().err

@@ -262,13 +262,13 @@ def test_every_wording_is_drawn_and_goes_with_its_image():
     ids = torch.stack([torch.stack([torch.tensor([i, k]) for k in range(3)]) for i in range(4)]).short()     # (4, 3, 2): image, wording
     net = torch.nn.Linear(1, 1)
 
-    def objective(net, x_0, t, eps, given):
-        assert torch.equal(x_0[:, 0, 0, 0].long(), given[:, 0])
-        seen.update(map(tuple, given.tolist()))
+    def objective(net, x_0, t, eps, words):
+        assert torch.equal(x_0[:, 0, 0, 0].long(), words[:, 0])
+        seen.update(map(tuple, words.tolist()))
         loss = net(torch.ones(1, 1)).square().mean()
         return loss, {"simple": loss}
 
-    list(train.fit(net, images, config(max_train_steps=40), objective, torch.ones(1), ids))
+    list(train.fit(net, images, config(max_train_steps=40), objective, torch.ones(1), {"words": ids}))
     assert seen == {(i, k) for i in range(4) for k in range(3)}
 
 

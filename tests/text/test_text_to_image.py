@@ -137,12 +137,12 @@ def test_a_source_that_remembers_gives_the_same_numbers(tiny_text, monkeypatch):
     assert same(weights(with_bank.model), weights(without.model))
 
 
-def test_training_images_are_decoded_once_and_found_again(tiny_text):
+def test_training_images_are_decoded_once(tiny_text):
     latents = torch.randn(13, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    look_up, chosen = text_to_image.decode_once(tiny_text.vae, latents), torch.tensor([12, 0, 5])
+    decoded, chosen = text_to_image.decode_once(tiny_text.vae, latents), torch.tensor([12, 0, 5])
     with torch.no_grad():
         wanted = torch.cat([latent.decode(tiny_text.vae, latents[i:i + 1]) for i in chosen])
-    torch.testing.assert_close(look_up(latents[chosen]), wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(decoded[chosen], wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_the_loops_first_step_is_dreambooths_loss(tiny_text):
@@ -255,10 +255,10 @@ def test_a_subject_adds_its_own_error_under_its_own_prompt(tiny_text):
 
 def test_companions_are_prior_and_subject_side_by_side():
     prior, person = torch.arange(9.0).view(9, 1, 1, 1), 100 + torch.arange(2.0).view(2, 1, 1, 1)
-    found = text_to_image.companions(4, prior, person).flatten(2)
-    assert found.shape == (4, 2, 2) and found[:, :, 0].flatten().tolist() == list(range(8))
-    assert found[:, :, 1].flatten().tolist() == [100, 101] * 4
-    assert text_to_image.companions(4, prior).shape == (4, 2, 1, 1, 1, 1)
+    given = text_to_image.companions(4, prior, person)
+    assert {name: one.shape for name, one in given.items()} == dict.fromkeys(("prior", "subject"), (4, 2, 1, 1, 1))
+    assert given["prior"].flatten().tolist() == list(range(8)) and given["subject"].flatten().tolist() == [100, 101] * 4
+    assert list(text_to_image.companions(4, prior)) == ["prior"]
 
 
 def test_personalising_learns_both_prompts(tiny_text):
