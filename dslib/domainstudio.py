@@ -224,7 +224,7 @@ def trainable(unet: UNet2DModel) -> UNet2DModel:
 
 
 def against(source, frozen, config: Objective):
-    """The loss as the loop asks for it: ``objective(net, x_0, t, eps, anchors)`` → (loss, terms)."""
+    """The loss as the loop asks for it: ``objective(net, x_0, t, eps)`` → (loss, terms)."""
     a_bar, betas = source.scheduler.alphas_cumprod.clone(), source.scheduler.betas.clone()
     kind = ddpm.prediction_type_of(source.scheduler)
 
