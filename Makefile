@@ -21,7 +21,7 @@ demo: $(READY)  ## ten sunglasses faces in, new ones out, beside naive fine-tuni
 	@echo && echo "Open $(CURDIR)/$(DEMO)/report.html"
 
 check: $(READY) lint  ## the tests of the paper, dslib's root: a minute on two cores
-	$(PYTEST) --durations=3 tests/test_*.py
+	$(PYTEST) -m "not slow" --durations=3 tests/test_*.py
 
 test: $(READY) lint  ## every test, and every notebook in the smoke tier
 	$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --durations=10 tests notebooks

@@ -2,8 +2,8 @@
 
     ddpm → haar → losses → domainstudio → train → pretrain → models · sample · data · metrics
 
-They import base/ and nothing else. Around them stand wings, each of which imports only what is
-above it in this list::
+They import base/ and each other, nothing else. Around them stand wings, each of which imports
+only what is above it in this list::
 
     base/      errors, files, device, checkpoints, what is drawn: what every module leans on
     measure/   the scores of a run, trained probes, fidelity

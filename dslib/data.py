@@ -75,7 +75,3 @@ def twin(images: Tensor, name: str) -> Tensor:
         raise UserError(f"{check_domain(name)!r} has no true pictures to compare with: only "
                         f"{' and '.join(TWINS)} have twins")
     return twins.FILTERS[name](images)
-
-
-# ---------------------------------------------------------------------------------------- anybody's
-# own folder

@@ -1,5 +1,4 @@
-"""The forward process and its inverse guess, two formulas that everything else uses (chapter
-01)."""
+"""The forward process, what a network is asked for and what its answer implies (chapter 01)."""
 
 from typing import NamedTuple
 
@@ -28,24 +27,24 @@ def at(values: Tensor, t: Tensor, like: Tensor) -> Tensor:
     return values.to(like.device)[t].to(like.dtype).view(-1, *[1] * (like.ndim - 1))
 
 
-def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, alphas_cumprod: Tensor) -> Tensor:
+def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor) -> Tensor:
     """Noise clean images to step t (DDPM eq. 4): x_t = √ᾱ_t·x_0 + √(1−ᾱ_t)·ε.
 
-    x_0, eps: (N,C,H,W), x_0 in [-1,1]; t: (N,) integers in [0,T); alphas_cumprod: (T,). Returns
+    x_0, eps: (N,C,H,W), x_0 in [-1,1]; t: (N,) integers in [0,T); a_bar: (T,). Returns
     (N,C,H,W).
     """
-    a = at(alphas_cumprod, t, x_0)
+    a = at(a_bar, t, x_0)
     return a.sqrt() * x_0 + (1 - a).sqrt() * eps
 
 
-def predict_x0(x_t: Tensor, t: Tensor, eps: Tensor, alphas_cumprod: Tensor) -> Tensor:
+def predict_x0(x_t: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor) -> Tensor:
     """The clean image a noise prediction implies (DomainStudio §1): x̃_0 = (x_t − √(1−ᾱ_t)·ε) /
     √ᾱ_t.
 
     Shapes as in :func:`q_sample`, of which it is the exact inverse when eps is the true noise. Not
     clamped: near t = T the division by √ᾱ_t ≈ 0.006 magnifies every error of eps about 150-fold.
     """
-    a = at(alphas_cumprod, t, x_t)
+    a = at(a_bar, t, x_t)
     return (x_t - (1 - a).sqrt() * eps) / a.sqrt()
 
 

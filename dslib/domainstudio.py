@@ -82,6 +82,12 @@ def terms(ada: Tensor, sou: Tensor, target: Tensor, t: Tensor, a_bar: Tensor, co
     return {"img": img, "hf": hf, "hfmse": losses.hf_mse(ada, target, weight, hf=detail)}
 
 
+def least_batch(config: Objective) -> int:
+    """Images that the pairwise terms need in a batch: 2, or the authors' 3; with anchors twice."""
+    pairs = {"paper": 2, "authors": 3}[config.pairwise_variant]
+    return 2 * pairs if config.pairwise_on == "source" else pairs
+
+
 def total(found: dict[str, Tensor], config: Objective) -> Tensor:
     """The sum that is minimised: every term times its λ; a term without one, such as L_simple,
     counts once."""
@@ -167,8 +173,8 @@ def gathered(x: Tensor) -> Tensor:
 
 
 def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
-    """A model's output → (ε, v): v is None unless it predicts 2C channels, the second half placing
-    the variance."""
+    """A model's output → (answer, variance): None unless there are 2C channels, the second half
+    placing the variance."""
     return (output, None) if output.shape[1] == channels else tuple(output.split(channels, dim=1))
 
 

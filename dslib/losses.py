@@ -93,10 +93,10 @@ def vlb(eps: Tensor, v: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, betas: Tens
     """L_vlb of improved DDPM (Nichol & Dhariwal 2021, eqs. 4, 15, 16) for a learned variance; bits
     a dimension.
 
-    eps, v: the model's 2C output channels split in two, each (N,C,H,W); v in about [-1,1] places
-    log σ² between log β̃_t and log β_t. The mean is detached: this term trains the variance alone.
-    x_0 in [-1,1]; betas: (T,). KL(q(x_{t−1}|x_t,x_0) ‖ p) for t > 0, the discretised Gaussian's
-    −log p(x_0|x_1) for t = 0. Returns a scalar.
+    eps: the noise that the model's first C channels imply, v: the other C, each (N,C,H,W); v in
+    about [-1,1] places log σ² between log β̃_t and log β_t. The mean is detached: this term trains
+    the variance alone. x_0 in [-1,1]; betas: (T,). KL(q(x_{t−1}|x_t,x_0) ‖ p) for t > 0, the
+    discretised Gaussian's −log p(x_0|x_1) for t = 0. Returns a scalar.
     """
     a_bar = torch.cumprod(1 - betas, 0)
     a_prev = F.pad(a_bar[:-1], (1, 0), value=1.0)

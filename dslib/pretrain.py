@@ -72,7 +72,7 @@ def noise_weight(a_bar: Tensor, t: Tensor, most: float) -> Tensor:
     schedule.
 
     Near T the loss is smallest, because the picture *is* noise, and its gradient is drowned by the
-    other steps'; yet an error there is magnified most in x̃_0, and decides a sample's colours.
+    other steps'; yet an error of ε there is magnified most in x̃_0, and decides a sample's colours.
     """
     a = a_bar[t]
     return (0.1 * (1 - a) / a).clamp(1.0, max(most, 1.0))

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from . import ddpm
+from .base import progress as bars
 from .base.errors import UserError
 
 SCHEDULERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler,
@@ -18,8 +18,8 @@ SCHEDULERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler,
 class Link(NamedTuple):
     """One link of the sampling chain."""
     t: int        # the step just undone
-    x_t: Tensor   # (N,C,H,W) what is left
-    x_0: Tensor   # (N,C,H,W) the clean image the model guessed there, clipped to [-1,1]
+    x_t: Tensor   # (N,C,H,W) what is left after it
+    x_0: Tensor   # (N,C,H,W) the clean image guessed before it, clipped to [-1,1]
 
 
 def start_noise(n: int, resolution: int = 64, seed: int = 0, channels: int = 3) -> Tensor:
@@ -34,7 +34,7 @@ def start_noise(n: int, resolution: int = 64, seed: int = 0, channels: int = 3) 
 
 def sampler(scheduler, kind: str, num_inference_steps: int):
     """A fresh diffusers scheduler of another kind over the same noise schedule, steps spread so
-    that T comes first."""
+    that T − 1 comes first."""
     if kind not in SCHEDULERS:
         raise UserError(f"unknown scheduler {kind!r}: use one of {', '.join(SCHEDULERS)}")
     if not 1 <= num_inference_steps <= scheduler.config.num_train_timesteps:
@@ -103,9 +103,9 @@ def chain(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int 
     for t in steps.timesteps:
         net = first if source_until is not None and t > source_until else unet
         output = net(steps.scale_model_input(x_t, t), t).sample
-        mean = output[:, :x_t.shape[1]]
-        x_0 = ddpm.guess(mean, x_t, t.to(device).expand(len(x_t)), a_bar, prediction_type).x_0
-        x_t = steps.step(output if learned else mean, t, x_t, **extra).prev_sample
+        answer = output[:, :x_t.shape[1]]
+        x_0 = ddpm.guess(answer, x_t, t.to(device).expand(len(x_t)), a_bar, prediction_type).x_0
+        x_t = steps.step(output if learned else answer, t, x_t, **extra).prev_sample
         yield Link(int(t), x_t, x_0.clamp(-1, 1))
 
 
@@ -124,8 +124,8 @@ def sample(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int
     done = []
     large = next(unet.parameters()).is_cuda
     parts = noise.split(batch_size or (max(1, 2**20 // noise[0, 0].numel()) if large else 32))
-    with tqdm(total=len(parts) * num_inference_steps, desc=progress, disable=progress is None,
-              leave=False) as bar:
+    with bars.progress(total=len(parts) * num_inference_steps, desc=progress,
+                       shown=progress is not None, leave=False) as bar:
         for i, part in enumerate(parts):
             for link in chain(unet, scheduler, part, num_inference_steps, kind, seed + i,
                               source, source_until):

@@ -203,10 +203,10 @@ def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None
     """Fine-tune a copy of the source on few images and yield a :class:`Step` after every update.
 
     source: a pipeline whose U-Net predicts ε or v; it is left untouched. images: (n,3,R,R) in
-    [-1,1], n ≥ 2 for ``method="domainstudio"``, R the source's. Where a method starts is in
-    ``METHODS``. frozen: who answers for the source, a :class:`dslib.base.bank.Bank` where several
-    runs share one; default: a copy of its U-Net. Raises UserError before the first step if anything
-    does not fit.
+    [-1,1], n at least :func:`dslib.domainstudio.least_batch`, R the source's. Where a method starts
+    is in ``METHODS``. frozen: who answers for the source, a :class:`dslib.base.bank.Bank` where
+    several runs share one; default: a copy of its U-Net. Raises UserError before the first step if
+    anything does not fit.
     """
     config = fitted(source, images, config.check())
     net, objective, given = METHODS[config.method](source, images, config, frozen)
@@ -226,10 +226,7 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
                         f"load them with resolution={want}")
     ddpm.prediction_type_of(source.scheduler)               # says so here if it is neither ε nor v
     batch = min(config.train_batch_size, len(images))
-    pairs = {"paper": 2, "authors": 3}[config.pairwise_variant]
-    least = pairs if config.method == "domainstudio" else 1
-    if config.method == "domainstudio" and config.pairwise_on == "source":
-        least *= 2                                          # half of the batch are anchors
+    least = domainstudio.least_batch(config) if config.method == "domainstudio" else 1
     shared = processes().num_processes
     if len(images) >= least and batch < shared:
         raise UserError(f"{shared} processes share a batch of {batch}: use at most {batch} "
@@ -250,8 +247,8 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
               f"using {batch}; "
               "an image compared with itself would teach the pairwise losses nothing",
               file=sys.stderr)
-    if config.method == "domainstudio" and batch == 2:
-        print("a batch of two images has one pair, so each distribution has one entry and the "
-              "pairwise losses are exactly "
-              "zero: use at least 3", file=sys.stderr)
+    if config.method == "domainstudio" and batch == least and config.pairwise_variant == "paper":
+        print(f"a batch of {batch} has one pair of images to compare, so each distribution has one "
+              f"entry and the pairwise losses are exactly zero: use more than {batch}",
+              file=sys.stderr)
     return replace(config, train_batch_size=batch)

@@ -106,7 +106,10 @@ def machine() -> dict:
     return {"torch": torch.__version__, "processor": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
 
 
-@pytest.mark.parametrize("name", RUNS)
+SLOW = {*TEXT, "pretrain vae", "pretrain text unet"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in RUNS])
 def test_ten_steps_of_every_method_end_in_the_recorded_weights(name):
     record = json.loads(RECORD.read_text())
     want, got = record["runs"][name], fingerprint(name)

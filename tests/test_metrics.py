@@ -59,7 +59,7 @@ def test_the_matrix_is_symmetric_with_a_zero_diagonal(resolution):
     torch.testing.assert_close(matrix, metrics.lpips_matrix(images, images), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("backbone", ["st-alex", "st-vgg"])
+@pytest.mark.parametrize("backbone", ["st-alex", pytest.param("st-vgg", marks=pytest.mark.slow)])
 def test_two_hundred_random_pairs_are_the_packages_own(backbone):
     x = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     x[20:] = (x[:20] + 0.1 * x[20:]).clamp(-1, 1)                       # half of the pairs are near twins

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from . import avatars, twins
 from .avatars import TWINS
 from .files import cache_dir, data_dir
+from .progress import progress
 
 BLOCK = 250          # drawn images a cache file
 
@@ -33,7 +33,7 @@ def draw_domain(name: str, split: str, n: int, resolution: int = 64, workers: in
     """Draw, or fetch from the cache, n images: uint8 (n,R,R,3) and labels. 3 to 9 ms an image a core."""
     blocks = {start: read_block(block_path(name, split, start, resolution)) for start in range(0, n, BLOCK)}
     jobs = [(name, split, start, start + BLOCK, resolution) for start, block in blocks.items() if block is None]
-    bar = tqdm(total=len(jobs) * BLOCK, desc=f"drawing {name}/{split}", unit="img", disable=len(jobs) < 4, leave=False)
+    bar = progress(total=len(jobs) * BLOCK, desc=f"drawing {name}/{split}", unit="img", shown=len(jobs) >= 4, leave=False)
     with ExitStack() as stack:
         draw = map
         if workers > 1 and len(jobs) > 1:

@@ -14,7 +14,7 @@ from ..base.errors import UserError, run
 from . import t2i
 from .options import (
     EXAMPLES,
-    GO_ON,
+    OR_RESUME,
     HelpFormatter,
     add_backbone,
     add_config,
@@ -42,7 +42,7 @@ def cmd_adapt(args) -> None:
     name = domain or Path(args.train_data_dir).resolve().name
     output = Path(args.output_dir or f"runs/{name}-{args.method}")
     config = config_from(args, train.TrainConfig, output_dir=str(output))
-    prepare_output(output, args.overwrite, args.resume_from_checkpoint, GO_ON)
+    prepare_output(output, args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     methods = [config.method]
     if args.compare_finetune and config.method != "finetune":
         methods.insert(0, "finetune")
@@ -221,7 +221,7 @@ def cmd_pretrain(args) -> None:
         raise UserError(f"--num_images {args.num_images} --num_graded {args.num_graded}: use at least 1 and 2")
     if args.resolution % 8 or args.resolution < 32:
         raise UserError(f"--resolution is {args.resolution}: it must be a multiple of 8 and at least 32")
-    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, GO_ON)
+    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     pixels, _ = data.draw_domain(data.SOURCE, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     torch.manual_seed(args.seed)

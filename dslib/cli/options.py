@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..base.device import main_process
 from ..base.errors import UserError
+from ..base.files import check_output_file  # noqa: F401  (for the commands)
 
 EXAMPLES = {
     "adapt": "dslib adapt --target sketches --max_train_steps 300\n"
@@ -69,7 +70,7 @@ def config_from(args: argparse.Namespace, config: type, **changes):
 
 
 CHECKPOINTS = ("checkpoint-*/state.json", "finetune/checkpoint-*/state.json")
-GO_ON = ", or --resume_from_checkpoint latest to go on"
+OR_RESUME = ", or --resume_from_checkpoint latest to go on"
 
 
 def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, mend: str = "", option: str = "--output_dir",
@@ -101,18 +102,6 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
         for name in ("model_index.json", "finetune/model_index.json", "log.csv"):
             (folder / name).unlink(missing_ok=True)
     return folder
-
-
-def check_output_file(path: str | None, overwrite: bool) -> None:
-    """Find out now, not after the work, that a result file may not or cannot be written."""
-    if path is None:
-        return
-    if Path(path).exists() and not overwrite:
-        raise UserError(f"{path} exists: choose another --output or add --overwrite")
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {path} cannot be written ({error.strerror}: {error.filename}): choose another place") from None
 
 
 def training_images(args, resolution: int):

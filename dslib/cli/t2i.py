@@ -9,7 +9,7 @@ from pathlib import Path
 from ..base.device import main_process
 from ..base.errors import UserError
 from ..base.files import data_dir
-from .options import GO_ON, add_backbone, add_config, add_images, check_output_file, config_from, prepare_output, training_images
+from .options import OR_RESUME, add_backbone, add_config, add_images, check_output_file, config_from, prepare_output, training_images
 from .watch import watch
 
 #: options without a text-to-image twin
@@ -40,7 +40,7 @@ def cmd_adapt_t2i(args) -> None:
     clip = prompted.open_clip(args.clip_model) if args.clip_model else None
     name = domain or Path(args.train_data_dir).resolve().name
     output = Path(args.output_dir or f"runs/{name}-{args.method}-t2i")
-    prepare_output(output, args.overwrite, args.resume_from_checkpoint, GO_ON)
+    prepare_output(output, args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     prior = None if methods_of(args) == ["textual-inversion"] else kept_prior(output / "prior.safetensors", source, args)
     pipes, histories = {"source": source}, {}
     for method in methods_of(args):
@@ -191,7 +191,7 @@ def pretrain_vae(args, config) -> None:
     from ..base.files import write_atomic
     from ..show import plots
     from ..text import latent, pretrain_t2i
-    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, GO_ON)
+    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     pixels = pretrain_t2i.vae_pixels(args.num_images, args.num_others, args.resolution, os.cpu_count() or 1)
     torch.manual_seed(args.seed)
     stream = pretrain_t2i.train_vae(pixels, config, latent.new_vae(args.resolution))
@@ -216,7 +216,7 @@ def pretrain_unet(args, config) -> None:
     from ..base import avatars
     from ..text import captions, latent, pretrain_t2i
     vae = latent.load_vae(args.vae)
-    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, GO_ON)
+    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     pixels, labels = data.draw_domain(avatars.CAPTIONED, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
     latents = latent.encode(vae, torch.from_numpy(pixels).permute(0, 3, 1, 2), progress="encoding")
     tokenizer = captions.new_tokenizer()

@@ -10,11 +10,11 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import logging
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from .. import data, models, sample
+from ..base import progress as bars
 from ..base.device import device
 from ..base.errors import UserError, first_line
 from ..base.images import check_pictures
@@ -57,7 +57,7 @@ def new_unet(resolution: int = 16, channels: tuple[int, ...] = (64, 128), text_w
 
 
 def new_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's schedule, its last β raised from 0.012 to 0.02: then nothing of a picture's colour is left at T.
+    """Stable Diffusion's a_bar, its last β raised from 0.012 to 0.02: then nothing of a picture's colour is left at T.
 
     At 0.012 the mean of a 16×16 latent still shows through the noise at T, and pictures drawn from pure noise come out grey.
     """
@@ -176,7 +176,7 @@ def encode(vae: AutoencoderKL, images: Tensor, batch_size: int = 64, progress: s
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     if images.shape[-1] % factor or images.shape[-2] % factor:
         raise UserError(f"images of {images.shape[-2]}×{images.shape[-1]} pixels do not fit the VAE: use a multiple of {factor}")
-    parts = tqdm(check_pictures(images).split(batch_size), desc=progress, disable=progress is None, leave=False)
+    parts = bars.progress(check_pictures(images).split(batch_size), desc=progress, shown=progress is not None, leave=False)
     latents = [vae.encode(data.to_float(part).to(vae.device)).latent_dist.mean.cpu() for part in parts]
     return torch.cat(latents) * vae.config.scaling_factor
 
@@ -198,7 +198,7 @@ def draw(pipe: StableDiffusionPipeline, prompts: list[str], noise: Tensor, guida
     if len(prompts) != len(noise):
         raise UserError(f"{len(prompts)} prompts and noise for {len(noise)} images: give one for each")
     done = []
-    for start in tqdm(range(0, len(noise), batch_size), desc=progress, disable=progress is None, leave=False):
+    for start in bars.progress(range(0, len(noise), batch_size), desc=progress, shown=progress is not None, leave=False):
         part = slice(start, start + batch_size)
         images = pipe(prompts[part], latents=noise[part].to(pipe.device, pipe.unet.dtype), guidance_scale=guidance_scale,
                       num_inference_steps=num_inference_steps, output_type="pt").images

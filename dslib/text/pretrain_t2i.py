@@ -84,17 +84,17 @@ def set_scale(vae: AutoencoderKL, images: Tensor) -> float:
 
 
 def train_unet(latents: Tensor, token_ids: Tensor, config: pretrain.PretrainConfig, text_encoder: CLIPTextModel, unet: UNet2DConditionModel,
-               schedule: Tensor) -> Iterator[train.Step]:
+               a_bar: Tensor) -> Iterator[train.Step]:
     """Train text encoder and U-Net together on latents (n,4,r,r) and token ids (n,K,L) of their captions: L_simple, weighted as
     :func:`dslib.pretrain.pretrain` does. ``step.averaged()`` holds the result's ``text_encoder`` and ``unet``."""
-    schedule = schedule.clone()
+    a_bar = a_bar.clone()
 
     def objective(net, x_0, t, eps, ids):
-        error = net(ddpm.q_sample(x_0, t, eps, schedule), t, ids) - eps
-        return pretrain.weighted_error(error, t, schedule.to(t.device), config)
+        error = net(ddpm.q_sample(x_0, t, eps, a_bar), t, ids) - eps
+        return pretrain.weighted_error(error, t, a_bar.to(t.device), config)
 
     net = Captioned(text_encoder, unet.to(memory_format=torch.channels_last))
-    return train.fit(net, latents, config, objective, schedule, {"ids": token_ids})
+    return train.fit(net, latents, config, objective, a_bar, {"ids": token_ids})
 
 
 # ---------------------------------------------------------------------------------------------- does it obey its prompts?

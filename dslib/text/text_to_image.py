@@ -179,7 +179,7 @@ def trainable(start: Start) -> UNet2DConditionModel:
 
 def check_fits(images: Tensor, config: TextConfig, prior: Tensor | None, subject: Subject | None) -> None:
     """Raise a UserError with the mend if method, images, batch and prior images do not go together."""
-    least = 3 if config.pairwise_variant == "authors" else 2
+    least = domainstudio.least_batch(config)
     if config.method == "domainstudio" and min(len(images), config.train_batch_size) < least:
         raise UserError(f"domainstudio compares images in pairs: give at least {least} images and a --train_batch_size of {least}")
     if len(images) < config.train_batch_size:
@@ -219,7 +219,7 @@ def add_lora(unet: UNet2DConditionModel, rank: int, seed: int = 0) -> None:
 
 
 def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor,
-                    schedule: Tensor, config: TextConfig, z_subject: Tensor | None = None,
+                    a_bar: Tensor, config: TextConfig, z_subject: Tensor | None = None,
                     x_0: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """L_simple under P_tar + L_pr on the prior images under P_sou, in one pass of the U-Net; with a frozen source also
     λ2·L_img + λ3·L_hf + λ4·L_hfmse (DomainStudio §2), the wavelet terms on decoded images.
@@ -227,21 +227,21 @@ def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tenso
     z_0, z_prior, z_subject, eps: (N,4,r,r), the same t and ε for all; texts: (2 or 3,L,width): P_tar, P_sou, the subject's; x_0: what
     z_0 decodes to, (N,3,R,R), decoded here if it is not given.
     """
-    n, x_t = len(z_0), ddpm.q_sample(z_0, t, eps, schedule)
-    given = {"simple": x_t, "prior": ddpm.q_sample(z_prior, t, eps, schedule)}
+    n, x_t = len(z_0), ddpm.q_sample(z_0, t, eps, a_bar)
+    given = {"simple": x_t, "prior": ddpm.q_sample(z_prior, t, eps, a_bar)}
     if z_subject is not None:
-        given["subject"] = ddpm.q_sample(z_subject, t, eps, schedule)
+        given["subject"] = ddpm.q_sample(z_subject, t, eps, a_bar)
     guesses = net(torch.cat(list(given.values())), t.repeat(len(given)), texts.repeat_interleave(n, 0)).sample.chunk(len(given))
     terms = {name: (guess - eps).square().mean() for name, guess in zip(given, guesses)}
     if frozen is not None:
         vae = vae.to(z_0.device)
         with torch.no_grad():
             eps_sou = frozen.to(z_0.device)(x_t, t, texts[1:2].repeat_interleave(n, 0)).sample
-            z_sou = ddpm.predict_x0(x_t, t, eps_sou, schedule)
+            z_sou = ddpm.predict_x0(x_t, t, eps_sou, a_bar)
             x_sou = frozen.remember("decode", partial(latent.decode, vae), z_sou) if isinstance(frozen, Bank) else latent.decode(vae, z_sou)
             x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
-        z_ada = ddpm.predict_x0(x_t, t, guesses[0], schedule)
-        terms |= domainstudio.terms(decode_trained(vae, z_ada), x_sou, x_0, t, schedule, config, latents=(z_ada, z_sou))
+        z_ada = ddpm.predict_x0(x_t, t, guesses[0], a_bar)
+        terms |= domainstudio.terms(decode_trained(vae, z_ada), x_sou, x_0, t, a_bar, config, latents=(z_ada, z_sou))
     return domainstudio.total(terms, config), terms
 
 
@@ -253,25 +253,25 @@ def decode_trained(vae: AutoencoderKL, z: Tensor) -> Tensor:
     return latent.decode(vae, z)
 
 
-def authors_loss(net, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor, schedule: Tensor,
+def authors_loss(net, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor, a_bar: Tensor,
                  config: TextConfig, x_0: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """The published code's schedule of passes (ledger rows 1-3, 6, 7): one pass over 2N at one shared t for the pairwise terms,
+    """The published code's a_bar of passes (ledger rows 1-3, 6, 7): one pass over 2N at one shared t for the pairwise terms,
     which compare the adapted model with *itself* on prior images; all 2N decoded with gradients; a second pass at fresh t."""
     n, both, vae = len(z_0), torch.cat([z_0, z_prior]), vae.to(z_0.device)
     words, shared, noise = texts.repeat_interleave(n, 0), t[:1].expand(2 * n), eps.flip(0).repeat(2, 1, 1, 1)
-    x_t = ddpm.q_sample(both, shared, noise, schedule)
-    z_ada, z_own = ddpm.predict_x0(x_t, shared, net(x_t, shared, words).sample, schedule).chunk(2)
+    x_t = ddpm.q_sample(both, shared, noise, a_bar)
+    z_ada, z_own = ddpm.predict_x0(x_t, shared, net(x_t, shared, words).sample, a_bar).chunk(2)
     x_ada, x_own = latent.decode(vae, torch.cat([z_ada, z_own])).chunk(2)
-    guess, prior = net(ddpm.q_sample(both, t.repeat(2), eps.repeat(2, 1, 1, 1), schedule), t.repeat(2), words).sample.chunk(2)
+    guess, prior = net(ddpm.q_sample(both, t.repeat(2), eps.repeat(2, 1, 1, 1), a_bar), t.repeat(2), words).sample.chunk(2)
     with torch.no_grad():
         x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
     published = replace(config, pairwise_weighting="none", pairwise_temperature=1.0)
     terms = {"simple": (guess - eps).square().mean(), "prior": (prior - eps).square().mean()}
-    terms |= domainstudio.terms(x_ada, x_own, x_0, shared[:n], schedule, published, latents=(z_ada, z_own))
+    terms |= domainstudio.terms(x_ada, x_own, x_0, shared[:n], a_bar, published, latents=(z_ada, z_own))
     return domainstudio.total(terms, config), terms
 
 
-def new_word(source: StableDiffusionPipeline, instance_prompt: str, class_prompt: str, token: int, schedule: Tensor):
+def new_word(source: StableDiffusionPipeline, instance_prompt: str, class_prompt: str, token: int, a_bar: Tensor):
     """Textual Inversion: (the module to train, its objective). U-Net and text encoder are frozen, gradients pass through them.
 
     The word starts as a copy of the class prompt's last, as Gal et al. (2022) do it: "face" of "a face".
@@ -283,7 +283,7 @@ def new_word(source: StableDiffusionPipeline, instance_prompt: str, class_prompt
 
     def objective(net, z_0, t, eps):
         text = functional_call(text_encoder.to(z_0.device), {name: net(table.to(z_0.device), token)}, (ids.to(z_0.device),))[0]
-        error = unet.to(z_0.device)(ddpm.q_sample(z_0, t, eps, schedule), t, text.expand(len(z_0), -1, -1)).sample - eps
+        error = unet.to(z_0.device)(ddpm.q_sample(z_0, t, eps, a_bar), t, text.expand(len(z_0), -1, -1)).sample - eps
         simple = error.square().mean()
         return simple, {"simple": simple}
 

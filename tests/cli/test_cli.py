@@ -1,6 +1,9 @@
 """The command line from end to end on a tiny source, and every mistake a reader can make."""
 
+import argparse
+import ast
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -8,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,10 +20,12 @@ from diffusers import DDPMPipeline, UNet2DModel
 from PIL import Image
 from safetensors import SafetensorError
 
-from dslib import data, models, train
+from dslib import data, models, sample, train
 from dslib.base import checkpoint
 from dslib.cli import commands, watch
 from dslib.measure import probes
+from dslib.pretrain import PretrainConfig
+from dslib.text.text_to_image import TextConfig
 
 RESOLUTION = 32         # the least the metrics' networks accept
 
@@ -622,3 +628,34 @@ def test_stopping_while_drawing_says_where_the_model_is(tmp_path, source_dir, ca
     out = tmp_path / "run"
     assert run("adapt", "--target", "sketches", "--source", source_dir, "--max_train_steps", 1, "--output_dir", out) == 130
     assert f"'dslib sample {out}' draws with it" in capsys.readouterr().err and (out / "model_index.json").exists()
+
+
+def attributes_read() -> set[str]:
+    """Every attribute that some function of dslib reads, but for the knobs' own check, which reads all."""
+    root = Path(models.__file__).parent
+    trees = [ast.parse(path.read_text("utf-8")) for path in root.rglob("*.py") if path.name != "knobs.py"]
+    return {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+
+
+@pytest.mark.parametrize("config", [train.TrainConfig, PretrainConfig, TextConfig], ids=lambda c: c.__name__)
+def test_every_declared_setting_is_read_somewhere(config):
+    unread = {f.name for f in dataclasses.fields(config)} - attributes_read() - {"lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb"}
+    assert not unread, f"declared, offered and never read: {unread}"        # the four are read by domainstudio.total, by name
+
+
+def test_every_option_of_every_command_is_read():
+    sub = next(a for a in commands.build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    read, by_name = attributes_read(), {f.name for c in (train.TrainConfig, PretrainConfig, TextConfig) for f in dataclasses.fields(c)}
+    for name, parser in sub.choices.items():
+        unread = {action.dest for action in parser._actions if action.dest != "help"} - read - by_name
+        assert not unread, f"dslib {name} declares and never reads {unread}"
+
+
+def test_bars_of_drawing_are_silenced_from_outside(tiny_source, monkeypatch, capsys):
+    noise = sample.start_noise(2, 16)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    sample.sample(tiny_source.unet, tiny_source.scheduler, noise, 2, progress="drawing")
+    assert capsys.readouterr().err == ""
+    monkeypatch.delenv("TQDM_DISABLE")
+    sample.sample(tiny_source.unet, tiny_source.scheduler, noise, 2, progress="drawing")
+    assert "drawing" in capsys.readouterr().err
