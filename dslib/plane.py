@@ -40,6 +40,11 @@ def ring(n: int, radius: float = 1.0, seed: int = 0, arc: float = 360.0) -> Tens
     return radius * torch.stack([angle.cos(), angle.sin()], dim=1)
 
 
+def start_noise(n: int, seed: int = 0) -> Tensor:
+    """x_T ~ N(0,1), (n,2)."""
+    return torch.randn(n, 2, generator=generator(seed))
+
+
 def degrees(x: Tensor) -> Tensor:
     """The direction of points (N,2): (N,) in [0,360)."""
     return torch.rad2deg(torch.atan2(x[:, 1], x[:, 0])) % 360
@@ -218,6 +223,12 @@ def copies(x: Tensor, ten: Tensor, near: float = NEAR) -> float:
     Directions only: a model that misses the radius gains nothing by it.
     """
     return float((turn(x[:, None], ten[None]).amin(dim=1) < near).float().mean())
+
+
+def chance(ten: Tensor) -> float:
+    """What :func:`copies` says of a uniform ring, where nobody copies: the control."""
+    angle = torch.arange(3600) * math.tau / 3600
+    return copies(torch.stack([angle.cos(), angle.sin()], dim=1), ten)
 
 
 def scores(x: Tensor, ten: Tensor, twins: Tensor, radius: float = RADIUS) -> dict[str, float]:

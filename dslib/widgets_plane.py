@@ -1,0 +1,42 @@
+"""Chapter 02b's explorer: every setting of the method in the plane, trained again when a slider is let go."""
+
+import functools
+
+from torch import Tensor, nn
+
+from . import plane, plots_plane, widgets
+
+METHODS = ("naive", "DomainStudio", "anchored")
+
+
+def explorer(source: nn.Module, noise: Tensor, anchors: Tensor):
+    """A redraw function for :func:`dslib.widgets.explore`; a run that was asked for before is not trained again."""
+    twins = plane.sample(source, noise)
+
+    @functools.lru_cache(maxsize=32)
+    def trained(method: str, lambda_img: float, steps: int, shots: int, arc: int):
+        ten = plane.ring(shots, plane.RADIUS, 0, arc)
+        drawn = plane.batches(ten, steps, 0, anchors if method == "anchored" else None)
+        return ten, plane.adapted(source, drawn, 0.0 if method == "naive" else lambda_img)
+
+    def redraw(method: str, lambda_img: float, steps: int, shots: int, arc: int, until: int):
+        ten, model = trained(method, 0.0 if method == "naive" else lambda_img, steps, shots, arc)
+        x = plane.sample(model, noise, source=source, until=until)
+        found = plane.scores(x, ten, twins)
+        words = (f"copies {found['copies']:.0%} (uniform {plane.chance(ten):.0%}), on the ring {found['on_ring']:.0%}, "
+                 f"turned by {found['turned']:.0f}°")
+        figure = plots_plane.clouds({"source": twins, f"{method}, {steps} steps": x}, twins, words, ten)
+        return figure, f"{method}, λ = {lambda_img}, {steps} steps, {shots} points on {arc}°, source until t = {until}: {words}."
+    return redraw
+
+
+def explore_plane(source: nn.Module, noise: Tensor, anchors: Tensor, steps: int = 300) -> None:
+    """Sliders over λ, steps, shots, the arc that the points lie on, and the step until which the source samples."""
+    import ipywidgets as w
+    widgets.explore(explorer(source, noise, anchors),
+                    method=w.Dropdown(options=METHODS, value="DomainStudio", description="method"),
+                    lambda_img=w.FloatSlider(0.3, min=0, max=3, step=0.1, description="λ", continuous_update=False),
+                    steps=w.IntSlider(steps, 0, 1500, 25, description="steps", continuous_update=False),
+                    shots=w.IntSlider(10, 1, 50, description="shots", continuous_update=False),
+                    arc=w.IntSlider(360, 10, 360, 10, description="arc", continuous_update=False),
+                    until=w.IntSlider(1000, 0, 1000, 50, description="source till t", continuous_update=False))
