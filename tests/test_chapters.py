@@ -11,13 +11,13 @@ import torch
 from conftest import make_images
 
 import dslib
-from dslib import ablations, checks, ddpm, haar, losses, metrics, sample, text_to_image, train, views
+from dslib import ablations, checks, ddpm, haar, losses, metrics, plane, sample, text_to_image, train, views
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("*.py"))
-ROW = re.compile(r"^\| \((\d+\.\d+)\) \| `([\w.]+)[^`|]*`(?:, (in this notebook))? \| `(\w+\.py)::(\w+)` \|$", re.M)
+ROW = re.compile(r"^\| \((\d+b?\.\d+)\) \| `([\w.]+)[^`|]*`(?:, (in this notebook))? \| `(\w+\.py)::(\w+)` \|$", re.M)
 MODULES = {module.__name__.removeprefix("dslib."): module for module in
-           (ablations, checks, ddpm, haar, losses, metrics, sample, text_to_image, train, views)}
+           (ablations, checks, ddpm, haar, losses, metrics, plane, sample, text_to_image, train, views)}
 
 
 @pytest.fixture(params=SOURCES, ids=lambda p: p.stem)
@@ -35,7 +35,7 @@ def code(chapter) -> str:
 
 def test_every_displayed_equation_is_numbered_and_listed(chapter):
     displayed = re.findall(r"\$\$.*?\$\$", text(chapter), re.S)
-    numbers = [re.search(r"\\tag\{(\d+\.\d+)\}\$\$$", equation) for equation in displayed]
+    numbers = [re.search(r"\\tag\{(\d+b?\.\d+)\}\$\$$", equation) for equation in displayed]
     assert displayed and all(numbers), "give every displayed equation a \\tag{chapter.number}"
     listed = [row[0] for row in ROW.findall(text(chapter))]
     assert [m.group(1) for m in numbers] == list(dict.fromkeys(listed))
@@ -59,7 +59,7 @@ def test_every_row_of_the_ledger_is_shown_by_a_cell():
 
 def test_no_other_guess_beats_the_copyist():
     """Equation (3.1), the very class of chapter 03: no change of its guess lowers L_simple on average over the noise."""
-    cell = next(c.source for c in jupytext.read(SOURCES[3]).cells if "class Copyist" in c.source)
+    cell = next(c.source for c in jupytext.read(next(p for p in SOURCES if p.stem.startswith("03"))).cells if "class Copyist" in c.source)
     a_bar, images = ddpm.alphas_cumprod(ddpm.linear_betas()), make_images(4, 8).double()
     known = {"torch": torch, "SimpleNamespace": SimpleNamespace, "a_bar": a_bar.double()}
     exec(cell[cell.index("class Copyist"):], known)

@@ -279,7 +279,6 @@ plots.show(plots_plane.field({"squeezed, on the wide ring": (x.detach(), ends)},
 # Use `noised`, `guessed` and `held` from above: your own, where they passed.
 
 # %%
-import copy
 
 from dslib import losses
 
