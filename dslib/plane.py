@@ -1,8 +1,8 @@
 """The whole method in the plane: a ring, ten points of a wider ring, a small network (chapter 02b).
 
-A point (2,) takes the place of an image, so everything can be drawn; a run takes seconds. The formulas are those of
-``ddpm`` and ``losses``, unchanged: they never asked for images. In the plane the cosine of two points *is* the angle
-between them, so what the pairwise loss holds can be seen.
+A point (2,) takes the place of an image, so everything can be drawn; a run takes seconds. The
+formulas are those of ``ddpm`` and ``losses``, unchanged: they never asked for images. In the plane
+the cosine of two points *is* the angle between them, so what the pairwise loss holds can be seen.
 """
 
 import copy
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from . import ddpm, losses
 from .env import UserError
 
-A_BAR = ddpm.alphas_cumprod(ddpm.linear_betas())       # ᾱ_t of chapter 01, (1000,)
-RADIUS = 2.0                                           # of the target ring; the source's is 1
-NEAR = 3.0                                             # degrees: as near as this to one of the ten is a copy
+A_BAR = ddpm.alphas_cumprod(ddpm.linear_betas())     # ᾱ_t of chapter 01, (1000,)
+RADIUS = 2.0                                         # of the target ring; the source's is 1
+NEAR = 3.0                                           # degrees: as near to one of the ten is a copy
 
 
 # ------------------------------------------------------------------------------------- points
@@ -35,7 +35,7 @@ def ring(n: int, radius: float = 1.0, seed: int = 0, arc: float = 360.0) -> Tens
     Raises UserError for an arc that is none and for fewer than one point.
     """
     if n < 1 or not 0 < arc <= 360:
-        raise UserError(f"{n} points on {arc} degrees: use at least 1 point and more than 0, up to 360 degrees")
+        raise UserError(f"{n} points on {arc} degrees: use at least 1 point, and above 0, up to 360")
     angle = torch.rand(n, generator=generator(seed)) * math.radians(arc)
     return radius * torch.stack([angle.cos(), angle.sin()], dim=1)
 
@@ -51,7 +51,7 @@ def degrees(x: Tensor) -> Tensor:
 
 
 def turn(x: Tensor, y: Tensor) -> Tensor:
-    """The angle between points, broadcast over (…,2) and (…,2): degrees in [0,180], so cos(turn) is their cosine."""
+    """The angle between points, broadcast over (…,2) and (…,2): degrees in [0,180]."""
     cross = x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]
     return torch.rad2deg(torch.atan2(cross.abs(), (x * y).sum(-1)))
 
@@ -60,7 +60,7 @@ def turn(x: Tensor, y: Tensor) -> Tensor:
 
 
 class Denoiser(nn.Module):
-    """ε_θ(x_t, t) for points: x_t (N,2) and t (N,) to noise (N,2). Three hidden layers, sines and cosines of t."""
+    """ε_θ(x_t, t) for points: x_t (N,2), t (N,) → noise (N,2). Three hidden layers."""
 
     def __init__(self, width: int = 128):
         super().__init__()
@@ -89,14 +89,18 @@ def guess(model: nn.Module, x_t: Tensor, t: Tensor, a_bar: Tensor = A_BAR) -> Te
 # ------------------------------------------------------------------------------------- training
 
 
-def train_source(model: nn.Module, steps: int = 2500, batch: int = 256, lr: float = 2e-3, seed: int = 0,
-                 radius: float = 1.0) -> Iterator[dict]:
-    """Train on fresh points of the source ring, learning rate falling to 0. Yields {"step", "simple"} a step."""
+def train_source(model: nn.Module, steps: int = 2500, batch: int = 256, lr: float = 2e-3,
+                 seed: int = 0) -> Iterator[dict]:
+    """Train on fresh points of the source ring, the learning rate falling to 0.
+
+    Yields {"step", "simple"} a step.
+    """
     dice, optimizer = generator(seed), torch.optim.Adam(model.parameters(), lr)
     slow = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(1, steps + 1):
-        x_0 = ring(batch, radius, seed=int(torch.randint(2**31, (), generator=dice)))
-        t, eps = ddpm.sample_timesteps(batch, len(A_BAR), dice), torch.randn(batch, 2, generator=dice)
+        x_0 = ring(batch, seed=int(torch.randint(2**31, (), generator=dice)))
+        t = ddpm.sample_timesteps(batch, len(A_BAR), dice)
+        eps = torch.randn(batch, 2, generator=dice)
         loss = (model(ddpm.q_sample(x_0, t, eps, A_BAR), t) - eps).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -106,19 +110,21 @@ def train_source(model: nn.Module, steps: int = 2500, batch: int = 256, lr: floa
 
 
 class Batch(NamedTuple):
-    """What one step of adaptation sees: points to learn from, and points whose relations are held."""
+    """What one step sees: points to learn from, and points whose relations are held."""
     x_0: Tensor     # (N,2) of the ten
     t: Tensor       # (N,)
     eps: Tensor     # (N,2)
-    y_0: Tensor     # (M,2) as published: the same ten, same t, same ε; anchored: samples of the source
+    y_0: Tensor     # (M,2) as published: x_0, t and ε again; anchored: samples of the source
     s: Tensor       # (M,) their steps
     eta: Tensor     # (M,2) their noise
 
 
-def batches(ten: Tensor, steps: int, seed: int = 0, anchors: Tensor | None = None, size: int = 30) -> list[Batch]:
-    """All random draws of a run, so that every method sees the same ones: ``steps`` batches of ``size`` points.
+def batches(ten: Tensor, steps: int, seed: int = 0, anchors: Tensor | None = None,
+            size: int = 30) -> list[Batch]:
+    """All random draws of a run, so that every method sees the same ones.
 
-    ten: (K,2), each drawn equally often; anchors: samples of the source (A,2), or None for the published form.
+    ten: (K,2), each drawn equally often, ``size`` a step; anchors: samples of the source (A,2), or
+    None for the published form.
     The draws of (x_0, t, ε) do not depend on whether there are anchors.
     """
     dice, other, drawn = generator(seed), generator(seed + 1_000_003), []
@@ -128,7 +134,8 @@ def batches(ten: Tensor, steps: int, seed: int = 0, anchors: Tensor | None = Non
         held = x_0, t, eps
         if anchors is not None:
             y_0 = anchors[torch.randint(len(anchors), (size,), generator=other)]
-            held = y_0, ddpm.sample_timesteps(size, len(A_BAR), other), torch.randn(size, 2, generator=other)
+            s = ddpm.sample_timesteps(size, len(A_BAR), other)
+            held = y_0, s, torch.randn(size, 2, generator=other)
         drawn.append(Batch(x_0, t, eps, *held))
     return drawn
 
@@ -142,7 +149,8 @@ def simple_loss(model: nn.Module, batch: Batch) -> Tensor:
 def img_loss(model: nn.Module, source: nn.Module, batch: Batch, weighted: bool = True) -> Tensor:
     """L_img = Σ_i KL(p_i^ada ‖ p_i^sou) between both models' guesses of the points y_0: scalar.
 
-    weighted: what flows back through a guess at step s is multiplied by √ᾱ_s, as in ``dslib adapt``; else as published.
+    weighted: what flows back through a guess at step s is multiplied by √ᾱ_s, as in ``dslib
+    adapt``; else as published.
     """
     y_s = ddpm.q_sample(batch.y_0, batch.s, batch.eta, A_BAR)
     with torch.no_grad():
@@ -155,10 +163,10 @@ def img_loss(model: nn.Module, source: nn.Module, batch: Batch, weighted: bool =
 
 def finetune(model: nn.Module, source: nn.Module, drawn: list[Batch], lambda_img: float = 0.0,
              lr: float = 2e-3, weighted: bool = True) -> Iterator[dict]:
-    """Adapt a copy of the source in place: L_simple + λ·L_img, an Adam step a batch, learning rate falling to 0.
+    """Adapt a copy of the source in place: L_simple + λ·L_img, an Adam step a batch.
 
-    Yields {"step", "simple"} a step, and "img" where λ is not 0; λ = 0 is naive fine-tuning. Raises UserError for a
-    negative λ.
+    The learning rate falls to 0. Yields {"step", "simple"} a step, and "img" where λ is not 0;
+    λ = 0 is naive fine-tuning. Raises UserError for a negative λ.
     """
     if not 0 <= lambda_img < math.inf:
         raise UserError(f"lambda_img is {lambda_img}: use 0 or a positive number")
@@ -189,10 +197,10 @@ def adapted(source: nn.Module, drawn: list[Batch], lambda_img: float = 0.0, lr: 
 @torch.no_grad()
 def chain(model: nn.Module, noise: Tensor, steps: int = 40, source: nn.Module | None = None,
           until: int = len(A_BAR), clip: float = 3.0) -> Iterator[tuple[int, Tensor]]:
-    """DDIM from x_T (N,2): yields (t, x) with t the step reached, the last one −1, where x is the sample.
+    """DDIM from x_T (N,2): yields (t, x), t the step reached; at the last, −1, x is the sample.
 
-    source, until: with a source, steps t > until are walked by it and the rest by ``model``, as an option of the
-    authors' code does. Guesses are clipped to [−clip, clip].
+    source, until: with a source, steps t > until are walked by it and the rest by ``model``, as an
+    option of the authors' code does. Guesses are clipped to [−clip, clip].
     """
     if not 1 <= steps <= len(A_BAR):
         raise UserError(f"{steps} sampling steps: use 1 to {len(A_BAR)}")
@@ -234,10 +242,9 @@ def chance(ten: Tensor) -> float:
 def scores(x: Tensor, ten: Tensor, twins: Tensor, radius: float = RADIUS) -> dict[str, float]:
     """Points (N,2) beside the ten (K,2) and the source's samples of the same noise (N,2).
 
-    copies: see above; on_ring: share within 0.2 of the target radius, as a domain hit; turned: mean angle to the twin
-    in degrees, 0 if everybody keeps their place, 90 if the twins were anyone's; empty: share of 36 sectors of ten
-    degrees that hold no point.
+    copies: see above; on_ring: share within 0.2 of the target radius, as a domain hit; turned: mean
+    angle to the twin in degrees, 0 if all keep their place, 90 if the twins were anyone's.
     """
-    held = torch.zeros(36).index_fill_(0, (degrees(x) // 10).long().clamp(max=35), 1.0)
-    return {"copies": copies(x, ten), "on_ring": float(((x.norm(dim=1) - radius).abs() < 0.2).float().mean()),
-            "turned": float(turn(x, twins).mean()), "empty": float(1 - held.mean())}
+    near = (x.norm(dim=1) - radius).abs() < 0.2
+    return {"copies": copies(x, ten), "on_ring": float(near.float().mean()),
+            "turned": float(turn(x, twins).mean())}

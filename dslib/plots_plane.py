@@ -1,7 +1,8 @@
-"""Chapter 02b's figures as pure functions: points in, a matplotlib figure out, the takeaway as its title.
+"""Chapter 02b's figures as pure functions: points in, a figure out, the takeaway as its title.
 
-A dot's colour is the direction of the *source's* sample of the same noise. Where angles are kept the colours run round
-the ring as they do on the source's. The white ground is the figure's own, for light and dark themes.
+A dot's colour is the direction of the *source's* sample of the same noise. Where angles are kept
+the colours run round the ring as they do on the source's. The white ground is the figure's own, for
+light and dark themes.
 """
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import Tensor
 from . import plane, plots
 
 LARGE, SMALL = 16, 13                    # points: to be read from the last row
-LINE = {"naive": "#D55E00", "DomainStudio": "#0072B2", "anchored": "#009E73", "naive, source until t": "#CC79A7"}
-MARKS = {"naive": "o", "DomainStudio": "s", "anchored": "^", "naive, source until t": "D"}
+STYLE = {"naive": ("#D55E00", "o"), "DomainStudio": ("#0072B2", "s"), "anchored": ("#009E73", "^"),
+         "naive, source until t": ("#CC79A7", "D")}
 
 
 def panels(n: int, title: str, height: float = 4.4, per_row: int = 4):
@@ -28,10 +29,17 @@ def panels(n: int, title: str, height: float = 4.4, per_row: int = 4):
     return figure, axes[:n]
 
 
-def circle(axis, radius: float, **style) -> None:
+def circle(axis, radius: float) -> None:
     """A thin ring."""
     angle = np.linspace(0, 2 * np.pi, 200)
-    axis.plot(radius * np.cos(angle), radius * np.sin(angle), **{"color": "#999999", "linewidth": 0.8, "zorder": 0} | style)
+    axis.plot(radius * np.cos(angle), radius * np.sin(angle), color="#999999", linewidth=0.8, zorder=0)
+
+
+def stars(axis, ten: Tensor | None) -> None:
+    """The training points (K,2), if there are any to be shown."""
+    if ten is not None:
+        axis.scatter(*ten.T.numpy(), s=150, marker="*", c="black", edgecolors="white", linewidths=0.8,
+                     zorder=3)
 
 
 def colours(points: Tensor) -> np.ndarray:
@@ -40,71 +48,70 @@ def colours(points: Tensor) -> np.ndarray:
     return colormaps["hsv"](plane.degrees(points).numpy() / 360)
 
 
-def clouds(named: dict[str, Tensor], twins: Tensor, title: str, ten: Tensor | dict | None = None, per_row: int = 4,
+def clouds(named: dict[str, Tensor], twins: Tensor, title: str, ten: Tensor | None = None,
            reach: float = 2.7) -> Figure:
-    """Samples (N,2), one panel a name (a second line is written below it), coloured by their twins (N,2).
-
-    ten: the training points (K,2), black stars; or one set a name.
-    """
-    figure, axes = panels(len(named), title, 4.6, per_row)
+    """Samples (N,2), one panel a name, coloured by their twins (N,2); stars: the ten (K,2)."""
+    figure, axes = panels(len(named), title, 4.6)
     for axis, (name, x) in zip(axes, named.items()):
         for radius in (1, plane.RADIUS):
             circle(axis, radius)
         axis.scatter(*x.T.numpy(), s=9, c=colours(twins[:len(x)]), linewidths=0)
-        if ten is not None:
-            stars = ten[name] if isinstance(ten, dict) else ten
-            axis.scatter(*stars.T.numpy(), s=150, marker="*", c="black", edgecolors="white", linewidths=0.8, zorder=3)
+        stars(axis, ten)
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
         axis.set_title(name, fontsize=SMALL)
     return figure
 
 
-def paths(named: dict[str, list[Tensor]], title: str, ten: Tensor | None = None, reach: float = 2.9) -> Figure:
-    """Walks from noise to sample, one panel a name: named[name] is a list of (N,2), noise first; coloured by the first name's end."""
+def paths(named: dict[str, list[Tensor]], title: str, ten: Tensor | None = None,
+          reach: float = 2.9) -> Figure:
+    """Walks from noise to sample, one panel a name, coloured by where the first name's walks end.
+
+    named[name]: a list of (N,2), noise first.
+    """
     ends = next(iter(named.values()))[-1]
     figure, axes = panels(len(named), title)
     for axis, (name, walk) in zip(axes, named.items()):
-        steps = torch.stack(walk).numpy()                                           # (links,N,2)
+        steps = torch.stack(walk).numpy()                              # (links,N,2)
         for i, colour in enumerate(colours(ends)):
             axis.plot(steps[:, i, 0], steps[:, i, 1], color=colour, linewidth=1.3, alpha=0.8)
-        axis.scatter(*steps[-1].T, s=28, c=colours(ends), edgecolors="black", linewidths=0.5, zorder=3)
-        if ten is not None:
-            axis.scatter(*ten.T.numpy(), s=150, marker="*", c="black", edgecolors="white", linewidths=0.8, zorder=2)
+        axis.scatter(*steps[-1].T, s=32, c=colours(ends), edgecolors="black", linewidths=0.5, zorder=4)
+        stars(axis, ten)
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
         axis.set_title(name, fontsize=SMALL)
     return figure
 
 
-def field(named: dict[str, tuple], title: str, ten: Tensor | None = None, reach: float = 2.6) -> Figure:
-    """Arrows from noisy points to the guess there, one panel a name: named[name] = (x_t (N,2), guess (N,2))."""
+def field(named: dict[str, tuple], title: str, ten: Tensor | None = None,
+          reach: float = 2.6) -> Figure:
+    """Arrows from points to the guess there, one panel a name: named[name] = ((N,2), (N,2))."""
     figure, axes = panels(len(named), title)
     for axis, (name, (x_t, believed)) in zip(axes, named.items()):
         by = (believed - x_t).numpy()
-        axis.quiver(*x_t.T.numpy(), *by.T, color=colours(believed), angles="xy", scale_units="xy", scale=1, width=0.006)
+        axis.quiver(*x_t.T.numpy(), *by.T, color=colours(believed), angles="xy", scale_units="xy",
+                    scale=1, width=0.006)
         for radius in (1, plane.RADIUS):
             circle(axis, radius)
-        if ten is not None:
-            axis.scatter(*ten.T.numpy(), s=150, marker="*", c="black", edgecolors="white", linewidths=0.8, zorder=3)
+        stars(axis, ten)
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
         axis.set_title(name, fontsize=SMALL)
     return figure
 
 
 def matrices(named: dict[str, Tensor], title: str) -> Figure:
-    """Cosine matrices (N,N), points in the order of their angle; first the cosines, below the difference to the first."""
+    """Cosine matrices (N,N) of points in the order of their angle; below, the change to the first."""
     n, first = len(named), next(iter(named.values()))
     figure = plots.new_figure(3.5 * n + 1, 7.4)
     figure.suptitle(title, fontsize=LARGE, fontweight="bold")
     axes = figure.subplots(2, n, squeeze=False)
     shown = [list(named.items()), [(name, x - first) for name, x in named.items()]]
-    for row, (what, drawn) in enumerate(zip(("cosine", "change"), shown)):
+    for row, (what, drawn) in enumerate(zip(("cosine of two guesses", "change against the source"), shown)):
         for axis, (name, values) in zip(axes[row], drawn):
             image = axis.imshow(values.numpy(), cmap="RdBu", vmin=-1, vmax=1)
             axis.set(xticks=[], yticks=[])
             words = name if row == 0 else f"mean |change| {float(values.abs().mean()):.2f}"
             axis.set_title("" if row and name == next(iter(named)) else words, fontsize=SMALL)
         bar = figure.colorbar(image, ax=axes[row].tolist(), shrink=0.8)
-        bar.set_label("cosine of two guesses" if what == "cosine" else "change against the source", fontsize=SMALL)
+        bar.set_label(what, fontsize=SMALL)
     axes[1, 0].axis("off")
     for old in axes[1, 0].get_images():
         old.remove()
@@ -112,23 +119,28 @@ def matrices(named: dict[str, Tensor], title: str) -> Figure:
 
 
 def frontier(lines: dict[str, dict[str, list[dict]]], chance: float, title: str) -> Figure:
-    """Copies against the share on the ring. lines[method][setting] = scores, one a seed; bars are one standard deviation.
+    """Copies against the share on the ring; bars are one standard deviation over the seeds.
 
-    chance: share of copies among uniform points of the wider ring.
+    lines[method][setting]: scores, one a seed; chance: share of copies among uniform points.
     """
     figure = plots.new_figure(11, 6)
     figure.suptitle(title, fontsize=LARGE, fontweight="bold")
     axis = figure.subplots()
     for method, points in lines.items():
-        values = {key: np.array([[100 * s[key] for s in found] for found in points.values()]) for key in ("on_ring", "copies")}
-        (x, y), (dx, dy) = ([v.mean(1) for v in values.values()], [v.std(1, ddof=1) if v.shape[1] > 1 else 0 for v in values.values()])
-        colour = LINE.get(method, "#000000")
-        axis.errorbar(x, y, dy, dx, color=colour, marker=MARKS.get(method, "o"), markersize=9, linewidth=2, elinewidth=0.8, label=method)
+        found = [np.array([[100 * s[key] for s in scores] for scores in points.values()])
+                 for key in ("on_ring", "copies")]                         # two of (settings, seeds)
+        (x, y), ddof = (v.mean(1) for v in found), int(found[0].shape[1] > 1)
+        dx, dy = (v.std(1, ddof=ddof) for v in found)
+        colour, marker = STYLE.get(method, ("#000000", "o"))
+        axis.errorbar(x, y, dy, dx, color=colour, marker=marker, markersize=9, linewidth=2,
+                      elinewidth=0.8, label=method)
         for setting, a, b in zip(points, x, y):
-            axis.annotate(setting, (a, b), xytext=(7, 7), textcoords="offset points", fontsize=SMALL - 2, color=colour)
+            axis.annotate(setting, (a, b), xytext=(7, 7), textcoords="offset points",
+                          fontsize=SMALL - 1, color=colour)
     axis.axhline(100 * chance, color="#555555", linestyle=":", linewidth=1.5)
-    axis.annotate(f"uniform points: {chance:.0%}", (0.01, 100 * chance), xycoords=("axes fraction", "data"), xytext=(0, -5),
-                  textcoords="offset points", va="top", fontsize=SMALL, color="#555555")
+    axis.annotate(f"uniform points: {chance:.0%}", (0.01, 100 * chance), xytext=(0, -5), va="top",
+                  xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=SMALL,
+                  color="#555555")
     axis.set_xlabel("on the wider ring, % (right is better)", fontsize=SMALL)
     axis.set_ylabel("copies, % (low is better)", fontsize=SMALL)
     axis.set_ylim(bottom=0)

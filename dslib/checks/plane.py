@@ -1,4 +1,4 @@
-"""Self-checks of chapter 02b: the whole method for points, in five functions that call each other."""
+"""Self-checks of chapter 02b: the method for points, in five functions that call each other."""
 
 import copy
 
@@ -35,8 +35,9 @@ def angle_kl(adapted: Tensor, source: Tensor) -> Tensor:
     return (log_a.exp() * (log_a - log_s)).sum()
 
 
-def adapt(source: nn.Module, batches: list, a_bar: Tensor, lambda_img: float, lr: float) -> nn.Module:
-    """A copy of the source after one Adam step a batch on L_simple + λ·L_img, learning rate falling to 0."""
+def adapt(source: nn.Module, batches: list, a_bar: Tensor, lambda_img: float,
+          lr: float) -> nn.Module:
+    """A copy of the source after an Adam step a batch on L_simple + λ·L_img, lr falling to 0."""
     model = copy.deepcopy(source)
     optimizer = torch.optim.Adam(model.parameters(), lr)
     for step, (x_0, t, eps, y_0, s, eta) in enumerate(batches):
@@ -70,14 +71,16 @@ def check_noise_points(fn) -> bool:
     x_0, t, eps, a_bar, a = points_case()
     first = a[:1]
     mistakes = {
-        "the square roots are missing: √ᾱ_t times the point, √(1−ᾱ_t) times the noise": a * x_0 + (1 - a) * eps,
+        "the square roots are missing: √ᾱ_t times the point, √(1−ᾱ_t) times the noise":
+            a * x_0 + (1 - a) * eps,
         "the noise is not scaled: √(1−ᾱ_t) is forgotten": a.sqrt() * x_0 + eps,
         "the point is not scaled: √ᾱ_t is forgotten": x_0 + (1 - a).sqrt() * eps,
         "point and noise are swapped": a.sqrt() * eps + (1 - a).sqrt() * x_0,
         "all points got the first one's t: look up one ᾱ_t a point, a_bar[t][:, None]":
             first.sqrt() * x_0 + (1 - first).sqrt() * eps,
     }
-    return report("noise_points", fn, (x_0, t, eps, a_bar), ddpm.q_sample(x_0, t, eps, a_bar), mistakes)
+    want = ddpm.q_sample(x_0, t, eps, a_bar)
+    return report("noise_points", fn, (x_0, t, eps, a_bar), want, mistakes)
 
 
 def check_guess_points(fn) -> bool:
@@ -96,7 +99,8 @@ def check_guess_points(fn) -> bool:
 
 def check_angle_log_probs(fn) -> bool:
     """Try the reader's softmax over angles; print ✓ or a diagnosis. True if all is well."""
-    x = torch.randn(5, 2, generator=plane.generator(2)) * torch.tensor([1., 2., 3., .5, 1.])[:, None]
+    x = torch.randn(5, 2, generator=plane.generator(2))
+    x = x * torch.tensor([1.0, 2.0, 3.0, 0.5, 1.0])[:, None]
     similar, want, raw = losses.cosine_matrix(x), losses.pairwise_log_probs(x), x @ x.T
     turns = losses.drop_diagonal(torch.deg2rad(plane.turn(x[:, None], x[None])))
     mistakes = {
@@ -108,7 +112,8 @@ def check_angle_log_probs(fn) -> bool:
         "the diagonal took part in the softmax before you dropped it":
             losses.drop_diagonal(torch.log_softmax(similar, dim=1)),
         "these are cosines: the softmax is missing": losses.drop_diagonal(similar),
-        "this is a softmax of angles: near points must get much, so use their cosines": torch.log_softmax(turns, dim=1),
+        "this is a softmax of angles: near points must get much, so use their cosines":
+            torch.log_softmax(turns, dim=1),
     }
     got, problem = attempt(fn, x.clone())
     if problem is None and isinstance(got, Tensor) and tuple(got.shape) == (5, 5):
@@ -117,7 +122,7 @@ def check_angle_log_probs(fn) -> bool:
 
 
 def check_angle_kl(fn) -> bool:
-    """Try the reader's divergence, value and gradients; print ✓ or a diagnosis. True if all is well."""
+    """Try the reader's divergence, value and gradients; print ✓ or a diagnosis. True if it is right."""
     dice = plane.generator(3)
     adapted, source = (torch.randn(6, 2, generator=dice, requires_grad=True) for _ in range(2))
     want = losses.pairwise_kl(adapted, source).detach()
@@ -125,7 +130,8 @@ def check_angle_kl(fn) -> bool:
     mistakes = {
         "the arguments are swapped: this is KL(source‖adapted), the paper's is KL(adapted‖source)":
             losses.pairwise_kl(adapted, source, back).detach(),
-        "this is the mean over all entries: the paper sums": losses.pairwise_kl(adapted, source, reduction=mean).detach(),
+        "this is the mean over all entries: the paper sums":
+            losses.pairwise_kl(adapted, source, reduction=mean).detach(),
         "this is the sum divided by N: the paper sums over the batch": want / 6,
         "the arguments are swapped, and it is a mean: the authors' code, not the paper":
             losses.pairwise_kl(adapted, source, back, mean).detach(),
@@ -162,7 +168,7 @@ def wrong_loop(source: nn.Module, drawn: list, lambda_img: float, lr: float, wha
 
 
 LOOPS = {
-    "accumulate": "the gradients of all steps pile up: optimizer.zero_grad() before loss.backward()",
+    "accumulate": "the gradients of all steps pile up: optimizer.zero_grad() before backward()",
     "ten": "the pairwise term looks at the ten: it must look at y_0, with s and eta",
     "unweighted": "scale_gradient is missing: the guesses near T pull far too hard",
     "sign": "the pairwise term is subtracted: both terms are to become small, add them",
@@ -175,21 +181,22 @@ LOOPS = {
 
 
 def check_adapt(fn) -> bool:
-    """Try the reader's training loop against the reference's weights; print ✓ or a diagnosis. True if all is well."""
+    """Try the reader's loop against the reference's weights; print ✓ or a diagnosis. True if right."""
     source = plane.new_denoiser(8, seed=4)
     drawn = plane.batches(plane.ring(10, 2.0, 5), 4, 6, plane.ring(20, 1.0, 7), size=5)
     before, want = weights_of(source), weights_of(adapt(source, drawn, plane.A_BAR, 0.5, 0.01))
     given = copy.deepcopy(source)
     got, problem = attempt(fn, given, list(drawn), plane.A_BAR, 0.5, 0.01)
     if problem is None and (got is given or not torch.equal(weights_of(given), before)):
-        problem = "the source itself was trained: adapt copy.deepcopy(source), the source is the fixed reference"
+        problem = "the source itself was trained: adapt copy.deepcopy(source)"
     if problem is None and not isinstance(got, nn.Module):
         problem = f"it returns a {type(got).__name__}, expected the adapted network"
     if problem is None and torch.equal(weights_of(got), before):
-        problem = "the copy has the source's weights: no step was taken, or the optimizer has other parameters"
+        problem = "the copy has the source's weights: no step was taken, or on other parameters"
     if problem is None:
-        mistakes = {words: wrong_loop(source, drawn, 0.5, 0.01, what) for what, words in LOOPS.items()}
+        mistakes = {LOOPS[what]: wrong_loop(source, drawn, 0.5, 0.01, what) for what in LOOPS}
         naive = weights_of(adapt(source, drawn, plane.A_BAR, 0.0, 0.01))
-        mistakes["the pairwise term teaches nothing: is it added, times λ, and is only the *source's* guess in no_grad?"] = naive
+        mistakes["the pairwise term teaches nothing: is it added, times λ, and is only the "
+                 "*source's* guess in no_grad?"] = naive
         problem = diagnose(weights_of(got), want, mistakes)
     return conclude("adapt", problem)
