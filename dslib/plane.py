@@ -35,7 +35,7 @@ def ring(n: int, radius: float = 1.0, seed: int = 0, arc: float = 360.0) -> Tens
     Raises UserError for an arc that is none and for fewer than one point.
     """
     if n < 1 or not 0 < arc <= 360:
-        raise UserError(f"{n} points on {arc} degrees: use at least 1 point, and above 0, up to 360")
+        raise UserError(f"{n} points on {arc} degrees: use at least 1 point, and above 0, to 360")
     angle = torch.rand(n, generator=generator(seed)) * math.radians(arc)
     return radius * torch.stack([angle.cos(), angle.sin()], dim=1)
 

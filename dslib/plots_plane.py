@@ -16,6 +16,8 @@ LARGE, SMALL = 16, 13                    # points: to be read from the last row
 STYLE = {"naive": ("#D55E00", "o"), "DomainStudio": ("#0072B2", "s"), "anchored": ("#009E73", "^"),
          "naive, source until t": ("#CC79A7", "D")}
 
+MEASURES = (("copies", 100, "copies, % (low is better)"), ("turned", 1, "angle to the twin, °"))
+
 
 def panels(n: int, title: str, height: float = 4.4, per_row: int = 4):
     """n square axes of the plane in rows, one title for all: (figure, list of axes)."""
@@ -32,14 +34,14 @@ def panels(n: int, title: str, height: float = 4.4, per_row: int = 4):
 def circle(axis, radius: float) -> None:
     """A thin ring."""
     angle = np.linspace(0, 2 * np.pi, 200)
-    axis.plot(radius * np.cos(angle), radius * np.sin(angle), color="#999999", linewidth=0.8, zorder=0)
+    axis.plot(radius * np.cos(angle), radius * np.sin(angle), color="#999999", lw=0.8, zorder=0)
 
 
 def stars(axis, ten: Tensor | None) -> None:
     """The training points (K,2), if there are any to be shown."""
     if ten is not None:
-        axis.scatter(*ten.T.numpy(), s=150, marker="*", c="black", edgecolors="white", linewidths=0.8,
-                     zorder=3)
+        axis.scatter(*ten.T.numpy(), s=150, marker="*", c="black", edgecolors="white",
+                     linewidths=0.8, zorder=3)
 
 
 def colours(points: Tensor) -> np.ndarray:
@@ -74,7 +76,7 @@ def paths(named: dict[str, list[Tensor]], title: str, ten: Tensor | None = None,
         steps = torch.stack(walk).numpy()                              # (links,N,2)
         for i, colour in enumerate(colours(ends)):
             axis.plot(steps[:, i, 0], steps[:, i, 1], color=colour, linewidth=1.3, alpha=0.8)
-        axis.scatter(*steps[-1].T, s=32, c=colours(ends), edgecolors="black", linewidths=0.5, zorder=4)
+        axis.scatter(*steps[-1].T, s=32, c=colours(ends), edgecolors="black", lw=0.5, zorder=4)
         stars(axis, ten)
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
         axis.set_title(name, fontsize=SMALL)
@@ -87,8 +89,9 @@ def field(named: dict[str, tuple], title: str, ten: Tensor | None = None,
     figure, axes = panels(len(named), title)
     for axis, (name, (x_t, believed)) in zip(axes, named.items()):
         by = (believed - x_t).numpy()
+        axis.scatter(*x_t.T.numpy(), s=14, c="#777777", linewidths=0)
         axis.quiver(*x_t.T.numpy(), *by.T, color=colours(believed), angles="xy", scale_units="xy",
-                    scale=1, width=0.006)
+                    scale=1, width=0.008)
         for radius in (1, plane.RADIUS):
             circle(axis, radius)
         stars(axis, ten)
@@ -98,13 +101,14 @@ def field(named: dict[str, tuple], title: str, ten: Tensor | None = None,
 
 
 def matrices(named: dict[str, Tensor], title: str) -> Figure:
-    """Cosine matrices (N,N) of points in the order of their angle; below, the change to the first."""
+    """Cosine matrices (N,N), one a model; below each its change against the first."""
     n, first = len(named), next(iter(named.values()))
     figure = plots.new_figure(3.5 * n + 1, 7.4)
     figure.suptitle(title, fontsize=LARGE, fontweight="bold")
     axes = figure.subplots(2, n, squeeze=False)
     shown = [list(named.items()), [(name, x - first) for name, x in named.items()]]
-    for row, (what, drawn) in enumerate(zip(("cosine of two guesses", "change against the source"), shown)):
+    for row, what in enumerate(("cosine of two guesses", "change against the source")):
+        drawn = shown[row]
         for axis, (name, values) in zip(axes[row], drawn):
             image = axis.imshow(values.numpy(), cmap="RdBu", vmin=-1, vmax=1)
             axis.set(xticks=[], yticks=[])
@@ -119,32 +123,33 @@ def matrices(named: dict[str, Tensor], title: str) -> Figure:
 
 
 def frontier(lines: dict[str, dict[str, list[dict]]], chance: float, title: str) -> Figure:
-    """Copies against the share on the ring; bars are one standard deviation over the seeds.
+    """Copies, and the angle to the twin, against the share on the ring; bars: one std over seeds.
 
-    lines[method][setting]: scores, one a seed; chance: share of copies among uniform points.
+    lines[method][setting]: scores, one a seed; chance: share of copies among uniform points. The
+    first and the last setting of a line are written beside their points.
     """
-    figure = plots.new_figure(11, 6)
+    figure = plots.new_figure(14, 6)
     figure.suptitle(title, fontsize=LARGE, fontweight="bold")
-    axis = figure.subplots()
-    for method, points in lines.items():
-        found = [np.array([[100 * s[key] for s in scores] for scores in points.values()])
-                 for key in ("on_ring", "copies")]                         # two of (settings, seeds)
-        (x, y), ddof = (v.mean(1) for v in found), int(found[0].shape[1] > 1)
-        dx, dy = (v.std(1, ddof=ddof) for v in found)
-        colour, marker = STYLE.get(method, ("#000000", "o"))
-        axis.errorbar(x, y, dy, dx, color=colour, marker=marker, markersize=9, linewidth=2,
-                      elinewidth=0.8, label=method)
-        for setting, a, b in zip(points, x, y):
-            axis.annotate(setting, (a, b), xytext=(7, 7), textcoords="offset points",
-                          fontsize=SMALL - 1, color=colour)
-    axis.axhline(100 * chance, color="#555555", linestyle=":", linewidth=1.5)
-    axis.annotate(f"uniform points: {chance:.0%}", (0.01, 100 * chance), xytext=(0, -5), va="top",
-                  xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=SMALL,
-                  color="#555555")
-    axis.set_xlabel("on the wider ring, % (right is better)", fontsize=SMALL)
-    axis.set_ylabel("copies, % (low is better)", fontsize=SMALL)
-    axis.set_ylim(bottom=0)
-    axis.tick_params(labelsize=SMALL)
-    axis.legend(fontsize=SMALL, frameon=False, loc="upper left")
-    axis.grid(alpha=0.3)
+    axes = figure.subplots(1, 2)
+    for axis, (key, scale, words) in zip(axes, MEASURES):
+        for method, points in lines.items():
+            x, y = (np.array([[by * s[what] for s in scores] for scores in points.values()])
+                    for what, by in (("on_ring", 100), (key, scale)))  # (settings, seeds)
+            colour, marker = STYLE.get(method, ("#000000", "o"))
+            bars = [v.std(1, ddof=int(v.shape[1] > 1)) for v in (y, x)]
+            axis.errorbar(x.mean(1), y.mean(1), *bars, color=colour, marker=marker, markersize=9,
+                          linewidth=2, elinewidth=0.7, label=method)
+            for i in {0, len(points) - 1}:
+                axis.annotate(list(points)[i], (x[i].mean(), y[i].mean()), xytext=(6, 8),
+                              color=colour, textcoords="offset points", fontsize=SMALL)
+        axis.set_xlabel("on the wider ring, % (right is better)", fontsize=SMALL)
+        axis.set_ylabel(words, fontsize=SMALL)
+        axis.set_ylim(bottom=0)
+        axis.tick_params(labelsize=SMALL)
+        axis.grid(alpha=0.3)
+    axes[0].axhline(100 * chance, color="#555555", linestyle=":", linewidth=1.5)
+    axes[0].annotate(f"uniform points: {chance:.0%}", (0.02, 100 * chance), xytext=(0, -5),
+                     va="top", xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=SMALL)
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=SMALL, frameon=False, ncols=4,
+                  loc="outside lower center")
     return figure

@@ -32,7 +32,7 @@ def explorer(source: nn.Module, noise: Tensor, anchors: Tensor):
 
 
 def explore_plane(source: nn.Module, noise: Tensor, anchors: Tensor, steps: int = 300) -> None:
-    """Sliders over λ, steps, shots, the points' arc, and the step until which the source samples."""
+    """Sliders over λ, steps, shots, the points' arc, and where the source stops sampling."""
     import ipywidgets as w
 
     def slider(name: str, value: int, low: int, high: int, by: int = 1):

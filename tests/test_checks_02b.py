@@ -113,7 +113,8 @@ def on_the_source(source, batches, a_bar, lambda_img, lr):
     (loop(zero=False), "pile up"), (loop(held="x"), "looks at the ten"), (loop(weighted=False), "scale_gradient"),
     (loop(sign=-1), "subtracted"), (loop(simple=0.0), "L_simple is missing"), (loop(torch.optim.SGD), "SGD"),
     (loop(stop=1), "first batch"), (loop(no_grad=True), "teaches nothing"), (loop(sign=0), "teaches nothing"),
-    (loop(part=5), "is a sum"), (loop(decay=0), "learning rate"), (on_the_source, "source itself"), (lambda source, *_: copy.deepcopy(source), "no step"),
+    (loop(part=5), "is a sum"), (loop(decay=0), "learning rate"),
+    (on_the_source, "source itself"), (lambda source, *_: copy.deepcopy(source), "no step"),
     (lambda *_: 0.3, "expected the adapted network"), (lambda *_: None, "nothing written yet"),
     (loop(simple=3.0), "values differ"), (lambda source: source, "TypeError"),
 ])

@@ -191,9 +191,11 @@ def test_figures_show_what_they_are_given(source):
 
 
 def test_the_frontier_draws_every_setting_with_its_spread():
-    lines = {"naive": {"1 step": [{"on_ring": 0.5, "copies": 0.2}, {"on_ring": 0.7, "copies": 0.4}]}, "DomainStudio":
-             {"λ = 1": [{"on_ring": 0.6, "copies": 0.1}]}}
-    axis = plots_plane.frontier(lines, 0.15, "title").axes[0]
+    lines = {"naive": {"1 step": [
+        {"on_ring": 0.5, "copies": 0.2, "turned": 9}, {"on_ring": 0.7, "copies": 0.4, "turned": 11}]}, "DomainStudio":
+             {"λ = 1": [{"on_ring": 0.6, "copies": 0.1, "turned": 3}]}}
+    axis, other = plots_plane.frontier(lines, 0.15, "title").axes
+    assert other.lines[0].get_ydata().tolist() == pytest.approx([10])
     assert {"1 step", "λ = 1"} <= {text.get_text().strip() for text in axis.texts}
     assert axis.lines[0].get_xdata().tolist() == pytest.approx([60]) and axis.lines[0].get_ydata().tolist() == pytest.approx([30])
 

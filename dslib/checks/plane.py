@@ -122,7 +122,7 @@ def check_angle_log_probs(fn) -> bool:
 
 
 def check_angle_kl(fn) -> bool:
-    """Try the reader's divergence, value and gradients; print ✓ or a diagnosis. True if it is right."""
+    """Try the reader's divergence, value and gradients; print ✓ or a diagnosis. True if right."""
     dice = plane.generator(3)
     adapted, source = (torch.randn(6, 2, generator=dice, requires_grad=True) for _ in range(2))
     want = losses.pairwise_kl(adapted, source).detach()
@@ -181,7 +181,7 @@ LOOPS = {
 
 
 def check_adapt(fn) -> bool:
-    """Try the reader's loop against the reference's weights; print ✓ or a diagnosis. True if right."""
+    """Try the reader's loop against the reference's weights; print ✓ or a diagnosis."""
     source = plane.new_denoiser(8, seed=4)
     drawn = plane.batches(plane.ring(10, 2.0, 5), 4, 6, plane.ring(20, 1.0, 7), size=5)
     before, want = weights_of(source), weights_of(adapt(source, drawn, plane.A_BAR, 0.5, 0.01))
