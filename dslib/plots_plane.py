@@ -149,7 +149,8 @@ def frontier(lines: dict[str, dict[str, list[dict]]], chance: float, title: str)
         axis.grid(alpha=0.3)
     axes[0].axhline(100 * chance, color="#555555", linestyle=":", linewidth=1.5)
     axes[0].annotate(f"uniform points: {chance:.0%}", (0.02, 100 * chance), xytext=(0, -5),
-                     va="top", xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=SMALL)
+                     va="top", xycoords=("axes fraction", "data"), textcoords="offset points",
+                     fontsize=SMALL)
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=SMALL, frameon=False, ncols=4,
                   loc="outside lower center")
     return figure
