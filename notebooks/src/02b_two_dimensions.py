@@ -16,7 +16,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 25 min, exercises 55 min more / 3 min on two CPU cores (tier `cpu`) |
+# | Read / run | 29 min, exercises 55 min more / 3 min on two CPU cores (tier `cpu`) |
 # | Device | a laptop CPU; a run takes seconds |
 # | Needs | chapters 01 ($\tilde x_0$) and 02 (the loop, DDIM) |
 # | Paper | DomainStudio §1: $\tilde x_0$, $p_i$, $\mathcal L_{img}$ |
