@@ -8,6 +8,7 @@ only what is above it in this list::
     base/      errors, files, device, checkpoints, what is drawn: what every module leans on
     measure/   the scores of a run, trained probes, fidelity
     show/      plots, the explorers of the chapters, the page of a run
+    plane/     the method in two dimensions
     text/      text to image: captions, latents, prompts, a person
     study/     grids of runs, their curves and tables, the cost of a step
     cli/       the command ``dslib`` and its options

@@ -73,7 +73,7 @@ def record(source: Path, notebook, seconds: int) -> Path:
     """Write into data/expected what ``check_expected`` printed. A tolerance is kept; a new one is 15 %, at least 0.0001, and for a
     share of few images (``_hit``) one in four."""
     tier = os.environ["DSLIB_TIER"]
-    target = HERE.parent / "data" / "expected" / f"{source.stem[:2]}.json"
+    target = HERE.parent / "data" / "expected" / f"{source.stem.split('_')[0]}.json"
     old = json.loads(target.read_text()) if target.exists() else {"seconds": {}, "values": {}}
     known = {"seconds": old["seconds"] | {tier: seconds}, "values": {}}
     for name, value in re.findall(r"^\S (\w+): (\S+?),? ", "".join(o.get("text", "") for o in checking(notebook)[1].outputs), re.M):

@@ -44,7 +44,7 @@ def vendor(out: Path) -> None:
 def link_equations(text: str, known: set[str]) -> str:
     """Displayed equations become targets eq-c-n, and each (c.n) in the text a link to its equation."""
     def display(match):
-        tag = re.search(r"\\tag\{(\d+)\.(\d+)\}", match[1])
+        tag = re.search(r"\\tag\{(\d+b?)\.(\d+)\}", match[1])
         target = f"(eq-{tag[1]}-{tag[2]})=\n" if tag else ""
         return f"\n\n{target}\\begin{{equation*}}\n{match[1].strip()}\n\\end{{equation*}}\n\n"
 
@@ -52,7 +52,7 @@ def link_equations(text: str, known: set[str]) -> str:
         return f"[({match[1]})](#eq-{match[1].replace('.', '-')})" if match[1] in known else match[0]
 
     parts = re.split(r"(\$\$.*?\$\$|```.*?```|`[^`]*`|\$[^$]*\$)", text, flags=re.S)
-    return "".join(re.sub(r"\$\$(.*?)\$\$", display, part, flags=re.S) if i % 2 else re.sub(r"(?<!\[)\((\d+\.\d+)\)", refer, part)
+    return "".join(re.sub(r"\$\$(.*?)\$\$", display, part, flags=re.S) if i % 2 else re.sub(r"(?<!\[)\((\d+b?\.\d+)\)", refer, part)
                    for i, part in enumerate(parts))
 
 
@@ -90,7 +90,7 @@ def tree(caption: str, pages: list[str]) -> str:
 
 def stage(folder: Path) -> None:
     """All pages as Sphinx reads them, in the repository's own layout, so that its links hold."""
-    known = set(re.findall(r"\\tag\{(\d+\.\d+)\}", "".join(c.source for p in CHAPTERS for c in nbformat.read(p, as_version=4).cells)))
+    known = set(re.findall(r"\\tag\{(\d+b?\.\d+)\}", "".join(c.source for p in CHAPTERS for c in nbformat.read(p, as_version=4).cells)))
     for name in TEXTS:
         stage_text(name, known, folder)
     for path in CHAPTERS:

@@ -1,5 +1,6 @@
 """What every self-check shares: call the reader's function, name the mistake, print one line."""
 
+import functools
 import json
 from numbers import Real
 
@@ -71,6 +72,56 @@ def conclude(name: str, problem: str | None) -> bool:
     """Print one line; True if there is no problem."""
     print(f"✗ {name}: {problem}" if problem else f"✓ {name}: all checks passed")
     return problem is None
+
+
+def use(student, reference, passed: bool):
+    """The reader's function if its self-check passed, else the reference; says which in one line.
+
+    A function that passed and fails later, or gives another shape, dtype, device or other values than the reference
+    on arguments of a new kind, is named in one line; from then on the reference answers. Answers that are no tensors
+    are not compared. ``student`` may be None.
+    """
+    library = getattr(reference, "__name__", "the reference")
+    name = getattr(student, "__name__", "your function")
+    if not passed or student is None:
+        print(f"→ from here on: the library's {library} (yours, once its check passes)")
+        return reference
+    print(f"→ from here on: your {name}")
+    known, broken = set(), []
+
+    @functools.wraps(student)
+    def answer(*args, **kwargs):
+        if broken:
+            return reference(*args, **kwargs)
+        got, problem = attempt(functools.partial(student, **kwargs), *args)
+        kind = tuple(kind_of(a) for a in (*args, *kwargs.values()))
+        if problem is None and isinstance(got, Tensor) and kind not in known:
+            with torch.no_grad():
+                problem = unlike(got, reference(*args, **kwargs))
+            known.add(kind)
+        if problem:
+            broken.append(problem)
+            print(f"✗ your {name} passed its check, but here {problem[:200]}. Going on with the library's {library}")
+            return reference(*args, **kwargs)
+        return got
+    return answer
+
+
+def kind_of(value) -> tuple:
+    """What may trip a function that was right on other arguments: of a tensor shape, dtype and device."""
+    return (tuple(value.shape), value.dtype, value.device) if isinstance(value, Tensor) else (type(value),)
+
+
+def unlike(got: Tensor, want: Tensor) -> str | None:
+    """How an answer differs from the reference's, in words that follow "here"; None if it does not."""
+    for what in ("shape", "dtype", "device"):
+        mine, theirs = getattr(got, what), getattr(want, what)
+        if mine != theirs:
+            mine, theirs = (tuple(mine), tuple(theirs)) if what == "shape" else (mine, theirs)
+            return f"the {what} is {mine}, expected {theirs}"
+    if not torch.allclose(got.detach(), want, rtol=1e-3, atol=1e-4, equal_nan=True):
+        return f"the values differ by up to {float((got.detach() - want).abs().max()):.3g}"
+    return None
 
 
 def as_number(got) -> object:

@@ -692,7 +692,8 @@ widgets.explore_chain(chains)
 # - drawn with three samplers from one network and measured quality against steps, beside real images and noise;
 # - seen which half of the output learns from which loss.
 #
-# **Next:** chapter 03 shows the same loop ten images instead of thousands, and watches what is lost.
+# **Next:** chapter 02b adapts such a network to ten points in the plane, where everything can be drawn. Chapter 03 does the same to
+# ten images.
 #
 # **Read on:** [DDPM](https://arxiv.org/abs/2006.11239) · [DDIM](https://arxiv.org/abs/2010.02502) · [improved
 # DDPM](https://arxiv.org/abs/2102.09672) · [DPM-Solver++](https://arxiv.org/abs/2211.01095) ·
