@@ -82,9 +82,9 @@ def test_a_chapter_has_its_figures_and_equations(site, chapter):
     page, cells = soup(site / "notebooks" / f"{chapter.stem}.html"), nbformat.read(chapter, as_version=4).cells
     alts = [o.metadata["image/png"]["alt"] for c in cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
     assert alts and [image["alt"] for image in page.select(".cell_output img")] == alts
-    numbers = re.findall(r"\\tag\{([\d.]+)\}", "".join(c.source for c in cells if c.cell_type == "markdown"))
+    numbers = re.findall(r"\\tag\{([\db.]+)\}", "".join(c.source for c in cells if c.cell_type == "markdown"))
     shown = "".join(div.text for div in page.select("div.math"))
-    assert numbers and re.findall(r"\\tag\{([\d.]+)\}", shown) == numbers
+    assert numbers and re.findall(r"\\tag\{([\db.]+)\}", shown) == numbers
     for number in numbers:
         label = "eq-" + number.replace(".", "-")
         assert page.find(id=label), f"no anchor at equation {number}"
@@ -180,7 +180,7 @@ def test_pages_fit_a_phone_and_their_equations_render(browser, served, site):
 
 def brightness(page, selector: str = "body") -> float:
     colour = page.evaluate("s => getComputedStyle(document.querySelector(s)).backgroundColor", selector)
-    return sum(map(float, re.findall(r"[\d.]+", colour)[:3])) / 3
+    return sum(map(float, re.findall(r"[\db.]+", colour)[:3])) / 3
 
 
 def test_dark_mode_and_search(browser, served):

@@ -1,6 +1,7 @@
 """The grid of runs: nothing twice, everything resumes, and what is half there is not there."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -133,8 +134,9 @@ def test_a_command_that_fails_ends_the_study_with_its_code(monkeypatch, tmp_path
 
 def test_make_hands_its_variables_on(tmp_path):
     given = ["SEEDS=3 4", "TARGETS=robots", "RUNS=r/x", "EARLIER=", "TABLE=t.csv", "ARGS=--lambda_hf 0"]
+    outer = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}      # the tests may run under make
     text = subprocess.run(["make", "-n", "-o", ".venv/.ready", "results", *given], cwd=ROOT, capture_output=True, text=True,
-                          check=True).stdout
+                          check=True, env=outer).stdout
     words = re.sub(r"\\\n", " ", text).split()
     assert words[words.index("-m"):] == ["-m", "dslib.study", "results", "--seeds", "3", "4", "--targets", "robots", "--folder", '"r/x"',
                                          "--earlier", '""', "--table", '"t.csv"', "--", "--compare_finetune", "--lambda_hf", "0"]
