@@ -21,8 +21,8 @@ from ..base.errors import UserError
 from ..base.files import write_atomic
 from . import probes, twin_scores
 
-
 REAL, TRUE = "real, held out", "the true answer"       # rows of the results table that no model drew
+FRESH = 0.05        # of fresh real images lie nearer to a training image than the threshold of "copies" says
 
 
 class Evidence:
@@ -199,25 +199,30 @@ def row_of(name: str, evidence: Evidence) -> Score:
 
 
 def score_all(samples: dict[str, Tensor], targets: Tensor, domain: str | None, backbone: str = "st-alex") -> list[Score]:
-    """Score several sets of samples; with a drawn domain, real held-out images come first and the probe joins in.
+    """Score several sets of samples: a row for everything in :func:`evidence_of`."""
+    return [row_of(name, evidence) for name, evidence in evidence_of(samples, targets, domain, backbone).items()]
 
-    Where the sets hold the ``source``'s samples of the same noise and the domain is one of ``data.TWINS``, they are compared with their
-    true pictures too.
+
+def evidence_of(samples: dict[str, Tensor], targets: Tensor, domain: str | None, backbone: str = "st-alex") -> dict[str, Evidence]:
+    """What several sets of samples are scored by; with a drawn domain, real held-out images come first and the probe joins in.
+
+    Where the sets hold the ``source``'s samples of the same noise and the domain is one of ``data.TWINS``, their true pictures come after
+    them, and all are compared with these.
     """
-    resolution, n, held_out, twins = targets.shape[-1], max(len(s) for s in samples.values()), {}, None
+    resolution, n, shared, twins = targets.shape[-1], max(len(s) for s in samples.values()), {}, None
     if domain is not None:
         real = data.load_domain(domain, "test", n + 300, resolution).images
-        held_out = {"reference": metrics.pooled_features(real[n:], backbone), "probe": probes.domain_probe(domain, resolution, backbone),
-                    "nearest_real": metrics.nearest_lpips(real[n:], targets, backbone)}
+        shared = {"reference": metrics.pooled_features(real[n:], backbone), "probe": probes.domain_probe(domain, resolution, backbone),
+                  "nearest_real": metrics.nearest_lpips(real[n:], targets, backbone)}
         if domain in data.TWINS and "source" in samples:
             twins = data.twin(samples["source"], domain)
-            samples = samples | {TRUE: twins}
-    rows = [row_of(name, Evidence(images, targets, backbone=backbone, frechet=metrics.frechet_distance, **held_out,
-                                  twins=twins if twins is not None and len(images) == len(twins) else None))
-            for name, images in samples.items()]
-    if domain is None:
-        return rows
-    return [row_of(REAL, Evidence(real[:n], targets, backbone=backbone, frechet=metrics.frechet_distance, **held_out)), *rows]
+            samples = {"source": samples["source"], TRUE: twins} | samples
+        samples = {REAL: real[:n]} | samples
+
+    def evidence(name: str, images: Tensor) -> Evidence:
+        paired = twins if name != REAL and twins is not None and len(images) == len(twins) else None
+        return Evidence(images, targets, backbone=backbone, frechet=metrics.frechet_distance, twins=paired, **shared)
+    return {name: evidence(name, images) for name, images in samples.items()}
 
 
 def cell(row: Score, column: str) -> str:
@@ -231,14 +236,17 @@ def cell(row: Score, column: str) -> str:
     return f"{value:.{kind.digits - 2}%}" if kind.percent else f"{value:.{kind.digits}f}{spread}"
 
 
-def headings() -> dict[str, str]:
-    """Column → title of the results table."""
-    return {"name": "images"} | {column: kind.title for column, kind in table_kinds().items()}
+def headings(rows: list[Score] | None = None) -> dict[str, str]:
+    """Column → title of the results table; without the columns of held-out images and twins where no row has any."""
+    def is_shown(column: str, kind: Kind) -> bool:
+        rare = {"twins", "nearest_real"} & set(kind.needs)
+        return rows is None or not rare or any(getattr(row, column, None) is not None for row in rows)
+    return {"name": "images"} | {column: kind.title for column, kind in table_kinds().items() if is_shown(column, kind)}
 
 
 def text_table(scores: list[Score]) -> str:
     """The results table for a terminal or a README (Markdown)."""
-    columns = headings()
+    columns = headings(scores)
     lines = ["| " + " | ".join(columns.values()) + " |", "|" + "---|" * len(columns)]
     return "\n".join(lines + ["| " + " | ".join(cell(s, c) for c in columns) + " |" for s in scores])
 

@@ -1,4 +1,4 @@
-"""``python -m dslib.study STUDY``: regime, results, results-t2i, ablations, curves, memorisation, source or bench, each with its own ``--help``."""
+"""``python -m dslib.study STUDY``: regime, results, results-t2i, ablations, curves, memorisation, source or bench, each with ``--help``."""
 
 import sys
 

@@ -6,10 +6,8 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from ..base.errors import UserError
-from ..measure.score import REAL
+from ..measure.score import FRESH, REAL  # noqa: F401
 from .regime import SCORES
-
-FRESH = 0.05        # of fresh real images lie below the copy threshold: what is above is excess
 
 
 class Difference(NamedTuple):

@@ -28,7 +28,7 @@ from . import grid
 from .curves import png
 
 STOPS = (150, 300, 600, 1200)
-NUM_IMAGES, INFERENCE_STEPS, GOALS, PICTURES = 250, 20, 1000, 12
+NUM_IMAGES, INFERENCE_STEPS, GOALS, REFERENCE, PICTURES = 250, 20, 1000, 600, 12
 SCORES = ("intra", "intra_error", "nearest", "copies", "fd", "hit", "own", "gap", "c_t", "twin", "kept")      # keys of measure.score.SCORES
 COLUMNS = ("target", "method", "seed", "step", "until", "num_images", "split", "source", *SCORES)
 NAIVE, ANCHORED = {"method": "finetune"}, {"pairwise_on": "source"}
@@ -55,13 +55,13 @@ UNTIL = {"naive": (700, 500, 300), "anchored": (500,)}       # t_0 of source-unt
 class Ruler:
     """What every run of a target is scored with: the ten, a thousand real images, a probe, and start noise that all share."""
 
-    def __init__(self, source, target: str, num_images: int = NUM_IMAGES, split: str = "test", goals: int = GOALS):
+    def __init__(self, source, target: str, num_images: int = NUM_IMAGES, split: str = "test"):
         size = source.unet.config.sample_size
-        self.source, self.target, self.split, self.goals = source, target, split, goals
+        self.source, self.target, self.split = source, target, split
         self.ten = data.load_domain(target, "ten", resolution=size).images
-        others = data.load_domain(target, split, goals + 600, size).images
-        self.real, self.reference = others[:goals], metrics.pooled_features(others[goals:])
-        self.nearest_real = metrics.nearest_lpips(self.real, self.ten)
+        others = data.load_domain(target, split, GOALS + REFERENCE, size).images
+        self.real, self.reference = others[:GOALS], metrics.pooled_features(others[GOALS:])
+        self.real_to_ten = metrics.lpips_matrix(self.real, self.ten)
         self.probe = domain_probe(target, size)
         self.noise = sample.start_noise(num_images, size, 100, source.unet.config.in_channels)
         self.drawn = self.draw(source.unet)
@@ -74,14 +74,15 @@ class Ruler:
 
     def measure(self, images: Tensor, paired: bool = True) -> dict[str, float | None]:
         """Scores of images (N,3,R,R), by their keys; paired: image i is of noise i, so that people can be compared."""
-        evidence = Evidence(images, self.ten, real=self.real, nearest_real=self.nearest_real, reference=self.reference, probe=self.probe,
-                            source_samples=self.drawn if paired else None, twins=self.twins if paired else None)
+        evidence = Evidence(images, self.ten, real=self.real, nearest_real=self.real_to_ten.min(1).values, reference=self.reference,
+                            probe=self.probe, source_samples=self.drawn if paired else None, twins=self.twins if paired else None)
+        evidence.real_to_targets = self.real_to_ten          # of a thousand images: computed once
         return {key: None if value is None else round(value, 5) for key, value in measure(evidence, SCORES).items()}
 
     def goal_rows(self) -> list[tuple[str, dict]]:
         """(name, scores) of what no model has drawn: sets of real images, source pictures and samples, and the true answers."""
         n, rows = len(self.noise), []
-        for i in range(self.goals // n):
+        for i in range(GOALS // n):
             rows.append((f"{REAL} {i}", self.measure(self.real[i * n:(i + 1) * n], paired=False)))
         pictures = data.load_domain(data.SOURCE, self.split, n, self.ten.shape[-1]).images
         rows += [("source pictures", self.measure(pictures, paired=False)), ("source samples", self.measure(self.drawn))]
@@ -103,7 +104,7 @@ def path_of(folder: Path, target: str, method: str, seed: int) -> Path:
 
 def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
     """Train a run, score it at its stops, and return its file. The first pictures are written beside it as a PNG, a row a stop."""
-    target, method = run.settings["target"], run.settings["method"]
+    method = run.settings["method"]
     config = train.TrainConfig(**{"max_train_steps": max(run.stops), "seed": run.seed} | METHODS[method] | facts["options"])
     rows, pictures, spent, began = [], [], 0.0, time.perf_counter()
     for step in tqdm(train.adapt(ruler.source, ruler.ten, config), total=max(run.stops), desc=run.path.stem, leave=False):

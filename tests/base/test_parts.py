@@ -17,7 +17,8 @@ def changed(before, after) -> set[str]:
 
 
 def last(source, **options):
-    *_, step = adapt(source, make_images(4, 16), TrainConfig(**{"max_train_steps": 3, "train_batch_size": 4, "learning_rate": 1e-3} | options))
+    usual = {"max_train_steps": 3, "train_batch_size": 4, "learning_rate": 1e-3}
+    *_, step = adapt(source, make_images(4, 16), TrainConfig(**usual | options))
     return step
 
 

@@ -34,7 +34,8 @@ def test_a_run_that_falls_back_is_read_where_it_was_there_first():
 
 
 def test_seeds_and_ways_of_drawing_are_kept_apart():
-    rows = [row(seed=s, step=step, hit=step / 100, copies=s / 10, until=until) for s in (0, 1) for step in (60, 30) for until in (None, 500)]
+    rows = [row(seed=s, step=step, hit=step / 100, copies=s / 10, until=until)
+            for s in (0, 1) for step in (60, 30) for until in (None, 500)]
     rows += [row(method="anchored", seed=2, step=30), row(target="gouache", seed=5)]
     assert evidence.seeds_of(rows, "engraved", "naive") == [0, 1]
     assert [one["step"] for one in evidence.way(rows, "engraved", "naive", 1, 500)] == [30, 60]
