@@ -125,11 +125,15 @@ def guess(output: Tensor, x_t: Tensor, t: Tensor, a_bar: Tensor,
     return Guess(a.sqrt() * x_t - (1 - a).sqrt() * output, a.sqrt() * output + (1 - a).sqrt() * x_t)
 
 
-def v_weight(a_bar: Tensor, t: Tensor, gamma: float = 5.0, least: float = 0.1) -> Tensor:
-    """Min-SNR weights of v's squared error (Hang et al. 2023): min(SNR,γ)/(SNR+1), floored.
+def snr_weight(a_bar: Tensor, t: Tensor, gamma: float = 5.0, prediction_type: str = "epsilon",
+               least: float = 0.1) -> Tensor:
+    """Min-SNR-γ weights of the answer's squared error (Hang et al. 2023), SNR = ᾱ_t/(1−ᾱ_t).
 
-    a_bar: (T,); t: (N,) integers in [0,T); SNR = ᾱ_t/(1−ᾱ_t). Returns (N,), in [least, γ/(γ+1)].
-    The floor ``least`` keeps steps near T alive, where SNR → 0 and v ≈ −x_0 carries the colours.
+    a_bar: (T,); t: (N,) integers in [0,T). Returns (N,). ε: min(SNR,γ)/SNR, in (0,1]. v:
+    min(SNR,γ)/(SNR+1), in [least, γ/(γ+1)]: the floor ``least`` keeps steps near T alive, where
+    SNR → 0 and v ≈ −x_0 carries the colours.
     """
     snr = a_bar.to(t.device)[t] / (1 - a_bar.to(t.device)[t])
+    if check_prediction_type(prediction_type) == "epsilon":
+        return snr.clamp(max=gamma) / snr
     return (snr.clamp(max=gamma) / (snr + 1)).clamp(min=least)

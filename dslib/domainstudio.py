@@ -10,7 +10,7 @@ from diffusers import UNet2DModel
 from torch import Tensor
 
 from . import ddpm, haar, losses, sample
-from .base import variants
+from .base import parts, variants
 from .base.bank import Bank
 from .base.device import processes
 from .base.errors import UserError
@@ -26,6 +26,12 @@ class Objective:
     lambda_vlb: float = knob(
         0.001, "weight of the variational bound (λ1), for a source that predicts its variance",
         "least_zero")
+    lambda_distill: float = knob(
+        0.0, "weight of plain distillation, ‖x̃_0 of the model − x̃_0 of the source‖², a rival of "
+        "λ2 and λ3", "least_zero")
+    snr_gamma: float | None = knob(
+        None, "min-SNR-γ weights of L_simple over t, 5 for those the source was trained with; "
+        "default: none, as published", "positive", kind=float)
     pairwise_variant: str = knob(
         "paper", "paper, or authors: reversed KL, mean, three images (ledger rows 1-3)",
         choices=("paper", "authors"))
@@ -79,7 +85,10 @@ def terms(ada: Tensor, sou: Tensor, target: Tensor, t: Tensor, a_bar: Tensor, co
                              **options)
     hf = losses.hf_pairwise_kl(compared[kept], sou[kept], hf=detail, **options)
     weight = a_bar[t] if config.hfmse_weighting == "alphas_cumprod" else None
-    return {"img": img, "hf": hf, "hfmse": losses.hf_mse(ada, target, weight, hf=detail)}
+    found = {"img": img, "hf": hf, "hfmse": losses.hf_mse(ada, target, weight, hf=detail)}
+    if config.lambda_distill:
+        found["distill"] = (compared - sou).square().mean()
+    return found
 
 
 def least_batch(config: Objective) -> int:
@@ -107,7 +116,8 @@ def domainstudio_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: T
     """
     x_t = ddpm.q_sample(x_0, t, eps, a_bar)
     output, variance = split_variance(net(x_t, t).sample, x_0.shape[1])
-    found = {"simple": (output - ddpm.target(x_0, eps, t, a_bar, prediction_type)).square().mean()}
+    error = output - ddpm.target(x_0, eps, t, a_bar, prediction_type)
+    found = {"simple": l_simple(error, t, a_bar, config, prediction_type)}
     if variance is not None:
         eps_ada = ddpm.guess(output, x_t, t, a_bar, prediction_type).eps
         found["vlb"] = losses.vlb(eps_ada, variance, x_0, x_t, t, betas)
@@ -140,13 +150,23 @@ def anchored_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tenso
     with torch.inference_mode():
         answer, _ = split_variance(frozen(x_t[n:], t[n:]).sample, x_0.shape[1])
     sou = ddpm.guess(answer.clone(), x_t[n:], t[n:], a_bar, prediction_type).x_0
-    found = {"simple": error.square().mean()}
+    found = {"simple": l_simple(error, t[:n], a_bar, config, prediction_type)}
     if variance is not None:
         found["vlb"] = losses.vlb(guess.eps[:n], variance[:n], x_0[:n], x_t[:n], t[:n], betas)
     pairs = terms(guess.x_0[n:], sou, anchors[n:], t[n:], a_bar, config)
     learnt = terms(guess.x_0[:n], guess.x_0[:n].detach(), x_0[:n], t[:n], a_bar, config)
-    found |= {"img": pairs["img"], "hf": pairs["hf"], "hfmse": learnt["hfmse"]}
+    found |= pairs | {"hfmse": learnt["hfmse"]}
     return total(found, config), found
+
+
+def l_simple(error: Tensor, t: Tensor, a_bar: Tensor, config: Objective,
+             prediction_type: str = "epsilon") -> Tensor:
+    """The mean square of the answer's error (N,C,R,R) (DDPM eq. 14), weighted over t as the source
+    was trained where ``snr_gamma`` says so."""
+    if not config.snr_gamma:
+        return error.square().mean()
+    weight = ddpm.snr_weight(a_bar, t, config.snr_gamma, prediction_type)
+    return (weight * error.square().mean(dim=(1, 2, 3))).mean()
 
 
 def pull(t: Tensor, a_bar: Tensor, config: Objective) -> Tensor:
@@ -183,7 +203,7 @@ def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None
 def finetune(source, images, config, frozen=None):
     """Naive fine-tuning: a copy of the source's U-Net and L_simple (with L_vlb where the variance
     is learned)."""
-    return trainable(source.unet), against(source, None, config), None
+    return part_of(source.unet, config), against(source, None, config), None
 
 
 def scratch(source, images, config, frozen=None):
@@ -206,7 +226,7 @@ def domainstudio(source, images, config, frozen=None):
     anchors = None
     if config.pairwise_on == "source":
         anchors = {"anchors": draw_anchors(source, len(images), config)}
-    return trainable(source.unet), against(source, frozen, config), anchors
+    return part_of(source.unet, config), against(source, frozen, config), anchors
 
 
 def draw_anchors(source, n: int, config: Objective) -> Tensor:
@@ -224,9 +244,9 @@ def draw_anchors(source, n: int, config: Objective) -> Tensor:
     return drawn.view(n, each, *drawn.shape[1:])
 
 
-def trainable(unet: UNet2DModel) -> UNet2DModel:
-    """A copy that takes gradients; the original is left untouched."""
-    return copy.deepcopy(unet).requires_grad_(True)
+def part_of(unet: UNet2DModel, config) -> UNet2DModel:
+    """A copy of which ``config.trained_parts`` take gradients; the original is left untouched."""
+    return parts.trainable(unet, config.trained_parts, config.lora_rank, config.seed)
 
 
 def against(source, frozen, config: Objective):

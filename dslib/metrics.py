@@ -16,6 +16,7 @@ from .base.backbone import BACKBONES, load_backbone  # noqa: F401
 from .base.device import device
 from .base.errors import UserError
 from .base.images import pictures
+from .base.statistics import against_real, copy_rate, half_sample_error  # noqa: F401
 
 SMALLEST = 32       # pixels: below that a layer of the networks has nothing left to pool
 
@@ -207,18 +208,6 @@ def precision_recall(samples: Tensor, real: Tensor, neighbours: int = 3) -> tupl
     return float(found["precision"]), float(found["recall"])
 
 
-def half_sample_error(statistic, n: int, repeats: int = 200, seed: int = 0) -> float:
-    """Standard error of a statistic of n samples: its spread over random halves of them.
-
-    statistic(indices) → a number. A half drawn without replacement varies about its whole as much
-    as the whole does about the truth; a bootstrap would draw samples twice, and count a pair of
-    twins as no diversity.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    return float(np.std([float(statistic(torch.randperm(n, generator=generator)[:n // 2]))
-                         for _ in range(repeats)]))
-
-
 def frechet_ratio(samples: Tensor, real: Tensor, backbone: str = "st-alex") -> float:
     """FD(samples, real half) / FD(real half, other real half): 1 means as good as more real images.
 
@@ -228,27 +217,3 @@ def frechet_ratio(samples: Tensor, real: Tensor, backbone: str = "st-alex") -> f
     halves = pooled_features(real[:n], backbone), pooled_features(real[n:2 * n], backbone)
     return frechet_distance(pooled_features(samples[:n], backbone),
                             halves[0]) / frechet_distance(*halves)
-
-
-def copy_rate(nearest_samples: Tensor, nearest_real: Tensor, percentile: float = 5) -> float:
-    """Share of samples nearer to a training image than all but ``percentile`` % of real images are,
-    in [0, 1].
-
-    nearest_samples (N,), nearest_real (M,): distance of each sample, and of each *held-out* real
-    image, to the training image nearest to it. Fresh real images score percentile/100: that much is
-    no copying.
-    """
-    threshold = torch.quantile(nearest_real, percentile / 100)
-    return float((nearest_samples < threshold).float().mean())
-
-
-def against_real(value: float, low: float, high: float, arrow: int = 1) -> float:
-    """A score by the yardstick of real images, which score from low to high: within [-1, 1] it is
-    one of theirs.
-
-    The unit is half that range, counted from its middle. arrow: +1 if papers call more better, -1
-    if less; above 1 is thus "better than real", which no honest generator is, and below -1 is
-    worse.
-    """
-    half = max((high - low) / 2, 1e-9)
-    return arrow * (value - (low + high) / 2) / half

@@ -49,22 +49,13 @@ def weighted_error(error: Tensor, t: Tensor, a_bar: Tensor, config: PretrainConf
     if asked."""
     simple = error.square().mean(dim=(1, 2, 3))
     weight = noise_weight(a_bar, t, config.high_noise_weight)
-    if config.snr_gamma and config.prediction_type == "v_prediction":
-        weight = weight * ddpm.v_weight(a_bar, t, config.snr_gamma)
-    elif config.snr_gamma:
-        weight = weight * snr_weight(a_bar, t, config.snr_gamma)
+    if config.snr_gamma:
+        weight = weight * ddpm.snr_weight(a_bar, t, config.snr_gamma, config.prediction_type)
     if not config.lambda_coarse:
         return (weight * simple).mean(), {"simple": simple.mean()}
     coarse = coarse_error(error)
     loss = (weight * (simple + config.lambda_coarse * coarse)).mean()
     return loss, {"simple": simple.mean(), "coarse": coarse.mean()}
-
-
-def snr_weight(a_bar: Tensor, t: Tensor, gamma: float) -> Tensor:
-    """Min-SNR-γ (Hang et al. 2023) for ε-prediction: min(SNR, γ)/SNR, one weight an image (N,)."""
-    a = a_bar[t]
-    snr = a / (1 - a)
-    return snr.clamp(max=gamma) / snr
 
 
 def noise_weight(a_bar: Tensor, t: Tensor, most: float) -> Tensor:

@@ -12,7 +12,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from . import data, ddpm, domainstudio
-from .base import knobs
+from .base import knobs, parts
 from .base.checkpoint import restore, save_checkpoint
 from .base.device import new_accelerator, processes, share_of
 from .base.errors import UserError
@@ -68,6 +68,10 @@ class Loop:
 class TrainConfig(domainstudio.Objective, Loop):
     """Every knob of a fine-tuning run: a method, what it minimises, and the loop."""
     method: str = knob("domainstudio", "scratch, finetune or domainstudio", choices=lambda: METHODS)
+    trained_parts: str = knob("all", "of the U-Net: all, or ends: its first and last layers alone",
+                              choices=parts.PARTS)
+    lora_rank: int = knob(0, "train matrices of this rank beside its weights (LoRA); 0: the whole "
+                             "U-Net", "least_zero")
 
     def check(self):
         """As :meth:`Loop.check`; also the range of steps that is left to the pairwise terms."""
@@ -99,7 +103,7 @@ class Step:
         for wrapper in ("forward", "_original_forward"):
             unet.__dict__.pop(wrapper, None)
         self.ema.copy_to(unet.parameters())
-        return unet.eval()
+        return parts.merged(unet).eval()
 
 
 def lr_factor(step: int, config: Loop) -> float:

@@ -217,14 +217,14 @@ def test_a_scheduler_that_does_not_say_means_epsilon(scheduler):
 @pytest.mark.parametrize("gamma,least", [(5.0, 0.1), (1.0, 0.0), (20.0, 0.3)])
 def test_v_weight_number_by_number(gamma, least):
     t = torch.tensor([0, 10, 300, 600, 999])
-    weights = ddpm.v_weight(SCHEDULE, t, gamma, least)
+    weights = ddpm.snr_weight(SCHEDULE, t, gamma, "v_prediction", least)
     for step, weight in zip(t.tolist(), weights.tolist()):
         snr = float(SCHEDULE[step]) / (1 - float(SCHEDULE[step]))
         assert weight == pytest.approx(max(least, min(snr, gamma) / (snr + 1)), rel=1e-4)
 
 
 def test_v_weight_rises_to_its_summit_at_gamma_and_keeps_a_floor():
-    weights = ddpm.v_weight(SCHEDULE, torch.arange(T))
+    weights = ddpm.snr_weight(SCHEDULE, torch.arange(T), prediction_type="v_prediction")
     assert weights.min().item() == pytest.approx(0.1) and weights[-1].item() == pytest.approx(0.1)
     assert weights.max().item() == pytest.approx(5 / 6, abs=0.01)
     snr = SCHEDULE / (1 - SCHEDULE)

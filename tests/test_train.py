@@ -75,7 +75,7 @@ def test_total_is_the_weighted_sum_of_the_terms(tiny_source, ten_images, config)
         assert record.loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lambda_img", "lambda_hf", "lambda_hfmse"])
+@pytest.mark.parametrize("name", ["lambda_img", "lambda_hf", "lambda_hfmse", "lambda_distill"])
 def test_each_weight_changes_the_gradient(tiny_source, ten_images, name):
     off, on, double = (one_loss(tiny_source, ten_images, TrainConfig(**{name: v}))[2] for v in (0.0, 1.0, 2.0))
     assert (on - off).norm() > 1e-6
@@ -368,7 +368,7 @@ def test_flip_mirrors_about_half_of_the_images(ten_images):
 
 def test_min_snr_weight():
     schedule = torch.tensor([0.9, 0.5, 0.1])                # SNR 9, 1, 1/9
-    torch.testing.assert_close(pretrain.snr_weight(schedule, torch.arange(3), 5.0), torch.tensor([5 / 9, 1.0, 1.0]))
+    torch.testing.assert_close(ddpm.snr_weight(schedule, torch.arange(3), 5.0), torch.tensor([5 / 9, 1.0, 1.0]))
 
 
 def test_pretrain_weights_the_loss_by_min_snr(ten_images, config):
@@ -644,6 +644,33 @@ def test_l_simple_of_v_against_the_formula(ten_images):
         v = a.sqrt() * eps[i] - (1 - a).sqrt() * ten_images[i]
         slow += float((source.unet(x_t[None], t[i:i + 1]).sample[0] - v).square().mean()) / 4
     assert float(found["simple"]) == pytest.approx(slow, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_l_simple_is_weighted_as_the_source_was_trained(kind):
+    """Image by image: min(SNR,5)/SNR for ε, min(SNR,5)/(SNR+1), at least 0.1, for v."""
+    a_bar, t = make_source().scheduler.alphas_cumprod, torch.tensor([0, 200, 500, 999])
+    error = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    slow = 0.0
+    for i in range(4):
+        snr = float(a_bar[t[i]] / (1 - a_bar[t[i]]))
+        weight = min(snr, 5) / snr if kind == "epsilon" else max(0.1, min(snr, 5) / (snr + 1))
+        slow += weight * float((error[i]**2).mean()) / 4
+    assert float(domainstudio.l_simple(error, t, a_bar, TrainConfig(snr_gamma=5.0), kind)) == pytest.approx(slow, rel=1e-5)
+    assert float(domainstudio.l_simple(error, t, a_bar, TrainConfig(), kind)) == pytest.approx(float((error**2).mean()), rel=1e-6)
+
+
+@pytest.mark.parametrize("on", ["target", "source"])
+def test_distillation_is_the_distance_of_the_clean_guesses(ten_images, on):
+    source, config = make_source(), TrainConfig(lambda_img=0.0, lambda_hf=0.0, lambda_hfmse=0.0, lambda_distill=2.0, pairwise_on=on,
+                                                max_train_steps=3, train_batch_size=6, num_anchors=20)
+    first, *_, third = run(source, ten_images, config)
+    assert first.terms["distill"].item() == pytest.approx(0, abs=1e-8) and third.terms["distill"].item() > 1e-8
+    assert third.loss.item() == pytest.approx(third.terms["simple"].item() + 2 * third.terms["distill"].item(), rel=1e-5)
+    ada, sou, t = ten_images[:4], ten_images[4:8], torch.tensor([0, 10, 500, 900])
+    found = domainstudio.terms(ada, sou, ada, t, source.scheduler.alphas_cumprod, config)["distill"]
+    slow = sum(float((a - b)**2) for a, b in zip(ada.flatten(), sou.flatten())) / ada.numel()
+    assert float(found) == pytest.approx(slow, rel=1e-4)
 
 
 def test_a_repeated_noise_asks_the_source_once(tiny_source, ten_images, config, monkeypatch):

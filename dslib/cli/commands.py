@@ -77,8 +77,8 @@ def adapt_one(source, images, config):
 def write_results(args, source, unets, histories, images, domain, name, output, settings) -> None:
     """Sample every model from the same noise, score, and write the report."""
     from .. import sample
-    from ..measure.score import score_all, text_table
-    from ..show.page import write_report
+    from ..measure.score import evidence_of, row_of, text_table
+    from ..show.page import hero, write_report
     size, channels = source.unet.config.sample_size, source.unet.config.in_channels
     noise = sample.start_noise(args.num_images, size, args.seed, channels)
     drawing = (args.num_inference_steps, args.scheduler)
@@ -89,12 +89,14 @@ def write_results(args, source, unets, histories, images, domain, name, output, 
             samples[name_until] = sample.sample(unets[key], source.scheduler, noise, *drawing, progress=f"sampling {name_until}",
                                                 source=source, source_until=args.source_until)
     print("scoring …", file=sys.stderr)
-    scores = score_all(samples, images, domain, args.backbone)
+    evidence = evidence_of(samples, images, domain, args.backbone)
+    scores = [row_of(name, one) for name, one in evidence.items()]
     facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir, "backbone": args.backbone,
              "resolution": size, "num_images": args.num_images, "seed": args.seed, "scheduler": args.scheduler,
              "num_inference_steps": args.num_inference_steps, "config": settings}
     lead = f"{len(images)} training images, {settings['max_train_steps']} steps, seed {args.seed}."
-    where = write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts)
+    where = write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts,
+                         hero(evidence, images))
     print(text_table(scores))
     print(f"\nReport:   {where}\nPipeline: {output}  (DDPMPipeline.from_pretrained opens it)")
 

@@ -19,7 +19,10 @@ from torch import Tensor
 from .. import data, metrics
 from ..base.errors import UserError
 from ..base.files import write_atomic
-from . import probes
+from . import probes, twin_scores
+
+REAL, TRUE = "real, held out", "the true answer"       # rows of the results table that no model drew
+FRESH = 0.05        # of fresh real images lie nearer to a training image than the threshold of "copies" says
 
 
 class Evidence:
@@ -27,13 +30,16 @@ class Evidence:
 
     targets: the images that Intra-LPIPS groups by (K,3,R,R); training: those that the model was trained on, if they are others.
     real: as many held-out images of the domain, or nearest_real, their distances to the nearest training image (M,). reference: features
-    of other real images (M,D). probe: images → (N,) bool, True in the domain. frechet: the exact distance by default; the results table
+    of other real images (M,D). probe: images → (N,) bool, True in the domain. source_samples: the source's of the same noise (N,3,R,R);
+    twins: their true pictures in the domain, where they are known. frechet: the exact distance by default; the results table
     keeps torch-fidelity's, which differs by 2e-6 on 64 images: enough to turn a fourth digit of what is committed.
     """
 
     def __init__(self, images: Tensor, targets: Tensor, training: Tensor | None = None, real: Tensor | None = None,
                  nearest_real: Tensor | None = None, reference: Tensor | None = None, probe=None, backbone: str = "st-alex",
-                 frechet: Callable[[Tensor, Tensor], float] = metrics.quick_frechet_distance):
+                 frechet: Callable[[Tensor, Tensor], float] = metrics.quick_frechet_distance, source_samples: Tensor | None = None,
+                 twins: Tensor | None = None):
+        self.source_samples, self.twins = source_samples, twins
         self.images, self.targets, self.real, self.backbone = images, targets, real, backbone
         self.training = targets if training is None or torch.equal(training, targets) else training
         self.reference, self.probe, self.frechet = reference, probe, frechet
@@ -72,6 +78,30 @@ class Evidence:
         """Distance of every image to its nearest training image, and which that is: (N,), (N,)."""
         known = self.training is self.targets
         return tuple((self.to_targets if known else metrics.lpips_matrix(self.images, self.training, self.backbone)).min(dim=1))
+
+    @cached_property
+    def to_source(self) -> Tensor:
+        """LPIPS of every image to every source sample, (N,N)."""
+        return metrics.lpips_matrix(self.images, self.source_samples, self.backbone)
+
+    @cached_property
+    def to_twins(self) -> Tensor:
+        """LPIPS of every image to every source sample's true picture, (N,N)."""
+        return metrics.lpips_matrix(self.images, self.twins, self.backbone)
+
+    @cached_property
+    def real_to_targets(self) -> Tensor | None:
+        """LPIPS of every held-out real image to every training image, (M,K)."""
+        return None if self.real is None else metrics.lpips_matrix(self.real, self.training, self.backbone)
+
+    @cached_property
+    def copying(self) -> float | None:
+        """C_T; None, and ``problems`` says why, where no training image has enough images nearest to it."""
+        try:
+            return twin_scores.copying_test(self.to_targets, self.real_to_targets)
+        except UserError as error:
+            self.problems["C_T"] = str(error)
+            return None
 
     @cached_property
     def nearest_real(self) -> Tensor | None:
@@ -114,9 +144,17 @@ SCORES: dict[str, Kind] = {
                meaning="Fréchet distance of pooled features to other real images of the domain, lower is closer."),
     "hit": Kind("domain hit", 2, +1, lambda e: float(e.probe(e.images).float().mean()), needs=("probe",), column="domain_hit", percent=True,
                 highest=1, meaning="share that a linear probe takes for the domain rather than for the source."),
+    "copies": Kind("copies", 2, -1, lambda e: metrics.copy_rate(e.nearest[0], e.nearest_real), ("nearest_real",), percent=True, highest=1,
+                   meaning="share nearer to a training image than 95 % of real images are; of fresh real ones 5 %."),
+    "twin": Kind("to the true answer", 3, -1, lambda e: float(e.to_twins.diag().mean()), ("twins",), column="to_twin", highest=9,
+                 meaning="distance to the picture that the filter makes of the source's sample of the same noise."),
+    "kept": Kind("kept people", 2, +1, lambda e: twin_scores.share_of_own(e.to_twins), ("twins",), percent=True, highest=1,
+                 meaning="share nearest to their own true answer among all."),
+    "own": Kind("own source sample", 2, +1, lambda e: twin_scores.share_of_own(e.to_source), ("source_samples",), where="study"),
+    "gap": Kind("gap ratio below 1/3", 3, -1, lambda e: twin_scores.gap_share(e.to_targets.sqrt()), where="study"),
+    "c_t": Kind("C_T", 1, +1, lambda e: e.copying, ("real",), where="study"),
     "intra_error": Kind("standard error of Intra-LPIPS", 3, 0, Evidence.intra_error, where="study"),
     "nearest_real": Kind("nearest-LPIPS of real images", 3, 0, lambda e: float(e.nearest_real.mean()), ("nearest_real",), where="study"),
-    "copies": Kind("suspicious", 2, -1, lambda e: metrics.copy_rate(e.nearest[0], e.nearest_real), ("nearest_real",), where="study"),
     "covered": Kind("training images in use", 0, 0, lambda e: len(e.nearest[1].unique()), where="study"),
     "kd": Kind("KD", 4, -1, lambda e: metrics.kernel_distance(e.features, e.reference), ("reference",), where="study"),
     "precision": Kind("precision", 3, +1, lambda e: e.precision_recall[0], ("reference",), where="study"),
@@ -161,14 +199,30 @@ def row_of(name: str, evidence: Evidence) -> Score:
 
 
 def score_all(samples: dict[str, Tensor], targets: Tensor, domain: str | None, backbone: str = "st-alex") -> list[Score]:
-    """Score several sets of samples; with a drawn domain, real held-out images come first and the probe joins in."""
-    resolution, n, held_out = targets.shape[-1], max(len(s) for s in samples.values()), {}
+    """Score several sets of samples: a row for everything in :func:`evidence_of`."""
+    return [row_of(name, evidence) for name, evidence in evidence_of(samples, targets, domain, backbone).items()]
+
+
+def evidence_of(samples: dict[str, Tensor], targets: Tensor, domain: str | None, backbone: str = "st-alex") -> dict[str, Evidence]:
+    """What several sets of samples are scored by; with a drawn domain, real held-out images come first and the probe joins in.
+
+    Where the sets hold the ``source``'s samples of the same noise and the domain is one of ``data.TWINS``, their true pictures come after
+    them, and all are compared with these.
+    """
+    resolution, n, shared, twins = targets.shape[-1], max(len(s) for s in samples.values()), {}, None
     if domain is not None:
         real = data.load_domain(domain, "test", n + 300, resolution).images
-        held_out = {"reference": metrics.pooled_features(real[n:], backbone), "probe": probes.domain_probe(domain, resolution, backbone)}
-        samples = {"real, held out": real[:n]} | samples
-    return [row_of(name, Evidence(images, targets, backbone=backbone, frechet=metrics.frechet_distance, **held_out))
-            for name, images in samples.items()]
+        shared = {"reference": metrics.pooled_features(real[n:], backbone), "probe": probes.domain_probe(domain, resolution, backbone),
+                  "nearest_real": metrics.nearest_lpips(real[n:], targets, backbone)}
+        if domain in data.TWINS and "source" in samples:
+            twins = data.twin(samples["source"], domain)
+            samples = {"source": samples["source"], TRUE: twins} | samples
+        samples = {REAL: real[:n]} | samples
+
+    def evidence(name: str, images: Tensor) -> Evidence:
+        paired = twins if name != REAL and twins is not None and len(images) == len(twins) else None
+        return Evidence(images, targets, backbone=backbone, frechet=metrics.frechet_distance, twins=paired, **shared)
+    return {name: evidence(name, images) for name, images in samples.items()}
 
 
 def cell(row: Score, column: str) -> str:
@@ -182,14 +236,17 @@ def cell(row: Score, column: str) -> str:
     return f"{value:.{kind.digits - 2}%}" if kind.percent else f"{value:.{kind.digits}f}{spread}"
 
 
-def headings() -> dict[str, str]:
-    """Column → title of the results table."""
-    return {"name": "images"} | {column: kind.title for column, kind in table_kinds().items()}
+def headings(rows: list[Score] | None = None) -> dict[str, str]:
+    """Column → title of the results table; without the columns of held-out images and twins where no row has any."""
+    def is_shown(column: str, kind: Kind) -> bool:
+        rare = {"twins", "nearest_real"} & set(kind.needs)
+        return rows is None or not rare or any(getattr(row, column, None) is not None for row in rows)
+    return {"name": "images"} | {column: kind.title for column, kind in table_kinds().items() if is_shown(column, kind)}
 
 
 def text_table(scores: list[Score]) -> str:
     """The results table for a terminal or a README (Markdown)."""
-    columns = headings()
+    columns = headings(scores)
     lines = ["| " + " | ".join(columns.values()) + " |", "|" + "---|" * len(columns)]
     return "\n".join(lines + ["| " + " | ".join(cell(s, c) for c in columns) + " |" for s in scores])
 

@@ -1,10 +1,10 @@
-"""``python -m dslib.study STUDY``: results, results-t2i, ablations, curves, memorisation, source or bench, each with its own ``--help``."""
+"""``python -m dslib.study STUDY``: regime, results, results-t2i, ablations, curves, memorisation, source or bench, each with ``--help``."""
 
 import sys
 
-from . import ablations, bench, curves, memorisation, results
+from . import ablations, bench, curves, memorisation, regime, results
 
-STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main}
+STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main, "regime": regime.main}
 
 
 def main(argv: list[str]) -> int:

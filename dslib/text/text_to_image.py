@@ -232,7 +232,7 @@ def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tenso
     if z_subject is not None:
         given["subject"] = ddpm.q_sample(z_subject, t, eps, a_bar)
     guesses = net(torch.cat(list(given.values())), t.repeat(len(given)), texts.repeat_interleave(n, 0)).sample.chunk(len(given))
-    terms = {name: (guess - eps).square().mean() for name, guess in zip(given, guesses)}
+    terms = {name: domainstudio.l_simple(guess - eps, t, a_bar, config) for name, guess in zip(given, guesses)}
     if frozen is not None:
         vae = vae.to(z_0.device)
         with torch.no_grad():
@@ -266,7 +266,7 @@ def authors_loss(net, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tenso
     with torch.no_grad():
         x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
     published = replace(config, pairwise_weighting="none", pairwise_temperature=1.0)
-    terms = {"simple": (guess - eps).square().mean(), "prior": (prior - eps).square().mean()}
+    terms = {name: domainstudio.l_simple(one - eps, t, a_bar, config) for name, one in (("simple", guess), ("prior", prior))}
     terms |= domainstudio.terms(x_ada, x_own, x_0, shared[:n], a_bar, published, latents=(z_ada, z_own))
     return domainstudio.total(terms, config), terms
 

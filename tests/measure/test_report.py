@@ -119,7 +119,8 @@ def test_a_seed_is_not_pooled_twice_and_other_settings_stay_apart(handed_in):
 
 def test_a_missing_score_is_a_dash_not_a_number():
     row = score.Score(name="mine", intra_lpips=None, intra_std=None, nearest_lpips=0.25, fd=None, domain_hit=None)
-    assert [score.cell(row, c) for c in score.headings()] == ["mine", "–", "0.250", "–", "–"]
+    assert [score.cell(row, c) for c in score.headings([row])] == ["mine", "–", "0.250", "–", "–"]
+    assert list(score.headings())[5:] == ["copies", "to_twin", "kept"], "shown where a row has them"
 
 
 def test_the_page_needs_nothing_from_outside():

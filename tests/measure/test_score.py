@@ -9,7 +9,7 @@ from conftest import make_images
 
 from dslib import metrics, train
 from dslib.env import UserError
-from dslib.measure import score
+from dslib.measure import score, twin_scores
 from dslib.show import page
 from dslib.study import curves, memorisation, tables
 
@@ -26,7 +26,9 @@ def sets():
 def test_every_score_is_what_its_function_says(sets):
     samples, training, real, others = sets
     reference = metrics.pooled_features(others)
-    evidence = score.Evidence(samples, training, real=real, reference=reference, probe=lambda x: x.mean((1, 2, 3)) > 0)
+    twins, drawn = make_images(len(samples), samples.shape[-1], 7), make_images(len(samples), samples.shape[-1], 8)
+    evidence = score.Evidence(samples, training, real=real, reference=reference, probe=lambda x: x.mean((1, 2, 3)) > 0,
+                              source_samples=drawn, twins=twins)
     got = score.measure(evidence, score.SCORES)
     features, nearest = metrics.pooled_features(samples), metrics.nearest_lpips(samples, training)
     intra, nearest_real = metrics.intra_lpips(samples, training), metrics.nearest_lpips(real, training)
@@ -34,9 +36,13 @@ def test_every_score_is_what_its_function_says(sets):
     want = {"intra": intra.mean, "intra_std": intra.std, "nearest": float(nearest.mean()), "nearest_real": float(nearest_real.mean()),
             "fd": metrics.frechet_distance(features, reference), "hit": float((samples.mean((1, 2, 3)) > 0).float().mean()),
             "copies": metrics.copy_rate(nearest, nearest_real), "kd": metrics.kernel_distance(features, reference),
-            "covered": len(metrics.lpips_matrix(samples, training).argmin(1).unique()), "precision": precision, "recall": recall}
+            "covered": len(metrics.lpips_matrix(samples, training).argmin(1).unique()), "precision": precision, "recall": recall,
+            "twin": float(metrics.lpips_matrix(samples, twins).diag().mean()),
+            "kept": twin_scores.share_of_own(metrics.lpips_matrix(samples, twins)), "own": twin_scores.own_share(samples, drawn),
+            "gap": twin_scores.gap_share(metrics.lpips_matrix(samples, training).sqrt())}
     assert {key: got[key] for key in want} == pytest.approx(want, rel=1e-4, abs=1e-5)
-    assert got.keys() == want.keys() | {"intra_error"} and got["intra_error"] > 0
+    assert got["c_t"] is None and "no training image has 20" in evidence.problems["C_T"]
+    assert got.keys() == want.keys() | {"intra_error", "c_t"} and got["intra_error"] > 0
 
 
 def test_nothing_is_measured_that_is_not_asked_for(sets, monkeypatch):
@@ -60,7 +66,8 @@ def test_too_few_samples_are_said_and_leave_a_dash(sets, capsys):
 
 
 def test_files_keep_the_columns_that_they_had(sets):
-    assert list(vars(score.score("mine", *sets[:2]))) == ["name", "intra_lpips", "intra_std", "nearest_lpips", "fd", "domain_hit"]
+    assert list(vars(score.score("mine", *sets[:2]))) == ["name", "intra_lpips", "intra_std", "nearest_lpips", "fd", "domain_hit",
+                                                              "copies", "to_twin", "kept"]
     assert {*curves.METRICS, *curves.LATER_METRICS} <= score.SCORES.keys()
 
 

@@ -1,0 +1,264 @@
+"""The evidence: every method and its rivals, scored on the way and compared where as many samples are in the domain (chapter 08).
+
+``python -m dslib.study regime`` works through targets × methods × seeds, a file a run, so that it can be stopped at any time and goes on
+where it was. ``--pack`` adds the runs that are there to the one table that the chapters read.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .. import data, metrics, models, sample, train
+from ..base import errors
+from ..base.errors import UserError, first_line
+from ..base.files import data_dir, write_atomic
+from ..measure.probes import domain_probe
+from ..measure.score import REAL, TRUE, Evidence, measure
+from . import grid
+from .curves import png
+
+STOPS = (150, 300, 600, 1200)
+NUM_IMAGES, INFERENCE_STEPS, GOALS, REFERENCE, PICTURES = 250, 20, 1000, 600, 12
+SCORES = ("intra", "intra_error", "nearest", "copies", "fd", "hit", "own", "gap", "c_t", "twin", "kept")      # keys of measure.score.SCORES
+COLUMNS = ("target", "method", "seed", "step", "until", "num_images", "split", "source", *SCORES)
+NAIVE, ANCHORED = {"method": "finetune"}, {"pairwise_on": "source"}
+
+# name → what differs from the defaults of TrainConfig; all but "naive" and "published" are rivals or extensions, named as such
+METHODS: dict[str, dict] = {
+    "naive": NAIVE,
+    "published": {},
+    "anchored": ANCHORED,
+    "anchored, no L_hf": ANCHORED | {"lambda_hf": 0.0},
+    "mirrored": NAIVE | {"random_flip": True},
+    "ends": NAIVE | {"trained_parts": "ends"},
+    "lora": NAIVE | {"lora_rank": 4, "learning_rate": 2e-3},
+    "distilled": {"lambda_img": 0.0, "lambda_hf": 0.0, "lambda_distill": 1.0},
+    "distilled, anchored": ANCHORED | {"lambda_img": 0.0, "lambda_hf": 0.0, "lambda_distill": 1.0},
+    "authors": {"pairwise_variant": "authors", "pairwise_weighting": "none", "hfmse_weighting": "none"},
+    "naive, ema 0": NAIVE | {"ema_max_decay": 0.0},
+    "naive, ema 0.999": NAIVE | {"ema_max_decay": 0.999},
+}
+MAIN = ("naive", "published", "anchored", "anchored, no L_hf")
+UNTIL = {"naive": (700, 500, 300), "anchored": (500,)}       # t_0 of source-until-t, a way of drawing: the training is the same
+
+
+class Ruler:
+    """What every run of a target is scored with: the ten, a thousand real images, a probe, and start noise that all share."""
+
+    def __init__(self, source, target: str, num_images: int = NUM_IMAGES, split: str = "test"):
+        size = source.unet.config.sample_size
+        self.source, self.target, self.split = source, target, split
+        self.ten = data.load_domain(target, "ten", resolution=size).images
+        others = data.load_domain(target, split, GOALS + REFERENCE, size).images
+        self.real, self.reference = others[:GOALS], metrics.pooled_features(others[GOALS:])
+        self.real_to_ten = metrics.lpips_matrix(self.real, self.ten)
+        self.probe = domain_probe(target, size)
+        self.noise = sample.start_noise(num_images, size, 100, source.unet.config.in_channels)
+        self.drawn = self.draw(source.unet)
+        self.twins = data.twin(self.drawn, target) if target in data.TWINS else None
+
+    def draw(self, unet, until: int | None = None) -> Tensor:
+        """Samples (N,3,R,R) of the shared noises; until: the steps t above it are the source's."""
+        source = None if until is None else self.source
+        return sample.sample(unet, self.source.scheduler, self.noise, INFERENCE_STEPS, "dpmsolver", source=source, source_until=until)
+
+    def measure(self, images: Tensor, paired: bool = True) -> dict[str, float | None]:
+        """Scores of images (N,3,R,R), by their keys; paired: image i is of noise i, so that people can be compared."""
+        evidence = Evidence(images, self.ten, real=self.real, nearest_real=self.real_to_ten.min(1).values, reference=self.reference,
+                            probe=self.probe, source_samples=self.drawn if paired else None, twins=self.twins if paired else None)
+        evidence.real_to_targets = self.real_to_ten          # of a thousand images: computed once
+        return {key: None if value is None else round(value, 5) for key, value in measure(evidence, SCORES).items()}
+
+    def goal_rows(self) -> list[tuple[str, dict]]:
+        """(name, scores) of what no model has drawn: sets of real images, source pictures and samples, and the true answers."""
+        n, rows = len(self.noise), []
+        for i in range(GOALS // n):
+            rows.append((f"{REAL} {i}", self.measure(self.real[i * n:(i + 1) * n], paired=False)))
+        pictures = data.load_domain(data.SOURCE, self.split, n, self.ten.shape[-1]).images
+        rows += [("source pictures", self.measure(pictures, paired=False)), ("source samples", self.measure(self.drawn))]
+        return rows if self.twins is None else [*rows, (TRUE, self.measure(self.twins))]
+
+
+def fingerprint(unet: torch.nn.Module) -> str:
+    """Twelve letters for a network's weights: runs of other sources are not put into one table."""
+    seen = hashlib.sha256()
+    for name, value in sorted(unet.state_dict().items()):
+        seen.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return seen.hexdigest()[:12]
+
+
+def path_of(folder: Path, target: str, method: str, seed: int) -> Path:
+    """The file of a run."""
+    return folder / f"{target}-{method.replace(', ', '-').replace(' ', '-')}-{seed}.json"
+
+
+def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
+    """Train a run, score it at its stops, and return its file. The first pictures are written beside it as a PNG, a row a stop."""
+    method = run.settings["method"]
+    config = train.TrainConfig(**{"max_train_steps": max(run.stops), "seed": run.seed} | METHODS[method] | facts["options"])
+    rows, pictures, spent, began = [], [], 0.0, time.perf_counter()
+    for step in tqdm(train.adapt(ruler.source, ruler.ten, config), total=max(run.stops), desc=run.path.stem, leave=False):
+        if step.step not in run.stops:
+            continue
+        spent += time.perf_counter() - began
+        unet = step.averaged()
+        for until in (None, *UNTIL.get(method, ())):
+            drawn = ruler.draw(unet, until)
+            rows.append({"step": step.step, "until": until, "seconds": round(spent, 1)} | ruler.measure(drawn))
+            print(f"{run.path.stem}: {json.dumps(rows[-1])}", file=sys.stderr, flush=True)
+            pictures.append(drawn[:PICTURES])
+        began = time.perf_counter()
+    write_atomic(run.path.with_suffix(".png"), png(torch.stack(pictures)))
+    return as_json(run, facts, rows)
+
+
+def as_json(run: grid.Run, facts: dict, rows: list[dict]) -> bytes:
+    """A run's file: what it was, and a line a row."""
+    head = json.dumps(facts | run.settings | {"seed": run.seed}, allow_nan=False)
+    return (head[:-1] + ', "rows": [\n' + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]}\n").encode()
+
+
+def work(folder: Path, runs: list[tuple[str, str, int]], source: str | None, stops: tuple[int, ...], num_images: int, split: str,
+         options: dict) -> None:
+    """Make the runs that are missing, and what real images of their targets score."""
+    wanted = [grid.Run(path_of(folder, target, method, seed), {"target": target, "method": method}, seed, tuple(sorted(stops)))
+              for target, method, seed in runs]
+    if not grid.pending(wanted):
+        return
+    pipe = models.load_source(source)
+    facts = {"source": fingerprint(pipe.unet), "num_images": num_images, "split": split, "options": options}
+    for path in sorted(folder.glob("*.json")):
+        check_same(path, facts)
+    rulers: dict[str, Ruler] = {}
+
+    def make(run: grid.Run) -> bytes:
+        target = run.settings["target"]
+        if target not in rulers:
+            rulers.clear()                               # one at a time: each holds a thousand images
+            rulers[target] = Ruler(pipe, target, num_images, split)
+            goal = grid.Run(path_of(folder, target, REAL, 0), {"target": target, "method": REAL})
+            if not grid.is_whole(goal.path):
+                rows = [{"step": 0, "until": None, "name": name} | scores for name, scores in rulers[target].goal_rows()]
+                write_atomic(goal.path, as_json(goal, facts, rows))
+        return follow(run, rulers[target], facts)
+
+    grid.work(wanted, make)
+
+
+def check_same(path: Path, facts: dict) -> dict:
+    """A run's file, or a UserError where it is no such file or was made with another source, split or number of images."""
+    try:
+        run = json.loads(path.read_text("utf-8"))
+        theirs = {key: run[key] for key in facts}
+        rows = run["rows"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no run of this study ({first_line(error)}): delete it, and it is made again") from None
+    if differs := [key for key in facts if theirs[key] != facts[key]]:
+        raise UserError(f"{path}: its {differs[0]} is {theirs[differs[0]]}, here it is {facts[differs[0]]}: give another --folder")
+    return run if rows else {}
+
+
+def pack(folder: Path) -> list[dict]:
+    """The rows of all runs in a folder, which must share source, split and number of images. Raises UserError where they do not."""
+    paths, facts, table = sorted(folder.glob("*.json")), None, []
+    if not paths:
+        raise UserError(f"{folder} holds no run: make them with 'python -m dslib.study regime'")
+    for path in paths:
+        run = check_same(path, facts or {})
+        facts = facts or {key: run[key] for key in ("source", "num_images", "split", "options")}
+        shared = {key: run[key] for key in ("target", "seed", "num_images", "split", "source")}
+        table += [shared | {"method": row.get("name", run["method"])} | {key: row.get(key) for key in ("step", "until", *SCORES)}
+                  for row in run["rows"]]
+    order = [*METHODS]
+    rank = {name: i for i, name in enumerate(order)}
+    return sorted(table, key=lambda row: (row["target"], rank.get(row["method"], -1), row["method"], row["seed"], row["until"] or 1000,
+                                          row["step"]))
+
+
+def as_csv(rows: list[dict]) -> bytes:
+    """Rows as CSV with a header line; what was not measured is empty."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def load(path: Path | None = None) -> list[dict]:
+    """The rows of a table that ``--pack`` wrote, numbers as numbers; default: the committed one. Raises UserError with the mend."""
+    path = path or data_dir() / "results" / "regime.csv"
+    whole, words = ("seed", "step", "until", "num_images"), ("target", "method", "split", "source")
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"), newline="")))
+        if not rows or set(rows[0]) != set(COLUMNS):
+            raise ValueError("no rows, or other columns")
+        return [{key: value if key in words else None if value == "" else int(value) if key in whole else float(value)
+                 for key, value in row.items()} for row in rows]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}): 'python -m dslib.study regime --pack' writes it") from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Work through the runs, or pack them; a mistake of the reader's ends in one line and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m dslib.study regime", description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)
+    known = data.TWINS + data.TARGETS
+    parser.add_argument("--folder", default="runs/regime", help="where the runs are; default: %(default)s")
+    parser.add_argument("--targets", nargs="+", choices=known, default=["engraved", "sunglasses", "gouache"], help="default: %(default)s")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(MAIN), metavar="METHOD",
+                        help=f"of {', '.join(METHODS)};\ndefault: {', '.join(MAIN)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--stops", type=int, nargs="+", default=list(STOPS), help="steps to score at; default: %(default)s")
+    parser.add_argument("--num_images", type=int, default=NUM_IMAGES, help="samples to score each time; default: %(default)s")
+    parser.add_argument("--split", default="test", help="of real images: test, or validation while settings are chosen")
+    parser.add_argument("--option", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                        help="a setting that all runs get, such as snr_gamma 5")
+    parser.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
+    parser.add_argument("--pack", action="store_true", help="train nothing: write --output from the runs that are there")
+    parser.add_argument("--output", help="default: the table that the chapters read")
+    args = parser.parse_args(argv)
+    return errors.run(lambda: work_or_pack(args), "dslib.study.regime", "; the runs that are complete are kept")
+
+
+def work_or_pack(args: argparse.Namespace) -> None:
+    """What :func:`main` does with its options."""
+    folder = Path(args.folder)
+    if args.pack:
+        output = Path(args.output or data_dir() / "results" / "regime.csv")
+        write_atomic(output, as_csv(pack(folder)))
+        print(output)
+        return
+    if args.num_images < 32 or args.num_images > GOALS:
+        raise UserError(f"--num_images is {args.num_images}: use 32 to {GOALS}")
+    if min(args.stops) < 1:
+        raise UserError(f"--stops holds {min(args.stops)}: the first step is 1")
+    runs = [(target, method, seed) for seed, target, method in product(dict.fromkeys(args.seeds), args.targets, args.methods)]
+    work(folder, runs, args.source, tuple(args.stops), args.num_images, args.split, settings(args.option))
+
+
+def settings(given: list[list[str]]) -> dict:
+    """NAME VALUE pairs as settings of ``TrainConfig``, values as JSON or words. Raises UserError for an unknown name."""
+    found, known = {}, train.TrainConfig.__dataclass_fields__
+    for name, value in given:
+        if name not in known:
+            raise UserError(f"--option {name}: no such setting; 'dslib adapt --help' lists them")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    train.TrainConfig(**found).check()
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Goals, matched hits and paired differences against numbers worked out by hand or by scipy."""
+
+import math
+
+import pytest
+from scipy import stats
+
+from dslib.base.errors import UserError
+from dslib.study import evidence
+from dslib.study.regime import SCORES
+
+
+def row(method="naive", seed=0, step=0, hit=0.0, until=None, target="engraved", **scores):
+    return {"target": target, "method": method, "seed": seed, "step": step, "until": until, **dict.fromkeys(SCORES), "hit": hit, **scores}
+
+
+RUN = [row(step=100, hit=0.2, copies=0.0, intra=0.4), row(step=200, hit=0.6, copies=0.1, intra=0.3), row(step=400, hit=0.8, copies=0.3)]
+
+
+@pytest.mark.parametrize("hit, step, copies", [(0.4, 150, 0.05), (0.6, 200, 0.1), (0.7, 300, 0.2), (0.1, 100, 0.0), (0.8, 400, 0.3)])
+def test_a_score_at_a_hit_lies_on_the_line_between_two_stops(hit, step, copies):
+    found = evidence.at_hit(RUN, hit)
+    assert found["step"] == pytest.approx(step) and found["copies"] == pytest.approx(copies)
+
+
+def test_a_hit_that_is_never_reached_and_a_score_that_is_missing():
+    assert evidence.at_hit(RUN, 0.9) is None and evidence.at_hit([], 0.1) is None
+    assert evidence.at_hit(RUN, 0.7)["intra"] is None and evidence.at_hit(RUN, 0.5)["intra"] == pytest.approx(0.325)
+
+
+def test_a_run_that_falls_back_is_read_where_it_was_there_first():
+    run = [row(step=1, hit=0.5, copies=0.0), row(step=2, hit=0.9, copies=0.4), row(step=3, hit=0.7, copies=0.5), row(step=4, hit=0.95)]
+    assert evidence.at_hit(run, 0.7)["copies"] == pytest.approx(0.2)
+
+
+def test_seeds_and_ways_of_drawing_are_kept_apart():
+    rows = [row(seed=s, step=step, hit=step / 100, copies=s / 10, until=until)
+            for s in (0, 1) for step in (60, 30) for until in (None, 500)]
+    rows += [row(method="anchored", seed=2, step=30), row(target="gouache", seed=5)]
+    assert evidence.seeds_of(rows, "engraved", "naive") == [0, 1]
+    assert [one["step"] for one in evidence.way(rows, "engraved", "naive", 1, 500)] == [30, 60]
+    assert evidence.scores_of(rows, "engraved", "naive", "copies", step=30) == {0: 0.0, 1: 0.1}
+    assert evidence.scores_of(rows, "engraved", "naive", "copies", hit=0.7) == {}
+    assert evidence.scores_of(rows, "engraved", "anchored", "copies", step=30) == {}
+
+
+def test_an_interval_is_scipys():
+    values = [0.3, 0.5, 0.4, 0.9]
+    low, high = stats.t.interval(0.9, 3, loc=0.525, scale=stats.sem(values))
+    assert evidence.interval(values, 0.9) == pytest.approx((0.525, low, high))
+    assert evidence.interval([0.2]) == (0.2, -math.inf, math.inf)
+    with pytest.raises(UserError, match="no number"):
+        evidence.interval([])
+
+
+def test_a_paired_difference_is_scipys_and_the_seeds_luck_cancels():
+    mine, theirs = {0: 0.31, 1: 0.52, 2: 0.73, 9: 1.0}, {2: 0.6, 0: 0.2, 1: 0.4, 7: 0.0}
+    found, by_scipy = evidence.paired(mine, theirs), stats.ttest_rel([0.31, 0.52, 0.73], [0.2, 0.4, 0.6])
+    assert found.seeds == [0, 1, 2] and found.each == pytest.approx([0.11, 0.12, 0.13])
+    assert (found.mean, found.p) == pytest.approx((0.12, by_scipy.pvalue))
+    assert (found.low, found.high) == pytest.approx(tuple(by_scipy.confidence_interval()))
+    assert found.p < 0.01 < stats.ttest_ind([0.31, 0.52, 0.73], [0.2, 0.4, 0.6]).pvalue
+
+
+def test_differences_without_spread_or_company():
+    assert evidence.paired({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0}).p == 1 and evidence.paired({0: 1.0, 1: 2.0}, {0: 0.0, 1: 1.0}).p == 0
+    assert math.isnan(evidence.paired({0: 1.0}, {0: 0.0}).p)
+    with pytest.raises(UserError):
+        evidence.paired({0: 1.0}, {1: 1.0})
+
+
+def test_holm_by_hand():
+    assert evidence.holm([0.01, 0.04, 0.03, math.nan])[:3] == pytest.approx([0.03, 0.06, 0.06])
+    assert evidence.holm([0.6, 0.5]) == [1.0, 1.0] and math.isnan(evidence.holm([math.nan])[0])
+
+
+def test_a_goal_is_a_prediction_interval_of_sets_of_real_images():
+    rows = [row(f"real, held out {i}", nearest=v) for i, v in enumerate((0.20, 0.22, 0.24, 0.22))] + [row(nearest=9.0)]
+    middle, low, high = evidence.goal(rows, "engraved", "nearest")
+    half = stats.t.ppf(0.975, 3) * stats.tstd([0.20, 0.22, 0.24, 0.22]) * 1.25**0.5
+    assert (middle, low, high) == pytest.approx((0.22, 0.22 - half, 0.22 + half))
+    with pytest.raises(UserError, match="gouache"):
+        evidence.goal(rows, "gouache", "nearest")

@@ -1,0 +1,116 @@
+"""The protocol: a file a run, nothing twice, other sources kept apart, and a table that is read back as it was written."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_images, make_source
+
+from dslib import data
+from dslib.base.errors import UserError
+from dslib.models import save_pipeline
+from dslib.study import __main__ as study
+from dslib.study import curves, regime
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Settings of :func:`shrink`, and a source that a test may change."""
+    return shrink(monkeypatch, tmp_path)
+
+
+def shrink(monkeypatch, folder):
+    """A study of seconds: a tiny source of 32 pixels, images that nobody draws, two steps of sampling."""
+    def load_domain(name, split, n=None, resolution=64, workers=1):
+        return data.Domain(make_images(n or 10, resolution, len(name) + len(split)), [], name, split)
+    monkeypatch.setattr(data, "load_domain", load_domain)
+    monkeypatch.setattr(regime, "domain_probe", lambda *_: lambda images: images.mean((1, 2, 3)) > 0)
+    for name, value in {"GOALS": 64, "REFERENCE": 20, "INFERENCE_STEPS": 2, "UNTIL": {"naive": (500,)}, "PICTURES": 3}.items():
+        monkeypatch.setattr(regime, name, value)
+    source = make_source(32)
+    return save_pipeline(source.unet, source.scheduler, folder / "source")
+
+
+def run(folder, source, *more):
+    return study.main(["regime", "--folder", str(folder), "--source", str(source), "--num_images", "32", "--stops", "1", "2",
+                       "--seeds", "0", "--targets", "engraved", *more])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("regime")
+    with pytest.MonkeyPatch.context() as patch:
+        assert run(folder / "r", shrink(patch, folder), "--methods", "naive", "anchored, no L_hf") == 0
+    return folder / "r"
+
+
+@pytest.fixture
+def done(small, finished, tmp_path):
+    """A study of two methods that has run."""
+    return Path(shutil.copytree(finished, tmp_path / "r"))
+
+
+def test_a_run_leaves_rows_of_every_stop_and_way_of_drawing(done):
+    runs = {json.loads(path.read_text())["method"]: json.loads(path.read_text()) for path in done.glob("*.json")}
+    assert runs.keys() == {"real, held out", "naive", "anchored, no L_hf"}
+    assert [(row["step"], row["until"]) for row in runs["naive"]["rows"]] == [(1, None), (1, 500), (2, None), (2, 500)]
+    assert [(row["step"], row["until"]) for row in runs["anchored, no L_hf"]["rows"]] == [(1, None), (2, None)]
+    assert all(row[key] is not None for row in runs["naive"]["rows"] for key in ("intra", "copies", "fd", "hit", "own", "twin", "kept"))
+    names = [row["name"] for row in runs["real, held out"]["rows"]]
+    assert names == ["real, held out 0", "real, held out 1", "source pictures", "source samples", "the true answer"]
+    assert runs["real, held out"]["rows"][-1]["kept"] == 1 and runs["real, held out"]["rows"][3]["own"] == 1
+    assert curves.sheet(done / "engraved-naive-0.png", 32).shape == (4, 3, 3, 32, 32)
+
+
+def test_what_is_there_is_not_made_again_and_a_damaged_file_is(done, small, monkeypatch):
+    before = {path: path.read_bytes() for path in done.iterdir()}
+    monkeypatch.setattr(regime.models, "load_source", lambda *_: pytest.fail("a source was opened"))
+    assert run(done, small, "--methods", "naive") == 0 and {path: path.read_bytes() for path in done.iterdir()} == before
+
+
+def test_a_half_written_run_is_named(done, small, capsys):
+    (done / "engraved-naive-0.json").write_text('{"source": "x", "rows": [')
+    assert run(done, small, "--methods", "naive") == 2
+    assert "engraved-naive-0.json is no run of this study" in capsys.readouterr().err
+
+
+def test_another_source_is_refused(done, small, capsys):
+    other = make_source(32)
+    with torch.no_grad():
+        next(other.unet.parameters()).add_(1)
+    save_pipeline(other.unet, other.scheduler, small)
+    assert run(done, small, "--methods", "published") == 2
+    assert "its source is" in capsys.readouterr().err
+    assert run(done, small, "--methods", "published", "--split", "validation") == 2
+
+
+def test_the_table_is_read_back_as_it_was_written(done, tmp_path):
+    assert run(done, tmp_path, "--pack", "--output", str(tmp_path / "t.csv")) == 0
+    rows = regime.load(tmp_path / "t.csv")
+    assert rows == regime.pack(done) and len(rows) == 11
+    assert [row["method"] for row in rows[:5]][-1] == "the true answer" and rows[-1]["until"] is None
+
+
+@pytest.mark.parametrize("more, words", [
+    (["--num_images", "8"], "--num_images is 8"), (["--stops", "0"], "--stops holds 0"),
+    (["--option", "lambda_x", "1"], "--option lambda_x"), (["--option", "lambda_img", "-1"], "lambda_img"),
+    (["--option", "pairwise_on", "moon"], "pairwise_on")])
+def test_bad_options_are_named(small, tmp_path, more, words, capsys):
+    assert run(tmp_path / "r", small, *more) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, "", "a,b\n1,2\n", ",".join(regime.COLUMNS) + "\n"])
+def test_a_damaged_table_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(UserError, match=r"t\.csv cannot be read .*--pack"):
+        regime.load(tmp_path / "t.csv")
+
+
+def test_every_method_is_a_setting_that_the_library_knows():
+    for name, changes in regime.METHODS.items():
+        assert regime.train.TrainConfig(**changes).check().method in ("finetune", "domainstudio"), name
+    assert set(regime.MAIN) | set(regime.UNTIL) <= regime.METHODS.keys()
