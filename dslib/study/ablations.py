@@ -214,7 +214,8 @@ def ruler_facts(ruler: Ruler) -> dict:
     """What all points share, and what real images score."""
     identity = {"source": fingerprint(ruler.source.unet.state_dict())}
     return {"identity": identity, "target": ruler.target, "split": SPLIT, "num_images": len(ruler.noise),
-            "num_inference_steps": ruler.inference_steps, "scheduler": "dpmsolver", "backbone": "st-alex", "real": ruler.measure(ruler.real, ruler.ten)}
+            "num_inference_steps": ruler.inference_steps, "scheduler": "dpmsolver", "backbone": "st-alex",
+            "real": ruler.measure(ruler.real, ruler.ten)}
 
 
 def as_npz(rows: list[dict], thumbs: Tensor, facts: dict) -> bytes:
