@@ -59,7 +59,8 @@ def lacking(path):
 
 FAULTS = {
     "weights cut off": (WEIGHTS, cut), "weights empty": (WEIGHTS, lambda p: p.write_bytes(b"")), "weights all zero": (WEIGHTS, zeros),
-    "weights missing": (WEIGHTS, lambda p: p.unlink()), "NaN in the weights": (WEIGHTS, nan), "NaN in the moments": (checkpoint.MOMENTS, nan),
+    "weights missing": (WEIGHTS, lambda p: p.unlink()), "NaN in the weights": (WEIGHTS, nan),
+    "NaN in the moments": (checkpoint.MOMENTS, nan),
     "averages missing": (checkpoint.AVERAGE, lambda p: p.unlink()), "moments empty": (checkpoint.MOMENTS, lambda p: p.write_bytes(b"")),
     "moments cut off": (checkpoint.MOMENTS, lambda p: cut(p, 0.99)), "state cut off": ("state.json", cut),
     "state empty": ("state.json", lambda p: p.write_text("")), "state missing": ("state.json", lambda p: p.unlink()),

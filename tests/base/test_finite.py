@@ -192,7 +192,7 @@ def test_there_is_one_writer_of_json():
                     isinstance(node, ast.Attribute) and node.attr in ("dumps", "dump") and getattr(node.value, "id", "") == "json"
                     for node in ast.walk(function)):
                 found.add(f"{path.relative_to(root).with_suffix('')}.{function.name}")
-    assert found <= {"base/files.as_json", "base/drawing.draw_and_keep", "text/captions.caption", "study/grid.digest", "study/tables.read_run",
+    assert found <= {"base/files.as_json", "text/captions.caption", "study/grid.digest", "study/tables.read_run",
                      "study/ablations.train_point", "study/memorisation.run_memorisation", "study/memorisation.follow",
                      "study/memorisation.source_quality"} | {name for name in found if name.startswith("base/drawing.")}
 

@@ -18,7 +18,13 @@ from dslib.base import locks
 from dslib.cli import options
 from dslib.env import UserError
 
-HOLD = "import sys, time, pathlib; from dslib.base import locks; locks.lock_folder(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+HOLD = """
+import sys, time, pathlib
+from dslib.base import locks
+locks.lock_folder(pathlib.Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture(autouse=True)
