@@ -94,8 +94,5 @@ def save_pipeline(unet: UNet2DModel, scheduler: DDPMScheduler, folder: str | Pat
     """Save an ordinary DDPMPipeline folder, safetensors inside. half: store float16 weights."""
     if half:
         unet = copy.deepcopy(unet).half()
-    return write_pipeline(DDPMPipeline(unet=unet,
-                                       scheduler=DDPMScheduler.from_config(scheduler.config)),
-                                       Path(folder))
-
-
+    scheduler = DDPMScheduler.from_config(scheduler.config)
+    return write_pipeline(DDPMPipeline(unet=unet, scheduler=scheduler), Path(folder))

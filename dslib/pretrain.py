@@ -9,6 +9,7 @@ from diffusers import UNet2DModel
 from torch import Tensor
 
 from . import ddpm
+from .base.identity import image_print
 from .base.images import check_pictures
 from .base.knobs import knob
 from .train import Loop, Step, fit
@@ -40,7 +41,7 @@ def pretrain(images: Tensor, config: PretrainConfig, model: UNet2DModel,
         wanted = ddpm.target(x_0, eps, t, here, config.prediction_type)
         return weighted_error(net(x_t, t).sample - wanted, t, here, config)
 
-    return fit(model, images, config, objective, a_bar)
+    return fit(model, images, config, objective, a_bar, identity={"images": image_print(images)})
 
 
 def weighted_error(error: Tensor, t: Tensor, a_bar: Tensor, config: PretrainConfig,

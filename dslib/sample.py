@@ -10,6 +10,7 @@ from torch import Tensor
 from . import ddpm
 from .base import progress as bars
 from .base.errors import UserError
+from .base.finite import check_drawn
 
 SCHEDULERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler,
               "dpmsolver": DPMSolverMultistepScheduler}
@@ -131,5 +132,5 @@ def sample(unet: UNet2DModel, scheduler, noise: Tensor, num_inference_steps: int
                               source, source_until):
                 bar.update()
                 x_t = link.x_t
-            done.append(x_t.clamp(-1, 1).cpu())
+            done.append(check_drawn(x_t).clamp(-1, 1).cpu())
     return torch.cat(done)

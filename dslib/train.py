@@ -13,10 +13,13 @@ from torch import Tensor
 
 from . import data, ddpm, domainstudio
 from .base import knobs, parts
-from .base.checkpoint import restore, save_checkpoint
+from .base.checkpoint import restore
 from .base.device import new_accelerator, processes, share_of
 from .base.errors import UserError
+from .base.identity import of_run
 from .base.images import check_pictures
+from .base.interrupts import undisturbed
+from .base.keeping import Keeper
 from .base.knobs import knob
 
 #: ``--method``: a word → start(source, images, config, frozen) → (network, objective, companions).
@@ -26,16 +29,14 @@ METHODS = {"scratch": domainstudio.scratch, "finetune": domainstudio.finetune,
 
 @dataclass(kw_only=True)
 class Loop:
-    """The knobs of the loop itself, under diffusers' flag names. ``check()`` says what is wrong
-    with a setting."""
+    """The loop's knobs, under diffusers' flag names; ``check()`` says what is wrong with one."""
     max_train_steps: int = knob(600, "optimiser steps", "positive")  # naive copies ten by then
     train_batch_size: int = knob(10, "images a step; capped at the number of images", "positive")
     learning_rate: float = knob(5e-4, "AdamW's step size", "positive")  # paper: 1e-4, 3000 steps
     lr_warmup_steps: int = knob(0, "steps of linear warm-up", "least_zero")
     lr_decay_steps: int = knob(0, "last steps over which the rate falls to zero", "least_zero")
     bank_steps: int = knob(0, "draw the same noise again after so many steps, and keep the "
-                              "source's answers; 0: never",
-                           "least_zero")
+                              "source's answers; 0: never", "least_zero")
     adam_beta1: float = knob(0.9, "AdamW", "share")
     adam_beta2: float = knob(0.999, "AdamW", "share")
     adam_weight_decay: float = knob(0.0, "AdamW", "least_zero")
@@ -46,8 +47,9 @@ class Loop:
     mixed_precision: str = knob("no", "no, fp16 or bf16", choices=("no", "fp16", "bf16"))
     seed: int = knob(0, "fixes everything drawn at random")
     output_dir: str | None = knob(None, "where everything is written")
-    checkpointing_steps: int = knob(0, "save a checkpoint every so many steps; 0: only on Ctrl-C",
-                                    "least_zero")
+    checkpointing_steps: int = knob(0, "save a checkpoint every so many steps, too", "least_zero")
+    checkpointing_seconds: float = knob(60.0, "save a checkpoint about every so many seconds; 0: "
+                                              "only on Ctrl-C", "least_zero")
     checkpoints_total_limit: int = knob(2, "how many checkpoints to keep", "positive")
     resume_from_checkpoint: str | None = knob(None, "a checkpoint folder, or latest")
 
@@ -85,8 +87,7 @@ class TrainConfig(domainstudio.Objective, Loop):
 
 @dataclass
 class Step:
-    """What one optimiser step reports. Tensors are detached and 0-dim: ``float()`` them when you
-    need a number."""
+    """What one optimiser step reports. Tensors are detached, 0-dim: ``float()`` gives numbers."""
     step: int                    # 1, 2, … max_train_steps
     loss: Tensor                 # the weighted total that was minimised
     terms: dict[str, Tensor]     # each unweighted term by name
@@ -95,6 +96,7 @@ class Step:
     model: UNet2DModel           # being trained: its weights go on changing
     ema: EMAModel = field(repr=False)
     optimizer: torch.optim.Optimizer = field(repr=False)
+    identity: dict[str, str] | None = field(default=None, repr=False)    # what the run was given
 
     def averaged(self) -> UNet2DModel:
         """A copy of the model that holds the averaged weights: the one to sample from."""
@@ -107,8 +109,7 @@ class Step:
 
 
 def lr_factor(step: int, config: Loop) -> float:
-    """Linear warm-up, flat, then a linear fall to zero over the last ``lr_decay_steps``. In [0,
-    1]."""
+    """Linear warm-up, flat, then a linear fall to zero over ``lr_decay_steps``. In [0,1]."""
     warm = min(1.0, (step + 1) / config.lr_warmup_steps) if config.lr_warmup_steps else 1.0
     left = config.max_train_steps - step
     return warm * (min(1.0, left / config.lr_decay_steps) if config.lr_decay_steps else 1.0)
@@ -131,7 +132,7 @@ def flip(x_0: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def fit(model: torch.nn.Module, images: Tensor, config: Loop, objective, a_bar: Tensor,
-        companions: dict[str, Tensor] | None = None) -> Iterator[Step]:
+        companions: dict[str, Tensor] | None = None, identity=None) -> Iterator[Step]:
     """Run the optimiser and yield a :class:`Step` after every update.
 
     images: (n,3,R,R), float in [-1,1] or uint8, kept on the CPU (or latents); a_bar: (T,);
@@ -141,46 +142,48 @@ def fit(model: torch.nn.Module, images: Tensor, config: Loop, objective, a_bar: 
     resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate launch``
     every process takes its share of the batch, and the gradients are those of one process with the
     whole batch; the terms reported are a process's own. A run that is complete already yields its
-    checkpoint once, without terms. fp16's loss scale is not in a checkpoint.
+    checkpoint once, without terms. identity: fingerprints of what the run was given, by name; a
+    checkpoint of others is refused. fp16's loss scale is not in a checkpoint. Raises UserError at
+    the first loss, or weight, that is NaN or infinite.
     """
     accelerator = new_accelerator(config.mixed_precision)
-    device = accelerator.device
+    device, keeper = accelerator.device, Keeper(config, model, images, accelerator.is_main_process)
     model.train()
     net, optimizer = accelerator.prepare(model, new_optimizer(model, config, device.type))
     ema = EMAModel(model.parameters(), decay=config.ema_max_decay, use_ema_warmup=True,
-                   power=config.ema_power,
-                   foreach=True)
-    first = restore(config, model, ema, optimizer) if config.resume_from_checkpoint else 0
+                   power=config.ema_power, foreach=True)
+    resumed = config.resume_from_checkpoint
+    first = restore(config, model, ema, optimizer, identity) if resumed else 0
     if first >= config.max_train_steps:  # nothing left to do: the checkpoint is the result
-        yield Step(first, torch.zeros(()), {}, 0.0, 0.0, model, ema, optimizer)
+        yield Step(first, torch.zeros(()), {}, 0.0, 0.0, model, ema, optimizer, identity)
     for step in range(first, config.max_train_steps):
         began = time.perf_counter()
         batch, given = drawn(images, companions or {}, step, config, len(a_bar), device)
         mine = share_of(config.train_batch_size, accelerator)
         given = {name: one[mine] for name, one in given.items()}
         loss, terms = objective(net, *(one[mine] for one in batch), **given)
+        keeper.check(step + 1, loss, terms)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * lr_factor(step, config)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.step(model.parameters())
-        record = Step(step + 1, loss.detach(), {k: v.detach() for k, v in terms.items()},
-                      optimizer.param_groups[0]["lr"], time.perf_counter() - began, model, ema,
-                      optimizer)
-        due = config.checkpointing_steps and (step + 1) % config.checkpointing_steps == 0
-        if due and accelerator.is_main_process:
-            save_checkpoint(config, record)
-        yield record
+        with undisturbed():          # a signal waits until weights, average and record agree
+            optimizer.step()
+            optimizer.zero_grad()
+            ema.step(model.parameters())
+            terms, lr = {k: v.detach() for k, v in terms.items()}, optimizer.param_groups[0]["lr"]
+            record = Step(step + 1, loss.detach(), terms, lr, time.perf_counter() - began, model,
+                          ema, optimizer, identity)
+            keeper.keep(record)
+            yield record
 
 
 def new_optimizer(model: torch.nn.Module, config: Loop, device_type: str) -> torch.optim.Optimizer:
     """AdamW with the settings of a config."""
     return torch.optim.AdamW(model.parameters(), lr=config.learning_rate,
                              weight_decay=config.adam_weight_decay,
-                             betas=(config.adam_beta1,
-                                    config.adam_beta2), fused=device_type in ("cpu", "cuda"))
+                             betas=(config.adam_beta1, config.adam_beta2),
+                             fused=device_type in ("cpu", "cuda"))
 
 
 def drawn(images: Tensor, companions: dict[str, Tensor], step: int, config: Loop, steps: int,
@@ -214,7 +217,9 @@ def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None
     """
     config = fitted(source, images, config.check())
     net, objective, given = METHODS[config.method](source, images, config, frozen)
-    return fit(net, images, config, objective, source.scheduler.alphas_cumprod.clone(), given)
+    a_bar = source.scheduler.alphas_cumprod.clone()
+    identity = of_run(images, a_bar, source.unet)
+    return fit(net, images, config, objective, a_bar, given, identity)
 
 
 def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainConfig:
@@ -239,18 +244,15 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
     if batch < least:
         mend = "add images" if len(images) < least else "raise --train_batch_size"
         raise UserError(f"{len(images)} image(s) and --train_batch_size {config.train_batch_size} "
-                        f"make a batch of {batch}: the pairwise "
-                        f"losses of domainstudio compare at least {least} images; {mend} or "
-                        "use --method finetune")
+                        f"make a batch of {batch}: the pairwise losses of domainstudio compare at "
+                        f"least {least} images; {mend} or use --method finetune")
     if batch < min(config.train_batch_size, len(images)):
         print(f"a batch of {min(config.train_batch_size, len(images))} cannot be shared evenly by "
-              f"{shared} processes: using {batch}",
-              file=sys.stderr)
+              f"{shared} processes: using {batch}", file=sys.stderr)
     elif batch < config.train_batch_size:
         print(f"train_batch_size {config.train_batch_size} is more than the {len(images)} images: "
-              f"using {batch}; "
-              "an image compared with itself would teach the pairwise losses nothing",
-              file=sys.stderr)
+              f"using {batch}; an image compared with itself would teach the pairwise losses "
+              "nothing", file=sys.stderr)
     if config.method == "domainstudio" and batch == least and config.pairwise_variant == "paper":
         print(f"a batch of {batch} has one pair of images to compare, so each distribution has one "
               f"entry and the pairwise losses are exactly zero: use more than {batch}",

@@ -14,7 +14,7 @@ from PIL import Image
 
 from . import avatars, twins
 from .avatars import TWINS
-from .files import cache_dir, data_dir
+from .files import as_json, cache_dir, data_dir
 from .progress import progress
 
 BLOCK = 250          # drawn images a cache file
@@ -86,4 +86,4 @@ def write_ten(folder: Path, names: tuple[str, ...], shots: int) -> None:
             pixels, labels = avatars.draw_block((name, "ten", 0, shots, resolution))
             for i, image in enumerate(pixels):
                 Image.fromarray(image).save(folder / name / str(resolution) / f"{i:02d}.png", optimize=True)
-        (folder / name / "labels.json").write_text(json.dumps(labels, indent=1) + "\n", "utf-8")
+        (folder / name / "labels.json").write_text(as_json(labels) + "\n", "utf-8")

@@ -1,5 +1,7 @@
 """Where the course keeps its files, and how one is written: whole or not at all."""
 
+import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -32,7 +34,38 @@ def write_atomic(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
+    to_disk(part)
     os.replace(part, path)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content is on the disk: after a power cut, a file renamed too early is empty."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def as_json(content, indent: int | None = 1) -> str:
+    """Valid JSON of numbers, words, lists and dicts; null where a number is NaN or infinite, which JSON has no word for."""
+    return json.dumps(finite(content), indent=indent, default=str, allow_nan=False)
+
+
+def finite(content):
+    """The same with None in the place of NaN and infinity; numbers of numpy and torch as Python's."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [finite(value) for value in content]
+    if not isinstance(content, (int, float, str)) and hasattr(content, "item") and getattr(content, "ndim", 1) == 0:
+        return finite(content.item())
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def write_json(path: Path, content) -> None:
+    """The one writer of JSON results: valid always, written whole or not at all."""
+    write_atomic(path, as_json(content).encode())
 
 
 def check_output_file(path: str | Path | None, overwrite: bool) -> None:

@@ -11,6 +11,7 @@ from diffusers.utils import logging
 from safetensors import SafetensorError
 
 from .errors import UserError, first_line
+from .finite import first_broken
 
 HUB_EXAMPLES = {"DDPMPipeline": "google/ddpm-celebahq-256", "StableDiffusionPipeline": "CompVis/stable-diffusion-v1-4"}
 
@@ -26,7 +27,7 @@ def open_pipeline(source: str | Path, pipeline_class: type, parts: tuple[str, ..
         raise UserError(f"no folder {source}: give a pipeline folder or a hub id such as {HUB_EXAMPLES[kind]}")
     try:
         logging.disable_progress_bar()
-        return pipeline_class.from_pretrained(str(source), use_safetensors=True)
+        pipe = pipeline_class.from_pretrained(str(source), use_safetensors=True)
     except OSError as error:
         if folder.is_dir():
             raise UserError(f"{folder} could not be opened as a {kind}: {first_line(error)}") from None
@@ -36,6 +37,11 @@ def open_pipeline(source: str | Path, pipeline_class: type, parts: tuple[str, ..
         raise UserError(f"{source} could not be opened as a {kind}: {first_line(error)}") from None
     finally:
         logging.enable_progress_bar()
+    for part in parts:
+        if name := first_broken(getattr(pipe, part).named_parameters()):
+            raise UserError(f"{source}: the weights of its {part} hold NaN or infinity ({name}): the training that made them failed; take "
+                            "an earlier checkpoint, or another copy")
+    return pipe
 
 
 def check_folder(folder: Path, wanted: str = "DDPMPipeline", parts: tuple[str, ...] = ("unet",)) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import csv
 import io
-import json
 import os
 import sys
 from dataclasses import asdict, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from ..base.device import main_process
 from ..base.errors import UserError, run
+from ..base.locks import release
 from . import t2i
 from .options import (
     EXAMPLES,
@@ -49,12 +49,14 @@ def cmd_adapt(args) -> None:
     unets, histories = {"source": source.unet}, {}
     for method in methods:
         folder = output if method == config.method else output / method
-        unets[method], histories[method] = adapt_one(source, images, replace(config, method=method, output_dir=str(folder)))
+        record, histories[method] = adapt_one(source, images, replace(config, method=method, output_dir=str(folder)))
+        unets[method] = record.averaged()
         if main_process():
             models.save_pipeline(unets[method], source.scheduler, folder)
     if main_process():
         try:
-            write_results(args, source, unets, histories, images, domain, name, output, asdict(config))
+            done = {"step": record.step, "identity": record.identity, "config": asdict(config)}
+            write_results(args, source, unets, histories, images, domain, name, output, done)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f" while drawing; the trained model is in {output}: 'dslib sample {output}' draws with it") from None
 
@@ -68,14 +70,13 @@ def check_method(method: str) -> None:
 
 
 def adapt_one(source, images, config):
-    """Train one method; returns (averaged U-Net, history)."""
+    """Train one method; returns (last Step, history)."""
     from .. import train
-    record, history = watch(train.adapt(source, images, config), config, config.method)
-    return record.averaged(), history
+    return watch(train.adapt(source, images, config), config, config.method)
 
 
-def write_results(args, source, unets, histories, images, domain, name, output, settings) -> None:
-    """Sample every model from the same noise, score, and write the report."""
+def write_results(args, source, unets, histories, images, domain, name, output, done) -> None:
+    """Sample every model from the same noise, score, and write the report. done: the run's step, identity and config."""
     from .. import sample
     from ..measure.score import evidence_of, row_of, text_table
     from ..show.page import hero, write_report
@@ -93,8 +94,8 @@ def write_results(args, source, unets, histories, images, domain, name, output, 
     scores = [row_of(name, one) for name, one in evidence.items()]
     facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir, "backbone": args.backbone,
              "resolution": size, "num_images": args.num_images, "seed": args.seed, "scheduler": args.scheduler,
-             "num_inference_steps": args.num_inference_steps, "config": settings}
-    lead = f"{len(images)} training images, {settings['max_train_steps']} steps, seed {args.seed}."
+             "num_inference_steps": args.num_inference_steps} | done
+    lead = f"{len(images)} training images, {done['step']} steps, seed {args.seed}."
     where = write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts,
                          hero(evidence, images))
     print(text_table(scores))
@@ -144,7 +145,7 @@ def cmd_evaluate(args) -> None:
 
 
 def cmd_fidelity(args) -> None:
-    from ..base.files import write_atomic
+    from ..base.files import write_json
     from ..measure import fidelity
     check_output_file(args.output, args.overwrite)
     samples, real = fidelity.read_pair(args.samples, args.real, args.resolution, args.recursive)
@@ -155,7 +156,7 @@ def cmd_fidelity(args) -> None:
     print(f"\n{len(samples)} samples, {len(real)} real images, {size}, {args.feature_extractor}, torch-fidelity")
     if args.output:
         facts = {"feature_extractor": args.feature_extractor, "resolution": args.resolution, "samples": len(samples), "real": len(real)}
-        write_atomic(Path(args.output), json.dumps(facts | found, indent=1).encode())
+        write_json(Path(args.output), facts | found)
 
 
 def cmd_domains(args) -> None:
@@ -239,13 +240,14 @@ def cmd_pretrain(args) -> None:
     if not main_process():
         return
     models.save_pipeline(record.averaged(), scheduler, folder, half=True)
-    grade_source(folder, asdict(config) | {"num_images": args.num_images, "resolution": args.resolution}, args.num_graded)
+    settings = asdict(config) | {"num_images": args.num_images, "resolution": args.resolution}
+    grade_source(folder, {"step": record.step, "identity": record.identity, "config": settings}, args.num_graded)
 
 
-def grade_source(folder: Path, settings: dict, n: int = 400) -> None:
-    """Draw n samples with the saved source, write a grid of 64 and the Fréchet ratio against real avatars."""
+def grade_source(folder: Path, done: dict, n: int = 400) -> None:
+    """Draw n samples with the saved source, write a grid of 64 and the Fréchet ratio against real avatars. done: step, identity, config."""
     from .. import data, metrics, models, sample
-    from ..base.files import write_atomic
+    from ..base.files import write_atomic, write_json
     from ..show import plots
     pipe = models.load_source(folder)
     size = pipe.unet.config.sample_size
@@ -253,8 +255,8 @@ def grade_source(folder: Path, settings: dict, n: int = 400) -> None:
     write_atomic(folder / "samples.png", plots.to_png(plots.grid(images[:64], 16), 150))
     real = data.load_domain(data.SOURCE, "test", 2 * n, size).images
     facts = {"frechet_ratio": metrics.frechet_ratio(images, real), "num_samples": n, "scheduler": "ddim",
-             "num_inference_steps": 20, "backbone": "st-alex", "config": settings}
-    write_atomic(folder / "metrics.json", json.dumps(facts, indent=1).encode())
+             "num_inference_steps": 20, "backbone": "st-alex"} | done
+    write_json(folder / "metrics.json", facts)
     print(f"Fréchet ratio {facts['frechet_ratio']:.2f} ({n} samples, st-alex; 1 = as good as real): {folder}")
 
 
@@ -371,4 +373,7 @@ def add_training(command) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; a mistake of the reader's ends in one line and exit code 2."""
     args = build_parser().parse_args(argv)
-    return run(lambda: args.function(args), "dslib")
+    try:
+        return run(lambda: args.function(args), "dslib")
+    finally:
+        release()

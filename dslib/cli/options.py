@@ -8,6 +8,7 @@ from pathlib import Path
 from ..base.device import main_process
 from ..base.errors import UserError
 from ..base.files import check_output_file  # noqa: F401  (for the commands)
+from ..base.locks import FILES, lock_folder
 
 EXAMPLES = {
     "adapt": "dslib adapt --target sketches --max_train_steps 300\n"
@@ -75,7 +76,7 @@ OR_RESUME = ", or --resume_from_checkpoint latest to go on"
 
 def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, mend: str = "", option: str = "--output_dir",
                    run: bool = True) -> Path:
-    """Make the output folder, or refuse: existing content is only replaced when that was asked for.
+    """Make the output folder and lock it for this run, or refuse: existing content is only replaced when that was asked for.
 
     A run that resumes may go on in a folder that holds its own checkpoints; mend: what else the reader could do. run: whether a run
     will be written, whose forerunner's checkpoints go; pictures leave such a run alone.
@@ -85,14 +86,16 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{option} {folder} is a file: name a folder")
     try:
-        ours = resume and any(next(folder.glob(pattern), None) for pattern in CHECKPOINTS)
-        if folder.is_dir() and any(folder.iterdir()) and not (overwrite or ours):
-            none, mend = (" and holds no checkpoint to resume", "") if resume else ("", mend)
-            raise UserError(f"{folder} is not empty{none}: choose another {option} or add --overwrite to replace what is in it{mend}")
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".write-test.part"
         probe.touch()
         probe.unlink()
+        if run:
+            lock_folder(folder, option)
+        ours = resume and any(next(folder.glob(pattern), None) for pattern in CHECKPOINTS)
+        if not (overwrite or ours) and any(entry.name not in FILES for entry in folder.iterdir()):
+            none, mend = (" and holds no checkpoint to resume", "") if resume else ("", mend)
+            raise UserError(f"{folder} is not empty{none}: choose another {option} or add --overwrite to replace what is in it{mend}")
     except OSError as error:
         raise UserError(f"{option} {folder} cannot be written ({error.strerror}): choose another folder") from None
     if run and overwrite and not resume:

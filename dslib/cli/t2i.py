@@ -1,6 +1,7 @@
 """The text-to-image commands: ``dslib adapt-t2i`` and ``pretrain-t2i`` (chapters 09 and 10)."""
 
 import json
+import math
 import os
 import sys
 from dataclasses import asdict, replace
@@ -25,7 +26,7 @@ def cmd_adapt_t2i(args) -> None:
     if args.method == "textual-inversion" and (args.subject_prompt or args.lora_rank):
         raise UserError("textual-inversion trains one word's vector: a subject or --lora_rank needs dreambooth or domainstudio")
     for name, least in {"num_images": 2, "num_requests": 0, "guidance_scale": 0, "num_inference_steps": 1}.items():
-        if getattr(args, name) < least:
+        if not least <= getattr(args, name) < math.inf:
             raise UserError(f"--{name} is {getattr(args, name)}: use at least {least}")
     checked = config_of(args, args.method, args.output_dir or "runs")
     source = shipped_or(args.source)
@@ -53,7 +54,8 @@ def cmd_adapt_t2i(args) -> None:
         if main_process():
             latent.save_pipeline(pipes[method], folder)
     if main_process():
-        write_adapted(args, pipes, histories, images, domain, name, output, asdict(config_of(args, args.method, str(output))), clip)
+        done = {"step": record.step, "identity": record.identity, "config": asdict(config_of(args, args.method, str(output)))}
+        write_adapted(args, pipes, histories, images, domain, name, output, done, clip)
         print(f"Pipeline: {output}  (StableDiffusionPipeline.from_pretrained opens it)")
 
 
@@ -101,25 +103,30 @@ def warn_unknown(source, args) -> None:
 
 def kept_prior(path: Path, source, args):
     """The source's own pictures of the class, as latents: drawn once, kept beside the results, read again by a resumed run."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import save
 
     from ..base.files import write_atomic
+    from ..base.identity import fingerprint
     from ..text import text_to_image
+    networks = (source.unet, source.vae, source.text_encoder)
     wanted = {"class_prompt": args.class_prompt, "num_prior_images": str(args.num_prior_images), "seed": str(args.seed),
-              "guidance_scale": str(args.guidance_scale)}
-    if path.is_file():
+              "guidance_scale": str(args.guidance_scale), "source": fingerprint(*(network.state_dict() for network in networks))}
+    try:
         with safe_open(path, "pt") as file:
-            if file.metadata() == wanted:
+            drawn = {"source": wanted["source"]} | (file.metadata() or {})      # before there were fingerprints none was kept
+            if drawn == wanted:
                 return file.get_tensor("prior")
+    except (OSError, SafetensorError):                              # none there, or a damaged one: it is drawn anew
+        pass
     prior = text_to_image.prior_latents(source, args.class_prompt, args.num_prior_images, args.guidance_scale, args.seed)
     if main_process():
         write_atomic(path, save({"prior": prior.contiguous()}, metadata=wanted))
     return prior
 
 
-def write_adapted(args, pipes, histories, images, domain, name, output, settings, clip=None) -> None:
-    """Draw the same noise and prompts with every model, score what can be scored, and write the report."""
+def write_adapted(args, pipes, histories, images, domain, name, output, done, clip=None) -> None:
+    """Draw the same noise and prompts with every model, score what can be scored, and write the report. done: step, identity, config."""
     from ..base.files import write_atomic
     from ..measure.score import score_all, text_table
     from ..show import plots
@@ -137,11 +144,11 @@ def write_adapted(args, pipes, histories, images, domain, name, output, settings
              "backbone": args.backbone, "resolution": images.shape[-1], "num_images": args.num_images, "seed": args.seed,
              "scheduler": type(pipes["source"].scheduler).__name__.removesuffix("Scheduler").lower(),
              "num_inference_steps": args.num_inference_steps, "guidance_scale": args.guidance_scale,
-             "instance_prompt": args.instance_prompt, "class_prompt": args.class_prompt, "config": settings,
+             "instance_prompt": args.instance_prompt, "class_prompt": args.class_prompt, **done,
              "obeyed": {key: {k: v._asdict() for k, v in one.items()} for key, one in answers.items()}}
     if clip:
         facts["clip"] = prompted.clip_similarity(samples | {"training images": images}, args.class_prompt, images, *clip)
-    lead = f"{args.instance_prompt!r}: {len(images)} training images, {settings['max_train_steps']} steps, seed {args.seed}."
+    lead = f"{args.instance_prompt!r}: {len(images)} training images, {done['step']} steps, seed {args.seed}."
     where = write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts)
     asked = prompted.sheet(pipes, 2, args.instance_prompt, args.class_prompt, *drawing)
     write_atomic(output / "prompts.png", plots.to_png(plots.rows(asked, 2 * len(prompted.SHEET)), 120))
@@ -188,7 +195,7 @@ def pretrain_vae(args, config) -> None:
     """Stage one: draw many styles, train the autoencoder, write ``vae/``, reconstructions.png and metrics.json."""
     import torch
 
-    from ..base.files import write_atomic
+    from ..base.files import write_atomic, write_json
     from ..show import plots
     from ..text import latent, pretrain_t2i
     folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
@@ -203,8 +210,9 @@ def pretrain_vae(args, config) -> None:
     vae = latent.load_vae(latent.save_vae(vae, folder / "vae"))
     write_atomic(folder / "reconstructions.png", plots.to_png(plots.rows(pretrain_t2i.reconstructions(vae, args.resolution)), 120))
     facts = {"scaling_factor": vae.config.scaling_factor, "mean_absolute_error": pretrain_t2i.reconstruction_errors(vae, args.resolution),
+             "step": record.step, "identity": record.identity,
              "config": asdict(config) | {"num_images": args.num_images, "num_others": args.num_others, "resolution": args.resolution}}
-    write_atomic(folder / "metrics.json", json.dumps(facts, indent=1).encode())
+    write_json(folder / "metrics.json", facts)
     print(f"autoencoder in {folder / 'vae'}; mean absolute error {facts['mean_absolute_error']}")
 
 
@@ -213,7 +221,7 @@ def pretrain_unet(args, config) -> None:
     import torch
 
     from .. import data
-    from ..base import avatars
+    from ..base import avatars, identity
     from ..text import captions, latent, pretrain_t2i
     vae = latent.load_vae(args.vae)
     folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
@@ -223,20 +231,23 @@ def pretrain_unet(args, config) -> None:
     ids = captions.training_ids(tokenizer, labels, args.wordings, args.empty_captions, args.seed)
     torch.manual_seed(args.seed)
     text_encoder, unet, scheduler = latent.new_text_encoder(tokenizer), latent.new_unet(latents.shape[-1]), latent.new_scheduler()
-    stream = pretrain_t2i.train_unet(latents, ids, config, text_encoder, unet, scheduler.alphas_cumprod)
+    given = identity.of_run(torch.from_numpy(pixels), scheduler.alphas_cumprod, vae)
+    stream = pretrain_t2i.train_unet(latents, ids, config, text_encoder, unet, scheduler.alphas_cumprod, given)
     record, _ = watch(stream, config, "unet", folder / "log.csv", config.train_batch_size)
     if not main_process():
         return
     trained = record.averaged()
     latent.lengthen_rare_words(trained.text_encoder, tokenizer)
     latent.save_pipeline(latent.assemble(vae, trained.text_encoder, tokenizer, trained.unet, scheduler), folder, half=True)
-    grade_t2i(folder, args, asdict(config) | {"num_images": args.num_images, "wordings": args.wordings,
-                                              "empty_captions": args.empty_captions, "resolution": args.resolution})
+    settings = asdict(config) | {"num_images": args.num_images, "wordings": args.wordings,
+                                 "empty_captions": args.empty_captions, "resolution": args.resolution}
+    grade_t2i(folder, args, {"step": record.step, "identity": record.identity, "config": settings})
 
 
-def grade_t2i(folder: Path, args, settings: dict | None = None) -> None:
-    """Write prompts.png and metrics.json for the pipeline in a folder: does it draw what captions say?"""
-    from ..base.files import write_atomic
+def grade_t2i(folder: Path, args, done: dict | None = None) -> None:
+    """Write prompts.png and metrics.json for the pipeline in a folder: does it draw what captions say? done: step, identity and config
+    of its training, by default what metrics.json says of them."""
+    from ..base.files import write_atomic, write_json
     from ..show import plots
     from ..text import latent, pretrain_t2i
     pipe = latent.load_pipeline(folder)
@@ -244,12 +255,13 @@ def grade_t2i(folder: Path, args, settings: dict | None = None) -> None:
     write_atomic(folder / "prompts.png", plots.to_png(plots.rows(sheet, 8), 120))
     graded = pretrain_t2i.attribute_accuracy(pipe, args.num_graded, args.guidance_scale, args.num_inference_steps)
     try:
-        settings = settings or json.loads((folder / "metrics.json").read_text("utf-8")).get("config")
-    except (OSError, ValueError, AttributeError):
-        settings = None
+        before = json.loads((folder / "metrics.json").read_text("utf-8"))
+        done = done or {key: before[key] for key in ("step", "identity", "config") if key in before}
+    except (OSError, ValueError, TypeError):
+        done = done or {}
     facts = {"attributes": {name: row._asdict() for name, row in graded.items()}, "num_graded": args.num_graded, "scheduler": "ddim",
-             "guidance_scale": args.guidance_scale, "num_inference_steps": args.num_inference_steps, "config": settings}
-    write_atomic(folder / "metrics.json", json.dumps(facts, indent=1).encode())
+             "guidance_scale": args.guidance_scale, "num_inference_steps": args.num_inference_steps, "config": None} | done
+    write_json(folder / "metrics.json", facts)
     print("attribute        accuracy  real drawings  captions")
     for name, row in graded.items():
         print(f"{name:<17}{row.accuracy:8.2f}{row.ceiling:15.2f}{row.n:10d}")

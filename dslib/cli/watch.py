@@ -1,32 +1,41 @@
-"""Drive a training run from the command line: progress, history, log, and a Ctrl-C that saves first."""
+"""Drive a training run from the command line: progress, history, log, and signals that save first."""
 
+import contextlib
 import csv
 import io
-import signal
 import time
 from pathlib import Path
 
 from ..base.device import main_process
 from ..base.files import write_atomic
+from ..base.interrupts import answered
 
 
 def watch(stream, config, label: str, log: Path | None = None, images_a_step: int = 0):
-    """Drive a training generator: progress bar, history, optional CSV log, and Ctrl-C that saves first.
+    """Drive a training generator: progress bar, history, optional CSV log; Ctrl-C, SIGTERM and a closed terminal save first, at once.
 
     Returns (last Step or None, history: term → values).
     """
     from tqdm.auto import tqdm
 
     from ..base import checkpoint
-    asked: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda *_: asked.append(1) if not asked else signal.default_int_handler())
     history: dict[str, list] = {"step": []}
     quiet = {} if main_process() else {"disable": True}
     record, began, bar = None, time.time(), None
-    try:
+
+    def stop():
+        if record is None:
+            raise KeyboardInterrupt(" before the first step was done: there is nothing to save")
+        if main_process():
+            checkpoint.save_checkpoint(config, record)
+        raise SystemExit(f"stopped at step {record.step}, saved {config.output_dir}/checkpoint-{record.step}: the same "
+                         "command with --resume_from_checkpoint latest (and without --overwrite) goes on from there")
+
+    with answered(stop), contextlib.ExitStack() as last:
         for record in stream:
             if bar is None:
                 bar = tqdm(total=config.max_train_steps, initial=record.step - 1, desc=label, unit="step", **quiet)
+                last.callback(bar.close)
                 began -= trim_log(log, record.step) if log is not None and main_process() else 0.0
             if not record.terms:                          # a finished run, resumed
                 break
@@ -39,15 +48,6 @@ def watch(stream, config, label: str, log: Path | None = None, images_a_step: in
                                 refresh=False)
             if log is not None and main_process() and record.step % 50 == 0:
                 append_log(log, record, history, images_a_step, time.time() - began)
-            if asked:
-                if main_process():
-                    checkpoint.save_checkpoint(config, record)
-                raise SystemExit(f"stopped at step {record.step}, saved {config.output_dir}/checkpoint-{record.step}: the same "
-                                 "command with --resume_from_checkpoint latest (and without --overwrite) goes on from there")
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        if bar is not None:
-            bar.close()
     return record, {name: [float(v) for v in values] for name, values in history.items()}
 
 

@@ -4,7 +4,6 @@ To add a metric, write a function in :mod:`dslib.metrics` and a row in ``SCORES`
 ``metrics.json`` and in ``dslib table``.
 """
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from .. import data, metrics
 from ..base.errors import UserError
-from ..base.files import write_atomic
+from ..base.files import write_json
 from . import probes, twin_scores
 
 REAL, TRUE = "real, held out", "the true answer"       # rows of the results table that no model drew
@@ -193,6 +192,8 @@ def score(name: str, images: Tensor, targets: Tensor, reference: Tensor | None =
 def row_of(name: str, evidence: Evidence) -> Score:
     """All that metrics.json holds of a set of images; stderr says what could not be computed, and why."""
     values = measure(evidence, [key for key, kind in SCORES.items() if kind.where != "study"])
+    for key in [key for key, value in values.items() if value is not None and not math.isfinite(value)]:
+        evidence.problems[SCORES[key].title], values[key] = f"it came out as {values[key]}", None
     for title, why in evidence.problems.items():
         print(f"{name}: no {title}, {why}", file=sys.stderr)
     return Score(name=name, **{column_of(key): value for key, value in values.items()})
@@ -259,5 +260,4 @@ def explanation() -> str:
 
 def write_metrics(path: Path, scores: list[Score], facts: dict) -> None:
     """``metrics.json``: what was measured, on which backbone, and the settings of the run."""
-    content = facts | {"scores": [vars(s) for s in scores]}
-    write_atomic(path, json.dumps(content, indent=1, default=str).encode())
+    write_json(path, facts | {"scores": [vars(s) for s in scores]})

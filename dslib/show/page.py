@@ -2,14 +2,13 @@
 
 import base64
 import html
-import json
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..base.files import write_atomic
+from ..base.files import as_json, write_atomic
 from ..measure.score import FRESH, REAL, TRUE, Evidence, Score, cell, explanation, headings, write_metrics
 from . import plots
 
@@ -87,6 +86,6 @@ def write_report(folder: Path, title: str, lead: str, targets: Tensor, samples: 
     sections += [(name, picture(plots.to_png(plots.grid(images[:40], 10), 120), f"Grid of {name} samples"))
                  for name, images in samples.items()]
     sections += [("Loss terms", picture(curves, "Every loss term against the training step, log scale.")),
-                 ("Settings", f"<pre>{html.escape(json.dumps(facts, indent=1, default=str))}</pre>")]
+                 ("Settings", f"<pre>{html.escape(as_json(facts))}</pre>")]
     write_atomic(folder / "report.html", page(title, lead, sections))
     return folder / "report.html"

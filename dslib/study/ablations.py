@@ -25,7 +25,8 @@ from .. import data, domainstudio, metrics, models, sample, train
 from ..base import errors
 from ..base.bank import Bank
 from ..base.errors import UserError, first_line
-from ..base.files import data_dir, write_atomic
+from ..base.files import as_json, data_dir, write_atomic
+from ..base.identity import fingerprint, other_part
 from ..measure.probes import domain_probe
 from ..measure.score import Evidence, measure
 from ..show.widgets import along  # noqa: F401  (a grid is read here, its sliders are drawn there)
@@ -211,15 +212,17 @@ def train_point(point: grid.Run, ruler: Ruler, bank: Bank, facts: dict) -> bytes
 
 def ruler_facts(ruler: Ruler) -> dict:
     """What all points share, and what real images score."""
-    return {"target": ruler.target, "split": SPLIT, "num_images": len(ruler.noise), "num_inference_steps": ruler.inference_steps,
-            "scheduler": "dpmsolver", "backbone": "st-alex", "real": ruler.measure(ruler.real, ruler.ten)}
+    identity = {"source": fingerprint(ruler.source.unet.state_dict())}
+    return {"identity": identity, "target": ruler.target, "split": SPLIT, "num_images": len(ruler.noise),
+            "num_inference_steps": ruler.inference_steps, "scheduler": "dpmsolver", "backbone": "st-alex",
+            "real": ruler.measure(ruler.real, ruler.ten)}
 
 
 def as_npz(rows: list[dict], thumbs: Tensor, facts: dict) -> bytes:
     """Rows, thumbnails and facts in one npz without pickles. Points that share a run share their pictures."""
     content = io.BytesIO()
     pictures, which = np.unique(thumbs.numpy(), axis=0, return_inverse=True)
-    words = np.frombuffer(json.dumps({"rows": rows, "facts": facts}).encode(), np.uint8)
+    words = np.frombuffer(as_json({"rows": rows, "facts": facts}, None).encode(), np.uint8)
     np.savez_compressed(content, pictures=pictures, which=which.reshape(-1), words=words)
     return content.getvalue()
 
@@ -283,7 +286,10 @@ def collect_points(folder: Path, kept: Grid | None) -> tuple[dict[tuple[str, int
 
 def alike(a: dict, b: dict) -> bool:
     """True if two runs were measured with the same ruler: the same settings, and real images that score the same but for rounding."""
-    settings = [{"source": "shipped"} | {key: value for key, value in facts.items() if key != "real"} for facts in (a, b)]
+    apart = ("real", "identity")
+    settings = [{"source": "shipped"} | {key: value for key, value in facts.items() if key not in apart} for facts in (a, b)]
+    if other_part(a.get("identity", {}), b.get("identity", {})):
+        return False
     real, other = a.get("real", {}), b.get("real", {})
     return settings[0] == settings[1] and real.keys() == other.keys() and all(abs(real[key] - other[key]) < 1e-3 for key in real)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .. import data, metrics, models, sample, train
-from ..base import errors
+from ..base import errors, files
 from ..base.errors import UserError, first_line
 from ..base.files import check_output_file, data_dir, write_atomic
 from ..measure.score import Evidence, measure
@@ -57,8 +57,8 @@ def load(path: Path) -> list[dict]:
 
 
 def as_json(rows: list[dict]) -> bytes:
-    """One row a line, so that a new run makes a readable diff. NaN is refused: it is no JSON."""
-    lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
+    """One row a line, so that a new run makes a readable diff."""
+    lines = ",\n".join(files.as_json(row, None) for row in rows)
     return f"[\n{lines}\n]\n".encode()
 
 

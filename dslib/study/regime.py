@@ -6,7 +6,6 @@ where it was. ``--pack`` adds the runs that are there to the one table that the 
 
 import argparse
 import csv
-import hashlib
 import io
 import json
 import sys
@@ -22,6 +21,7 @@ from .. import data, metrics, models, sample, train
 from ..base import errors
 from ..base.errors import UserError, first_line
 from ..base.files import data_dir, write_atomic
+from ..base.identity import fingerprint
 from ..measure.probes import domain_probe
 from ..measure.score import REAL, TRUE, Evidence, measure
 from . import grid
@@ -89,14 +89,6 @@ class Ruler:
         return rows if self.twins is None else [*rows, (TRUE, self.measure(self.twins))]
 
 
-def fingerprint(unet: torch.nn.Module) -> str:
-    """Twelve letters for a network's weights: runs of other sources are not put into one table."""
-    seen = hashlib.sha256()
-    for name, value in sorted(unet.state_dict().items()):
-        seen.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return seen.hexdigest()[:12]
-
-
 def path_of(folder: Path, target: str, method: str, seed: int) -> Path:
     """The file of a run."""
     return folder / f"{target}-{method.replace(', ', '-').replace(' ', '-')}-{seed}.json"
@@ -136,7 +128,7 @@ def work(folder: Path, runs: list[tuple[str, str, int]], source: str | None, sto
     if not grid.pending(wanted):
         return
     pipe = models.load_source(source)
-    facts = {"source": fingerprint(pipe.unet), "num_images": num_images, "split": split, "options": options}
+    facts = {"source": fingerprint(pipe.unet.state_dict()), "num_images": num_images, "split": split, "options": options}
     for path in sorted(folder.glob("*.json")):
         check_same(path, facts)
     rulers: dict[str, Ruler] = {}

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from .. import train
 from ..base.errors import UserError
+from ..base.identity import PARTS
 from ..measure.score import Kind, table_kinds
 
 #: keys of a run's config that say where and how far it was kept, not what was trained
-NOT_COMPARED = ("seed", "output_dir", "resume_from_checkpoint", "checkpointing_steps", "checkpoints_total_limit")
+NOT_COMPARED = ("seed", "output_dir", "resume_from_checkpoint", "checkpointing_steps", "checkpointing_seconds", "checkpoints_total_limit")
 
 #: keys that runs may hold and this version's ``TrainConfig`` need not have → the value with which they change nothing
 WITHOUT_EFFECT = {"lora_rank": 0, "snr_gamma": None, "lambda_coarse": 0.0, "high_noise_weight": 1.0}
@@ -61,12 +62,26 @@ def collate(paths: list[Path]) -> list[dict]:
     runs have and others, made before it was added, have not is the mean of those that have it.
     """
     groups: dict[tuple, dict[int, dict]] = {}
+    known: dict[tuple, dict[str, tuple[str, Path]]] = {}
     for path in paths:
         run, rows = read_run(path)
         for key, row in rows:
+            check_alike(known.setdefault(key, {}), run, path)
             if groups.setdefault(key, {}).setdefault(run["seed"], row) is not row:
                 raise UserError(f"{path}: seed {run['seed']} of {run['target']} is there already: give each run once")
     return [table_row(key, seeds) for key, seeds in groups.items()]
+
+
+def check_alike(known: dict[str, tuple[str, Path]], run: dict, path: Path) -> None:
+    """Raise a UserError where a run was made of another source, or of other images or prompts, than one that it shares a row with.
+
+    known: part of the identity → (fingerprint, whose it is), added to here. Runs from before there were fingerprints pass.
+    """
+    for part, print_of in (run.get("identity") or {}).items():
+        former, whose = known.setdefault(part, (print_of, path))
+        if former != print_of:
+            raise UserError(f"{path}: {PARTS.get(part, part)} not those of {whose} (fingerprints {print_of} and {former}), though "
+                            "everything else but the seed is alike: collate them in two tables")
 
 
 def table_row(key: tuple, seeds: dict[int, dict]) -> dict:

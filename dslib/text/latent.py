@@ -17,6 +17,7 @@ from .. import data, models, sample
 from ..base import progress as bars
 from ..base.device import device
 from ..base.errors import UserError, first_line
+from ..base.finite import check_drawn
 from ..base.images import check_pictures
 from . import captions
 
@@ -202,7 +203,7 @@ def draw(pipe: StableDiffusionPipeline, prompts: list[str], noise: Tensor, guida
         part = slice(start, start + batch_size)
         images = pipe(prompts[part], latents=noise[part].to(pipe.device, pipe.unet.dtype), guidance_scale=guidance_scale,
                       num_inference_steps=num_inference_steps, output_type="pt").images
-        done.append(2 * images.float().cpu() - 1)
+        done.append(check_drawn(2 * images.float().cpu() - 1))
     return torch.cat(done)
 
 

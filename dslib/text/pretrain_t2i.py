@@ -10,6 +10,7 @@ from transformers import CLIPTextModel
 
 from .. import data, ddpm, metrics, pretrain, sample, train
 from ..base import avatars
+from ..base.identity import fingerprint, image_print
 from ..base.images import check_pictures
 from ..measure import probes
 from . import captions, latent
@@ -72,7 +73,7 @@ def train_vae(images: Tensor, config: pretrain.PretrainConfig, vae: AutoencoderK
         return terms["l1"] + terms["l2"] + LAMBDA_LPIPS * terms.get("lpips", 0) + LAMBDA_KL * terms["kl"], terms
 
     net = Autoencoding(vae.to(memory_format=torch.channels_last))
-    return train.fit(net, images, config, objective, torch.ones(1))
+    return train.fit(net, images, config, objective, torch.ones(1), identity={"images": image_print(images)})
 
 
 def set_scale(vae: AutoencoderKL, images: Tensor) -> float:
@@ -84,9 +85,10 @@ def set_scale(vae: AutoencoderKL, images: Tensor) -> float:
 
 
 def train_unet(latents: Tensor, token_ids: Tensor, config: pretrain.PretrainConfig, text_encoder: CLIPTextModel, unet: UNet2DConditionModel,
-               a_bar: Tensor) -> Iterator[train.Step]:
+               a_bar: Tensor, given: dict[str, str] | None = None) -> Iterator[train.Step]:
     """Train text encoder and U-Net together on latents (n,4,r,r) and token ids (n,K,L) of their captions: L_simple, weighted as
-    :func:`dslib.pretrain.pretrain` does. ``step.averaged()`` holds the result's ``text_encoder`` and ``unet``."""
+    :func:`dslib.pretrain.pretrain` does. ``step.averaged()`` holds the result's ``text_encoder`` and ``unet``. given: fingerprints
+    of what the latents were made of; latents themselves differ in the last digit from device to device."""
     a_bar = a_bar.clone()
 
     def objective(net, x_0, t, eps, ids):
@@ -94,7 +96,7 @@ def train_unet(latents: Tensor, token_ids: Tensor, config: pretrain.PretrainConf
         return pretrain.weighted_error(error, t, a_bar.to(t.device), config)
 
     net = Captioned(text_encoder, unet.to(memory_format=torch.channels_last))
-    return train.fit(net, latents, config, objective, a_bar, {"ids": token_ids})
+    return train.fit(net, latents, config, objective, a_bar, {"ids": token_ids}, (given or {}) | {"captions": fingerprint(token_ids)})
 
 
 # ---------------------------------------------------------------------------------------------- does it obey its prompts?

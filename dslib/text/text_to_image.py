@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from .. import ddpm, domainstudio, sample, train
 from ..base.bank import Bank
 from ..base.errors import UserError
+from ..base.identity import image_print, of_run
 from ..base.knobs import knob
 from . import captions, latent
 
@@ -114,7 +115,16 @@ def adapt(source: StableDiffusionPipeline, images: Tensor, config: TextConfig, i
     check_fits(images, config, prior, subject)
     start = Start(source, images, latent.encode(source.vae, images), (instance_prompt, class_prompt), prior, subject, config)
     net, objective, given = METHODS[config.method](start)
-    return train.fit(net, start.latents, config, objective, source.scheduler.alphas_cumprod.clone(), given)
+    a_bar = source.scheduler.alphas_cumprod.clone()
+    identity = of_run(images, a_bar, source.unet, source.vae, source.text_encoder, prompts="\n".join(prompts_of(start)))
+    if subject is not None:
+        identity["subject"] = image_print(subject.images)
+    return train.fit(net, start.latents, config, objective, a_bar, given, identity)
+
+
+def prompts_of(start: Start) -> list[str]:
+    """P_tar and P_sou, and the subject's prompt if there is one."""
+    return [*start.prompts] + ([start.subject.prompt] if start.subject is not None else [])
 
 
 def dreambooth(start: Start):
