@@ -41,29 +41,29 @@ def explore(redraw, **controls):
     display(widgets.VBox([widgets.HBox(list(controls.values())), screen]))
 
 
-def forward_figure(unet, x_0: Tensor, alphas_cumprod: Tensor, t: int, seed: int = 0):
-    """Faces (N,3,R,R) noised to step t and the model's guess of each: (figure, alt)."""
+def forward_figure(unet, x_0: Tensor, alphas_cumprod: Tensor, t: int, seed: int = 0, prediction_type: str = "epsilon"):
+    """Faces (N,3,R,R) noised to step t and the model's guess of each: (figure, alt). prediction_type: of the network, ε or v."""
     steps = torch.full((len(x_0),), t)
     eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed))
     x_t = ddpm.q_sample(x_0, steps, eps, alphas_cumprod)
     with torch.no_grad():
-        guess = ddpm.predict_x0(x_t, steps, unet(x_t, steps).sample, alphas_cumprod)
+        guess = ddpm.guess(unet(x_t, steps).sample, x_t, steps, alphas_cumprod, prediction_type).x_0
     a = float(alphas_cumprod[t])
     figure = plots.rows({"x_0": x_0, "x_t": x_t, "guess": guess}, columns=len(x_0))
     figure.suptitle(f"t = {t}, share of the picture left {a:.4f}, signal-to-noise {a / (1 - a):.3g}", fontsize=9)
     return figure, f"Faces, the same noised to step {t}, and the model's guesses of the clean faces."
 
 
-def explore_forward(unet, x_0: Tensor, schedules: dict[str, Tensor]) -> None:
+def explore_forward(unet, x_0: Tensor, schedules: dict[str, Tensor], prediction_type: str = "epsilon") -> None:
     """Slider over t, menu of schedules (name → alphas_cumprod). x_0: a few faces (N,3,R,R)."""
     import ipywidgets as widgets
     last = len(next(iter(schedules.values()))) - 1
-    explore(lambda t, schedule: forward_figure(unet, x_0, schedules[schedule], t),
+    explore(lambda t, schedule: forward_figure(unet, x_0, schedules[schedule], t, prediction_type=prediction_type),
             t=widgets.IntSlider(300, 0, last, description="t", continuous_update=False),
             schedule=widgets.Dropdown(options=list(schedules), description="schedule"))
 
 
-def similarity_figure(models: dict, x_0: Tensor, alphas_cumprod: Tensor, t: int, seed: int = 0):
+def similarity_figure(models: dict, x_0: Tensor, alphas_cumprod: Tensor, t: int, seed: int = 0, prediction_type: str = "epsilon"):
     """Similarity matrices of the guesses x̃_0 of images (N,3,R,R) at one step, one matrix a model: (figure, alt)."""
     steps = torch.full((len(x_0),), t, device=x_0.device)
     eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed)).to(x_0.device)
@@ -71,21 +71,22 @@ def similarity_figure(models: dict, x_0: Tensor, alphas_cumprod: Tensor, t: int,
     matrices = {}
     with torch.no_grad():
         for name, unet in models.items():
-            guess = ddpm.predict_x0(x_t, steps, unet(x_t, steps).sample, alphas_cumprod)
+            guess = ddpm.guess(unet(x_t, steps).sample, x_t, steps, alphas_cumprod, prediction_type).x_0
             matrices[name] = losses.cosine_matrix(guess).cpu()
     figure = plots.heatmaps(matrices, -0.5, 1.0)             # the same colours at every t
     figure.suptitle(f"t = {t}, noise of seed {seed}", fontsize=9)
     return figure, f"Cosine similarities of {len(x_0)} guesses at step {t} for {', '.join(models)}."
 
 
-def explore_similarity(models: dict, x_0: Tensor, alphas_cumprod: Tensor) -> None:
+def explore_similarity(models: dict, x_0: Tensor, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> None:
     """Slider over t, another noise by its seed: the first model, the source, and one of the others beside it.
 
     models: name → U-Net; x_0: a few images (N,3,R,R). Two models at a time, because each costs a forward pass a redraw.
     """
     import ipywidgets as widgets
     first, *others = models
-    explore(lambda t, seed, beside: similarity_figure({name: models[name] for name in (first, beside)}, x_0[:4], alphas_cumprod, t, seed),
+    explore(lambda t, seed, beside: similarity_figure({name: models[name] for name in (first, beside)}, x_0[:4], alphas_cumprod, t, seed,
+                                                      prediction_type),
             t=widgets.IntSlider(600, 0, len(alphas_cumprod) - 1, description="t", continuous_update=False),
             seed=widgets.BoundedIntText(0, 0, 9999, description="noise seed"),
             beside=widgets.Dropdown(options=others or [first], value=(others or [first])[-1], description="beside it"))

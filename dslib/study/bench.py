@@ -54,19 +54,19 @@ def rebuild_high_frequency(x: Tensor) -> Tensor:
 
 def loops(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.Step]:
     """DomainStudio's step as published, with the two losses above; the config needs both weightings ``none``."""
-    schedule = source.scheduler.alphas_cumprod
+    schedule, kind = source.scheduler.alphas_cumprod, ddpm.prediction_type_of(source.scheduler)
     model, frozen = copy.deepcopy(source.unet).requires_grad_(True), copy.deepcopy(source.unet).requires_grad_(False).eval()
 
     def objective(net, x_0, t, eps):
         frozen.to(x_0.device)
         a_bar = schedule.to(x_0.device)
         x_t = ddpm.q_sample(x_0, t, eps, a_bar)
-        eps_ada = net(x_t, t).sample
+        answer = net(x_t, t).sample
         with torch.no_grad():
-            x0_sou = ddpm.predict_x0(x_t, t, frozen(x_t, t).sample, a_bar)
-        x0_ada = ddpm.predict_x0(x_t, t, eps_ada, a_bar)
+            x0_sou = ddpm.guess(frozen(x_t, t).sample, x_t, t, a_bar, kind).x_0
+        x0_ada = ddpm.guess(answer, x_t, t, a_bar, kind).x_0
         hf_ada, hf_sou, hf_0 = (rebuild_high_frequency(x) for x in (x0_ada, x0_sou, x_0))
-        terms = {"simple": (eps_ada - eps).square().mean(), "img": loops_pairwise_kl(x0_ada, x0_sou),
+        terms = {"simple": (answer - ddpm.target(x_0, eps, t, a_bar, kind)).square().mean(), "img": loops_pairwise_kl(x0_ada, x0_sou),
                  "hf": loops_pairwise_kl(hf_ada, hf_sou), "hfmse": (hf_ada - hf_0).square().mean()}
         return sum((1.0 if name == "simple" else getattr(config, f"lambda_{name}")) * v for name, v in terms.items()), terms
 
@@ -74,7 +74,7 @@ def loops(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.S
 
 
 def start(method: str, source, images: Tensor, steps: int) -> Iterator[train.Step]:
-    """A run of a method, of ``loops``, or of ``bank``: DomainStudio whose every question to the source was asked before."""
+    """A run of a method, of ``anchored``, ``loops``, or ``bank``: DomainStudio whose every question to the source was asked before."""
     if method == "bank":
         config, known = train.TrainConfig(max_train_steps=steps), Bank(source.unet)
         list(train.adapt(source, images, config, known))
@@ -82,7 +82,8 @@ def start(method: str, source, images: Tensor, steps: int) -> Iterator[train.Ste
     if method == "loops":
         return loops(source, images, train.TrainConfig(max_train_steps=steps, train_batch_size=len(images), pairwise_weighting="none",
                                                        hfmse_weighting="none"))
-    return train.adapt(source, images, train.TrainConfig(method=method, max_train_steps=steps))
+    changes = {"pairwise_on": "source", "num_anchors": 20} if method == "anchored" else {"method": method}
+    return train.adapt(source, images, train.TrainConfig(max_train_steps=steps, **changes))
 
 
 def gpu_cases(source, images: Tensor, steps: int) -> dict[str, Iterator[train.Step]]:
@@ -104,11 +105,12 @@ def compile_both(source, images: Tensor, config: train.TrainConfig) -> Iterator[
     """DomainStudio with both U-Nets through ``torch.compile``."""
     schedule, betas = source.scheduler.alphas_cumprod.to(device()), source.scheduler.betas.to(device())
     model, frozen = copy.deepcopy(source.unet).requires_grad_(True), copy.deepcopy(source.unet).requires_grad_(False).eval()
+    kind = ddpm.prediction_type_of(source.scheduler)
     model.compile()
     frozen.compile()
 
     def objective(net, x_0, t, eps):
-        return domainstudio.domainstudio_loss(net, frozen, x_0, t, eps, schedule, betas, config)
+        return domainstudio.domainstudio_loss(net, frozen, x_0, t, eps, schedule, betas, config, kind)
 
     return train.fit(model, images, train.fitted(source, images, config), objective, schedule)
 
@@ -297,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
 def measure_all(args: argparse.Namespace) -> None:
     """Every row of the bench, printed and written."""
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
-    methods = ["finetune", "domainstudio", "loops"]
+    methods = ["finetune", "domainstudio", "anchored", "loops"]
     words = text_rows(latent.load_pipeline(data_dir() / "text_to_image"), data.load_domain("portraits", "ten").images, args.steps)
     rows = with_ratios(step_rows(source, images, [*methods, "bank"], args.steps) + words + memory_rows(methods)
                        + lpips_rows(args.num_images) + sampling_rows(source) + redraw_rows(source, images) + [flops_row(source)])

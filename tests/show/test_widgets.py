@@ -40,3 +40,25 @@ def test_explorers_do_not_redraw_while_dragging(tiny_source, ten_images, drawn):
     widgets.explore_forward(tiny_source.unet, data.to_float(ten_images[:2]), {"linear": schedule})
     assert len(drawn) == 1
     assert "step 300" in drawn[0][1]
+
+
+def test_guesses_of_a_v_network_are_those_of_its_velocity(monkeypatch):
+    """A network that answers with the true v has the clean faces as its guess, in both figures."""
+    from types import SimpleNamespace
+
+    import torch
+    from conftest import make_images
+
+    from dslib import ddpm, losses, models
+    from dslib.show import plots, widgets
+    faces, a_bar, seen = make_images(4, 16), models.new_scheduler().alphas_cumprod, {}
+    eps = torch.randn(faces.shape, generator=torch.Generator().manual_seed(0))
+
+    def net(x_t, t):
+        return SimpleNamespace(sample=ddpm.velocity(faces, eps, t, a_bar))
+    monkeypatch.setattr(plots, "rows", lambda named, **_: seen.update(named) or plots.new_figure(1, 1))
+    monkeypatch.setattr(plots, "heatmaps", lambda matrices, *_: seen.update(matrices) or plots.new_figure(1, 1))
+    widgets.forward_figure(net, faces, a_bar, 900, prediction_type="v_prediction")
+    torch.testing.assert_close(seen["guess"], faces, rtol=1e-3, atol=1e-4)
+    widgets.similarity_figure({"net": net}, faces, a_bar, 900, prediction_type="v_prediction")
+    torch.testing.assert_close(seen["net"], losses.cosine_matrix(faces), rtol=1e-3, atol=1e-4)

@@ -68,7 +68,7 @@ def test_main_writes_a_table_and_a_figure(tmp_path, monkeypatch, capsys, tiny_te
     monkeypatch.setattr(latent, "load_pipeline", lambda folder: tiny_text)
     bench.main(["--steps", "1", "--num_images", "12", "--output", str(tmp_path / "out")])
     rows = list(csv.DictReader((tmp_path / "out" / "bench.csv").open()))
-    assert [r["case"] for r in rows if r["what"] == "optimiser step"] == ["finetune", "domainstudio", "loops", "bank"]
+    assert [r["case"] for r in rows if r["what"] == "optimiser step"] == ["finetune", "domainstudio", "anchored", "loops", "bank"]
     assert [r["case"] for r in rows if r["what"] == "text-to-image step"][:4] == [
         "domainstudio, 50 draws in 300 steps", "domainstudio", "the authors' passes", "dreambooth"]
     assert all(float(r["value"]) > 0 and float(r["ratio"]) > 0 for r in rows)
