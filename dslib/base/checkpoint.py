@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .errors import UserError, first_line
+from .files import within
 
 #: keys that files hold from before the settings were split into the loop's, the objective's and pre-training's
 FORMER = {"method", "snr_gamma", "lambda_coarse", "high_noise_weight", "lora_rank", "bank_steps", "random_flip", "lambda_img", "lambda_hf",
@@ -36,7 +37,7 @@ def save_checkpoint(config, record) -> Path:
     save_file({f"shadow.{i}": flat(p) for i, p in enumerate(record.ema.shadow_params)}, part / "ema.safetensors")
     save_file(adam_state(record.optimizer), part / "optimizer.safetensors")
     state = {"step": record.step, "ema_step": record.ema.optimization_step, "config": asdict(config)}
-    (part / "state.json").write_text(json.dumps(state, indent=1))
+    (part / "state.json").write_text(json.dumps(state, indent=1), "utf-8")
     if final.exists():
         os.replace(final, old)
     os.replace(part, final)
@@ -87,11 +88,11 @@ def restore(config, model: UNet2DModel, ema: EMAModel, optimizer) -> int:
             return 0
         folder = found[-1]
     else:
-        folder = Path(config.resume_from_checkpoint)
+        folder = within(config.output_dir, config.resume_from_checkpoint)
     if not (folder / "state.json").is_file():
         raise UserError(f"--resume_from_checkpoint {folder} is no complete checkpoint: give a checkpoint-… folder or 'latest'")
     try:
-        state = json.loads((folder / "state.json").read_text())
+        state = json.loads((folder / "state.json").read_text("utf-8"))
         weights = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
         shadow, moments = load_file(folder / "ema.safetensors"), load_file(folder / "optimizer.safetensors")
         same_run(folder, state, config)

@@ -132,7 +132,11 @@ def seen_prediction(unet: UNet2DModel, scheduler) -> str | None:
     training = unet.training
     unet.eval()
     for t in (int((a_bar - 0.8).abs().argmin()), len(a_bar) - 1):
-        output = unet(((1 - a_bar[t]).sqrt() * eps).to(where), t).sample[:, :one].cpu()
+        try:
+            output = unet(((1 - a_bar[t]).sqrt() * eps).to(where), t).sample[:, :one].cpu()
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise UserError(f"the source's U-Net cannot take {size}×{size} pixels ({first_line(error)}): its unet/config.json is wrong "
+                            "or of a kind that draws something else") from None
         found.append(float(torch.corrcoef(torch.stack([output.flatten(), eps.flatten()]))[0, 1]))
     unet.train(training)
     if found[0] > 0.5 and found[1] > 0.95:

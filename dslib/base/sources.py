@@ -1,4 +1,4 @@
-"""Which pipelines can be a source, and how each becomes ours: one U-Net that draws squares, one DDPMScheduler, or a line that says why not."""
+"""Which pipelines can be a source, and how each becomes ours: a U-Net that draws squares and a DDPMScheduler; or why it cannot."""
 
 import inspect
 from pathlib import Path
@@ -17,6 +17,8 @@ FIXED = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
 
 def make_ours(pipe, source: str | Path) -> None:
     """Check a pipeline's parts and bring them into our form, in place. Raises UserError for what cannot be a source."""
+    if not isinstance(pipe.unet, UNet2DModel):
+        raise UserError(f"{source} holds a {type(pipe.unet).__name__}: an unconditional UNet2DModel is needed")
     check_unet(pipe.unet, source)
     variances = pipe.unet.config.out_channels == 2 * pipe.unet.config.in_channels
     pipe.register_modules(scheduler=our_scheduler(pipe.scheduler, source, variances))
@@ -35,19 +37,25 @@ def check_unet(unet: UNet2DModel, source: str | Path) -> None:
     if one not in CHANNELS:
         what = " (RGBA, or latents of an autoencoder)" if one == 4 else ""
         raise UserError(f"{source} draws pictures of {one} channels{what}: 3 (colour) or 1 (grey) are needed")
-    size = config.sample_size
-    size = list(size) if isinstance(size, (list, tuple)) else [size, size]
+    size = square(unet, source)
+    halved = 2 ** max(1, len(config.block_out_channels) - 1)
+    if size % halved:
+        raise UserError(f"{source} draws {size} pixels a side, and its U-Net and the wavelets halve that to nothing whole: a "
+                        f"sample_size that is a multiple of {halved} is needed, in unet/config.json")
+
+
+def square(unet, source: str | Path) -> int:
+    """The pixels a side of what a U-Net draws; ``sample_size: [R, R]`` becomes R. A UserError for other shapes, or none."""
+    config = unet.config
+    size = list(config.sample_size) if isinstance(config.sample_size, (list, tuple)) else [config.sample_size] * 2
     if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
         raise UserError(f"{source} does not say how large its pictures are (sample_size: {config.sample_size}): write the pixels a side "
                         "into unet/config.json")
     if size[0] != size[1]:
         raise UserError(f"{source} draws {size[0]}×{size[1]} pixels: a source that draws squares is needed")
-    halved = 2 ** max(1, len(config.block_out_channels) - 1)
-    if size[0] % halved:
-        raise UserError(f"{source} draws {size[0]} pixels a side, and its U-Net and the wavelets halve that to nothing whole: a "
-                        f"sample_size that is a multiple of {halved} is needed, in unet/config.json")
     unet.register_to_config(sample_size=size[0])
     unet.sample_size = size[0]
+    return size[0]
 
 
 def our_scheduler(scheduler, source: str | Path, variances: bool = False) -> DDPMScheduler:
@@ -85,7 +93,7 @@ def our_scheduler(scheduler, source: str | Path, variances: bool = False) -> DDP
 def check_noise(scheduler: DDPMScheduler, wanted: torch.Tensor, source: str | Path, variances: bool) -> None:
     """A UserError unless ᾱ (T,) falls from below 1 to above 0, or to 0 for v alone, and is the one that was wanted."""
     a_bar = scheduler.alphas_cumprod
-    falls = bool((a_bar[1:] < a_bar[:-1]).all()) and 0 <= float(a_bar[-1]) and float(a_bar[0]) < 1
+    falls = bool((a_bar[1:] < a_bar[:-1]).all()) and float(a_bar[-1]) >= 0 and float(a_bar[0]) < 1
     if not falls or not torch.allclose(a_bar, wanted.to(a_bar), atol=1e-5):
         raise UserError(f"{source}'s noise schedule is broken: ᾱ_t must fall from below 1 towards 0 over its {len(a_bar)} steps; correct "
                         "the betas in scheduler/scheduler_config.json")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..base.device import main_process
 from ..base.errors import UserError, run
+from ..base.images import shown
 from . import t2i
 from .options import (
     EXAMPLES,
@@ -20,9 +21,11 @@ from .options import (
     add_config,
     add_images,
     add_sampling,
+    check_apart,
     check_drawing,
     check_output_file,
     config_from,
+    expand_home,
     prepare_output,
     training_images,
 )
@@ -38,9 +41,10 @@ def cmd_adapt(args) -> None:
     source = models.load_source(args.source)
     check_drawing(args, source.scheduler, 2, source.unet.config.sample_size)
     sample.check_source(source.unet, source.scheduler, source, args.source_until)
-    images, domain = training_images(args, source.unet.config.sample_size)
+    images, domain, used = training_images(args, source.unet.config.sample_size, source.unet.config.in_channels)
     name = domain or Path(args.train_data_dir).resolve().name
     output = Path(args.output_dir or f"runs/{name}-{args.method}")
+    check_apart(args, output)
     config = config_from(args, train.TrainConfig, output_dir=str(output))
     prepare_output(output, args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     methods = [config.method]
@@ -54,7 +58,7 @@ def cmd_adapt(args) -> None:
             models.save_pipeline(unets[method], source.scheduler, folder)
     if main_process():
         try:
-            write_results(args, source, unets, histories, images, domain, name, output, asdict(config))
+            write_results(args, source, unets, histories, images, domain, shown(name), output, asdict(config), used)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f" while drawing; the trained model is in {output}: 'dslib sample {output}' draws with it") from None
 
@@ -74,7 +78,7 @@ def adapt_one(source, images, config):
     return record.averaged(), history
 
 
-def write_results(args, source, unets, histories, images, domain, name, output, settings) -> None:
+def write_results(args, source, unets, histories, images, domain, name, output, settings, used: str = "") -> None:
     """Sample every model from the same noise, score, and write the report."""
     from .. import sample
     from ..measure.score import score_all, text_table
@@ -90,9 +94,9 @@ def write_results(args, source, unets, histories, images, domain, name, output, 
                                                 source=source, source_until=args.source_until)
     print("scoring …", file=sys.stderr)
     scores = score_all(samples, images, domain, args.backbone)
-    facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir, "backbone": args.backbone,
-             "resolution": size, "num_images": args.num_images, "seed": args.seed, "scheduler": args.scheduler,
-             "num_inference_steps": args.num_inference_steps, "config": settings}
+    facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir and shown(args.train_data_dir),
+             "training_images": used, "backbone": args.backbone, "resolution": size, "num_images": args.num_images, "seed": args.seed,
+             "scheduler": args.scheduler, "num_inference_steps": args.num_inference_steps, "config": settings}
     lead = f"{len(images)} training images, {settings['max_train_steps']} steps, seed {args.seed}."
     where = write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts)
     print(text_table(scores))
@@ -109,6 +113,7 @@ def cmd_sample(args) -> None:
     sample.check_source(pipe.unet, pipe.scheduler, first, args.source_until)
     local = Path(args.pipeline)
     folder = Path(args.output_dir or (local / "samples" if local.is_dir() else Path("runs") / local.name / "samples"))
+    check_apart(args, folder)
     prepare_output(folder, args.overwrite, run=False)
     noise = sample.start_noise(args.num_images, pipe.unet.config.sample_size, args.seed, pipe.unet.config.in_channels)
     drawing = (args.num_inference_steps, args.scheduler, args.seed)
@@ -122,23 +127,24 @@ def cmd_evaluate(args) -> None:
     from .. import data, models, sample
     from ..measure.score import score_all, text_table, write_metrics
     check_output_file(args.output, args.overwrite)
-    folder = Path(args.samples)
+    folder, facts, channels = Path(args.samples), {}, 3
     if (folder / "model_index.json").exists() or not folder.is_dir():
         pipe = models.load_source(args.samples)
         check_drawing(args, pipe.scheduler, 2, pipe.unet.config.sample_size)
-        size = pipe.unet.config.sample_size
-        noise = sample.start_noise(args.num_images, size, args.seed, pipe.unet.config.in_channels)
+        size, channels = pipe.unet.config.sample_size, pipe.unet.config.in_channels
+        noise = sample.start_noise(args.num_images, size, args.seed, channels)
         images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, progress="sampling")
     else:
         size = args.resolution
         check_drawing(args, models.new_scheduler(), 2, size)
-        images = data.ImageFolder(folder, size, at_least=2, skip=("grid.png",), recursive=args.recursive).images[:args.num_images]
-    targets, domain = training_images(args, size)
-    scores = score_all({folder.name: images}, targets, domain, args.backbone)
+        found = data.ImageFolder(folder, size, at_least=2, skip=("grid.png",), recursive=args.recursive)
+        images, facts = found.images[:args.num_images], {"sample_images": found.summary}
+    targets, domain, facts["training_images"] = training_images(args, size, channels)
+    scores = score_all({shown(folder.name): images}, targets, domain, args.backbone)
     print(text_table(scores))
     print(f"\nbackbone {args.backbone}, {size}×{size} pixels, {len(images)} images, seed {args.seed}")
     if args.output:
-        write_metrics(Path(args.output), scores, {"backbone": args.backbone, "resolution": size, "seed": args.seed})
+        write_metrics(Path(args.output), scores, {"backbone": args.backbone, "resolution": size, "seed": args.seed} | facts)
 
 
 def cmd_fidelity(args) -> None:
@@ -221,23 +227,35 @@ def cmd_pretrain(args) -> None:
         raise UserError(f"--num_images {args.num_images} --num_graded {args.num_graded}: use at least 1 and 2")
     if args.resolution % 8 or args.resolution < 32:
         raise UserError(f"--resolution is {args.resolution}: it must be a multiple of 8 and at least 32")
+    check_apart(args, Path(args.output_dir))
+    start = start_of(args.source, config.prediction_type, args.resolution) if args.source else None
     folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     pixels, _ = data.draw_domain(data.SOURCE, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     torch.manual_seed(args.seed)
-    scheduler = models.new_scheduler(config.prediction_type)
-    model = models.new_unet(args.resolution, tuple(args.channels), norm_num_groups=args.norm_num_groups)
-    if args.source:
-        start = models.load_source(args.source)
-        if (said := start.scheduler.config.prediction_type) != config.prediction_type:
-            raise UserError(f"--source {args.source} predicts {said}: add --prediction_type {said}")
-        model = start.unet
+    model, scheduler = start or (models.new_unet(args.resolution, tuple(args.channels), norm_num_groups=args.norm_num_groups),
+                                 models.new_scheduler(config.prediction_type))
     record, _ = watch(pretrain.pretrain(images, config, model, scheduler.alphas_cumprod), config, "pretrain",
                       folder / "log.csv", config.train_batch_size)
     if not main_process():
         return
     models.save_pipeline(record.averaged(), scheduler, folder, half=True)
     grade_source(folder, asdict(config) | {"num_images": args.num_images, "resolution": args.resolution}, args.num_graded)
+
+
+def start_of(source: str, prediction_type: str, resolution: int):
+    """(U-Net, scheduler) of the source that pre-training goes on from, or a UserError if it is not what the options say."""
+    from .. import models
+    pipe = models.load_source(source)
+    said, unet = pipe.scheduler.config.prediction_type, pipe.unet.config
+    if said != prediction_type:
+        raise UserError(f"--source {source} predicts {said}: add --prediction_type {said}")
+    if unet.sample_size != resolution:
+        raise UserError(f"--source {source} draws {unet.sample_size} pixels a side: add --resolution {unet.sample_size}")
+    if (unet.in_channels, unet.out_channels) != (3, 3):
+        raise UserError(f"--source {source} turns {unet.in_channels} channels into {unet.out_channels}: pre-training needs 3 and 3, "
+                        "a colour source without a learned variance")
+    return pipe.unet, pipe.scheduler
 
 
 def grade_source(folder: Path, settings: dict, n: int = 400) -> None:
@@ -368,5 +386,8 @@ def add_training(command) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; a mistake of the reader's ends in one line and exit code 2."""
-    args = build_parser().parse_args(argv)
-    return run(lambda: args.function(args), "dslib")
+    def command() -> None:
+        args = build_parser().parse_args(argv)
+        expand_home(args)
+        args.function(args)
+    return run(command, "dslib")

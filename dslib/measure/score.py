@@ -164,7 +164,7 @@ def score_all(samples: dict[str, Tensor], targets: Tensor, domain: str | None, b
     """Score several sets of samples; with a drawn domain, real held-out images come first and the probe joins in."""
     resolution, n, held_out = targets.shape[-1], max(len(s) for s in samples.values()), {}
     if domain is not None:
-        real = data.load_domain(domain, "test", n + 300, resolution).images
+        real = data.in_channels(data.load_domain(domain, "test", n + 300, resolution).images, targets.shape[1])
         held_out = {"reference": metrics.pooled_features(real[n:], backbone), "probe": probes.domain_probe(domain, resolution, backbone)}
         samples = {"real, held out": real[:n]} | samples
     return [row_of(name, Evidence(images, targets, backbone=backbone, frechet=metrics.frechet_distance, **held_out))
