@@ -636,7 +636,7 @@ class ImageFolder:
 
 
 def write_images(folder: Path, images: Tensor) -> None:
-    """Images (N,3,R,R), or grey (N,1,R,R), in [-1,1] as ``0000.png`` … in a folder; numbered ones that are there are replaced or removed."""
+    """Images (N,3,R,R), or grey (N,1,R,R), in [-1,1] as ``0000.png`` … in a folder; numbered ones there are replaced or removed."""
     for old in folder.glob("[0-9][0-9][0-9][0-9].png"):
         old.unlink()
     for i, pixels in enumerate(to_uint8(images).permute(0, 2, 3, 1).numpy()):

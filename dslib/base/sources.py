@@ -80,7 +80,7 @@ def our_scheduler(scheduler, source: str | Path, variances: bool = False) -> DDP
     if settings.get("trained_betas") is None and settings["beta_schedule"] not in SCHEDULES:
         plain = type(scheduler).from_config(scheduler.config, rescale_betas_zero_snr=False)
         settings |= {"trained_betas": plain.betas.tolist(), "beta_schedule": "linear"}
-    ends = float(scheduler.alphas_cumprod[-1]) <= 2**-24        # what DPM-Solver and Euler write for 0
+    ends = bool(said.get("rescale_betas_zero_snr")) or float(scheduler.alphas_cumprod[-1]) == 0
     settings |= {"num_train_timesteps": len(scheduler.alphas_cumprod), "rescale_betas_zero_snr": ends}
     try:
         new = DDPMScheduler(**settings)
@@ -105,3 +105,16 @@ def check_noise(scheduler: DDPMScheduler, wanted: torch.Tensor, source: str | Pa
     if variances:
         raise UserError(f"{source} predicts its variance on a noise schedule that ends in noise alone (zero terminal SNR): one or the "
                         "other is supported, not both")
+
+
+def check_steps(kind: str, steps: int, total: int) -> None:
+    """A UserError unless a sampler can walk from T − 1 to the picture in so many steps. total: T.
+
+    diffusers' DDIM goes T // steps down each time and would stop in the noise where T mod steps are left: a twentieth of T is let pass.
+    """
+    if not 1 <= steps <= total:
+        raise UserError(f"--num_inference_steps is {steps}: use 1 to {total}")
+    if kind == "ddim" and total % steps > total / 20:
+        near = max(n for n in range(1, steps) if total % n <= total / 20)
+        raise UserError(f"--num_inference_steps is {steps}: ddim would stop {total % steps} of {total} steps early, in the noise; use {near}, "
+                        "or --scheduler dpmsolver")

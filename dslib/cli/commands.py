@@ -265,11 +265,12 @@ def grade_source(folder: Path, settings: dict, n: int = 400) -> None:
     from ..show import plots
     pipe = models.load_source(folder)
     size = pipe.unet.config.sample_size
-    images = sample.sample(pipe.unet, pipe.scheduler, sample.start_noise(n, size, 0), 20, progress="sampling")
+    steps = min(20, len(pipe.scheduler.alphas_cumprod))
+    images = sample.sample(pipe.unet, pipe.scheduler, sample.start_noise(n, size, 0), steps, progress="sampling")
     write_atomic(folder / "samples.png", plots.to_png(plots.grid(images[:64], 16), 150))
     real = data.load_domain(data.SOURCE, "test", 2 * n, size).images
     facts = {"frechet_ratio": metrics.frechet_ratio(images, real), "num_samples": n, "scheduler": "ddim",
-             "num_inference_steps": 20, "backbone": "st-alex", "config": settings}
+             "num_inference_steps": steps, "backbone": "st-alex", "config": settings}
     write_atomic(folder / "metrics.json", json.dumps(facts, indent=1).encode())
     print(f"Fréchet ratio {facts['frechet_ratio']:.2f} ({n} samples, st-alex; 1 = as good as real): {folder}")
 
