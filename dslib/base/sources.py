@@ -116,5 +116,5 @@ def check_steps(kind: str, steps: int, total: int) -> None:
         raise UserError(f"--num_inference_steps is {steps}: use 1 to {total}")
     if kind == "ddim" and total % steps > total / 20:
         near = max(n for n in range(1, steps) if total % n <= total / 20)
-        raise UserError(f"--num_inference_steps is {steps}: ddim would stop {total % steps} of {total} steps early, in the noise; use {near}, "
-                        "or --scheduler dpmsolver")
+        raise UserError(f"--num_inference_steps is {steps}: ddim would stop {total % steps} of {total} steps early, in the noise; "
+                        f"use {near}, or --scheduler dpmsolver")

@@ -62,7 +62,8 @@ def weights(kind):
             unet.save_pretrained(folder / "unet", safe_serialization=False)
         else:
             half = {"variant": "fp16"} if "fp16" in kind else {}
-            (unet.half() if half else unet).save_pretrained(folder / "unet", **half, **({"max_shard_size": "40KB"} if "shards" in kind else {}))
+            small = {"max_shard_size": "40KB"} if "shards" in kind else {}
+            (unet.half() if half else unet).save_pretrained(folder / "unet", **half, **small)
         names = [p.name for p in (folder / "unet").glob("*.safetensors")]
         assert all("fp16" in name for name in names) == ("fp16" in kind or kind == "bin")
         assert (len(names) > 1) == ("shards" in kind)
@@ -86,7 +87,8 @@ V = {"prediction_type": "v_prediction"}
 
 #: README's row → its members: name → what writes such a source, and for what is refused the words of the line
 ROWS = {
-    "predicts ε": {"said": (scheduled(prediction_type="epsilon"),), "not said": (rewritten("scheduler/scheduler_config.json", prediction_type=None),)},
+    "predicts ε": {"said": (scheduled(prediction_type="epsilon"),),
+                   "not said": (rewritten("scheduler/scheduler_config.json", prediction_type=None),)},
     "predicts v": {"ddpm": (scheduled(**V),), "old name of the pipeline": (pipeline_class("DDIMPipeline"),)},
     "predicts the picture (`sample`)": {
         "ddpm": (scheduled(prediction_type="sample"), "'sample'", "epsilon and v_prediction"),
@@ -101,29 +103,34 @@ ROWS = {
     "four channels": {"four": (lambda f: saved(f, channels=4), "4 channels", "RGBA, or latents", "3 (colour) or 1 (grey)"),
                       "two": (lambda f: saved(f, channels=2), "2 channels"),
                       "3 to 5": (lambda f: saved(f, out=5), "turns 3 channels into 5", "3, or 6")},
-    "class-conditional": {"classes": (lambda f: saved(f, num_class_embeds=10), "class-conditional", "num_class_embeds: 10", "unconditional"),
+    "class-conditional": {"classes": (lambda f: saved(f, num_class_embeds=10), "class-conditional", "num_class_embeds: 10"),
                           "timestep": (lambda f: saved(f, class_embed_type="timestep"), "class-conditional", "class_embed_type"),
                           "identity": (lambda f: saved(f, class_embed_type="identity"), "class-conditional")},
     "`sample_size: [64, 64]`": {"list": (lambda f: saved(f, sample_size=[16, 16]),)},
     "no squares, or a size that does not halve": {
-        "oblong": (lambda f: saved(f, sample_size=[16, 24]), "16×24", "squares"), "silent": (lambda f: saved(f, sample_size=None), "sample_size: None"),
-        "odd": (lambda f: saved(f, sample_size=15), "15 pixels", "multiple of 2"), "word": (lambda f: saved(f, sample_size="16"), "sample_size"),
+        "oblong": (lambda f: saved(f, sample_size=[16, 24]), "16×24", "squares"),
+        "silent": (lambda f: saved(f, sample_size=None), "sample_size: None"),
+        "odd": (lambda f: saved(f, sample_size=15), "15 pixels", "multiple of 2"),
+        "word": (lambda f: saved(f, sample_size="16"), "sample_size"),
         "three": (lambda f: saved(f, sample_size=[16, 16, 16]), "sample_size"), "none": (lambda f: saved(f, sample_size=0), "sample_size")},
     "any number of steps T": {str(T): (scheduled(num_train_timesteps=T),) for T in (2, 10, 250, 4000)},
     "any β schedule": {name: (scheduled(beta_schedule=name),) for name in ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")}
     | {"betas": (scheduled(trained_betas=np.linspace(1e-3, 0.1, 100).tolist()),)},
     "scheduler of DDIM, PNDM, DPM-Solver, Euler …": {name: (scheduled(name, **V),) for name in SOLVERS[:7:2]} | {
-        "ε, DPM": (scheduled("DPMSolverMultistepScheduler"),), "learned, DPM": (scheduled("DPMSolverMultistepScheduler", variance_type="learned"),),
+        "ε, DPM": (scheduled("DPMSolverMultistepScheduler"),),
+        "learned, DPM": (scheduled("DPMSolverMultistepScheduler", variance_type="learned"),),
         "Karras, Euler": (scheduled("EulerDiscreteScheduler", use_karras_sigmas=True, timestep_spacing="linspace"),),
         "Karras, DPM": (scheduled("DPMSolverMultistepScheduler", use_karras_sigmas=True, algorithm_type="sde-dpmsolver++"),),
         "DDIM, offset": (scheduled("DDIMScheduler", steps_offset=1, set_alpha_to_one=False, clip_sample=False),),
         "Karras under DDPM's name": (rewritten("scheduler/scheduler_config.json", use_karras_sigmas=True, solver_order=3),),
         "DDIMPipeline": (pipeline_class("DDIMPipeline"),), "PNDMPipeline": (pipeline_class("PNDMPipeline"),)},
     "scheduler of EDM, flow matching, score SDE …": {
-        name: (scheduled(name), name, "no β schedule") for name in ("EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler", "ScoreSdeVeScheduler",
-                                                                    "CMStochasticIterativeScheduler", "KarrasVeScheduler", "IPNDMScheduler")
+        name: (scheduled(name), name, "no β schedule") for name in (
+            "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler", "ScoreSdeVeScheduler", "CMStochasticIterativeScheduler", "KarrasVeScheduler",
+            "IPNDMScheduler")
         if hasattr(diffusers, name)} | {
-        "flow in UniPC": (scheduled("UniPCMultistepScheduler", prediction_type="flow_prediction", use_flow_sigmas=True), "'flow_prediction'")},
+        "flow in UniPC": (
+            scheduled("UniPCMultistepScheduler", prediction_type="flow_prediction", use_flow_sigmas=True), "'flow_prediction'")},
     "zero terminal SNR, predicts v": {name: (scheduled(name, rescale_betas_zero_snr=True, **V),) for name in (
         "DDPMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler")} | {
         "trailing": (scheduled("DDIMScheduler", rescale_betas_zero_snr=True, timestep_spacing="trailing", **V),),
@@ -247,8 +254,8 @@ def test_on_zero_terminal_snr_the_perfect_network_has_no_loss(tmp_path):
     assert a_bar[-1] == 0
     net, t = OnePicture(scheduler, picture), torch.tensor([0, 500, 998, 999])
     eps = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    loss, terms = domainstudio.domainstudio_loss(net, net, picture.expand(4, -1, -1, -1), t, eps, a_bar, scheduler.betas, train.TrainConfig(),
-                                                 "v_prediction")
+    given = picture.expand(4, -1, -1, -1), t, eps, a_bar, scheduler.betas, train.TrainConfig(), "v_prediction"
+    loss, terms = domainstudio.domainstudio_loss(net, net, *given)
     assert set(terms) == {"simple", "img", "hf", "hfmse"}
     assert all(abs(float(term.detach())) < 1e-6 for term in terms.values()), terms
 
