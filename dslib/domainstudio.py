@@ -240,7 +240,9 @@ def draw_anchors(source, n: int, config: Objective) -> Tensor:
                         f"least as many")
     size, each = source.unet.config.sample_size, config.num_anchors // n
     noise = sample.start_noise(n * each, size, 10_000 + config.seed, source.unet.config.in_channels)
-    drawn = sample.sample(source.unet, source.scheduler, noise, 20, "dpmsolver", progress="anchors")
+    steps = min(20, len(source.scheduler.alphas_cumprod))
+    drawn = sample.sample(source.unet, source.scheduler, noise, steps, "dpmsolver",
+                          progress="anchors")
     return drawn.view(n, each, *drawn.shape[1:])
 
 

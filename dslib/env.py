@@ -116,7 +116,8 @@ def install() -> None:
             print(f"installing {', '.join(needs)} (once, about a minute) …", flush=True)
             keep = Path(folder) / "keep.txt"
             there = {name: installed(name) for name in KEPT}
-            keep.write_text("".join(f"{name}=={found}\n" for name, found in there.items() if found))
+            lines = [f"{name}=={found}\n" for name, found in there.items() if found]
+            keep.write_text("".join(lines), "utf-8")
             run_or_explain([sys.executable, "-m", "pip", "install", "-q", "-c", str(keep), *needs],
                            "installing what the course needs")
     importlib.invalidate_caches()

@@ -10,6 +10,7 @@ from .base.device import device
 from .base.errors import UserError
 from .base.files import data_dir
 from .base.pipelines import open_pipeline, seen_prediction, write_pipeline
+from .base.sources import make_ours
 
 CHANNELS = (16, 32, 64, 128)
 
@@ -47,10 +48,10 @@ def new_scheduler(prediction_type: str = "epsilon") -> DDPMScheduler:
 
 def load_source(source: str | Path | None = None) -> DDPMPipeline:
     """An ordinary diffusers pipeline in float32, on the device at hand: the shipped one (None), a
-    folder, or a hub id ``owner/name``.
+    folder, or a hub id ``owner/name``. Its noise schedule becomes a DDPMScheduler's.
 
     Safetensors only: a pickled checkpoint can run code when it is opened. Raises UserError with the
-    mend.
+    mend. README's table of sources says what works.
     """
     if source is None:
         source = data_dir() / "source"
@@ -59,12 +60,7 @@ def load_source(source: str | Path | None = None) -> DDPMPipeline:
                             f"--output_dir {source}', or set "
                             "DSLIB_DATA to the course's data folder")
     pipe = open_pipeline(source, DDPMPipeline, ("unet",))
-    if not isinstance(pipe.unet, UNet2DModel):
-        raise UserError(f"{source} holds a {type(pipe.unet).__name__}: an unconditional "
-                        f"UNet2DModel is needed")
-    if not isinstance(pipe.unet.config.sample_size, int):
-        raise UserError(f"{source} draws {pipe.unet.config.sample_size} pixels: a source that "
-                        f"draws squares is needed")
+    make_ours(pipe, source)
     pipe.unet.float()
     check_prediction(pipe, source)
     return pipe.to(device())
@@ -73,15 +69,11 @@ def load_source(source: str | Path | None = None) -> DDPMPipeline:
 def check_prediction(pipe: DDPMPipeline, source: str | Path) -> None:
     """A UserError unless scheduler and U-Net agree on ε or v.
 
-    Refused: a third prediction type, channels that fit none, and answers that plainly show training
-    for the other type than the scheduler says (:func:`seen_prediction`).
+    Refused: a third prediction type, and answers that plainly show training for the other type than
+    the scheduler says (:func:`seen_prediction`).
     """
     said = pipe.scheduler.config.get("prediction_type") or "epsilon"
     ddpm.check_prediction_type(said, f"{source}'s scheduler")
-    one, out = pipe.unet.config.in_channels, pipe.unet.config.out_channels
-    if out not in (one, 2 * one):
-        raise UserError(f"{source}'s U-Net turns {one} channels into {out}: {one}, or {2 * one} "
-                        "with a learned variance, are needed")
     seen = seen_prediction(pipe.unet, pipe.scheduler)
     if seen not in (None, said):
         raise UserError(f"{source}'s scheduler says (or, silent, means) {said}, but its U-Net "

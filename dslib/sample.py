@@ -11,6 +11,7 @@ from . import ddpm
 from .base import progress as bars
 from .base.errors import UserError
 from .base.finite import check_drawn
+from .base.sources import check_steps
 
 SCHEDULERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler,
               "dpmsolver": DPMSolverMultistepScheduler}
@@ -38,9 +39,7 @@ def sampler(scheduler, kind: str, num_inference_steps: int):
     that T − 1 comes first."""
     if kind not in SCHEDULERS:
         raise UserError(f"unknown scheduler {kind!r}: use one of {', '.join(SCHEDULERS)}")
-    if not 1 <= num_inference_steps <= scheduler.config.num_train_timesteps:
-        raise UserError(f"--num_inference_steps is {num_inference_steps}: use 1 to "
-                        f"{scheduler.config.num_train_timesteps}")
+    check_steps(kind, num_inference_steps, scheduler.config.num_train_timesteps)
     # DPM-Solver has no clip_sample, but thresholding at 1 is the same
     clip = scheduler.config.get("clip_sample", False)
     extra = {"thresholding": clip, "sample_max_value": 1.0} if kind == "dpmsolver" else {}

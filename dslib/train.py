@@ -14,7 +14,7 @@ from torch import Tensor
 from . import data, ddpm, domainstudio
 from .base import knobs, parts
 from .base.checkpoint import restore
-from .base.device import new_accelerator, processes, share_of
+from .base.device import new_accelerator, processes, seeded, share_of
 from .base.errors import UserError
 from .base.identity import of_run
 from .base.images import check_pictures
@@ -161,7 +161,8 @@ def fit(model: torch.nn.Module, images: Tensor, config: Loop, objective, a_bar: 
         batch, given = drawn(images, companions or {}, step, config, len(a_bar), device)
         mine = share_of(config.train_batch_size, accelerator)
         given = {name: one[mine] for name, one in given.items()}
-        loss, terms = objective(net, *(one[mine] for one in batch), **given)
+        with seeded(config.seed, step, accelerator):                    # dropout, for one
+            loss, terms = objective(net, *(one[mine] for one in batch), **given)
         keeper.check(step + 1, loss, terms)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
@@ -229,6 +230,9 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
         raise UserError(f"--method is {config.method!r}, which adapts text-to-image models: use "
                         f"one of {', '.join(METHODS)}")
     want, channels = source.unet.config.sample_size, source.unet.config.in_channels
+    if images.shape[1] != channels:
+        raise UserError(f"the images have {images.shape[1]} channels and the source draws "
+                        f"{channels}: give data.in_channels(images, {channels})")
     if tuple(images.shape[1:]) != (channels, want, want):
         got = "×".join(map(str, images.shape[1:]))
         raise UserError(f"the images are {got} but the source draws {channels}×{want}×{want}: "

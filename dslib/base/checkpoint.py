@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .errors import UserError, first_line
-from .files import as_json, to_disk
+from .files import as_json, to_disk, within
 from .finite import check_weights, first_broken
 from .identity import PARTS, other_part
 
@@ -48,7 +48,7 @@ def save_checkpoint(config, record) -> Path:
     save_file({f"shadow.{i}": flat(p) for i, p in enumerate(record.ema.shadow_params)}, part / AVERAGE)
     save_file(adam_state(record.optimizer), part / MOMENTS)
     state = {"step": record.step, "ema_step": record.ema.optimization_step, "identity": record.identity or {}, "config": asdict(config)}
-    (part / "state.json").write_text(as_json(state))
+    (part / "state.json").write_text(as_json(state), "utf-8")
     for file in (f for f in part.rglob("*") if f.is_file()):
         to_disk(file)
     if final.exists():
@@ -113,7 +113,7 @@ def checkpoints(output_dir: str | Path) -> list[Path]:
 def fault_of(folder: Path) -> str | None:
     """What a look at a checkpoint's files, not at their numbers, finds missing, empty or cut off; None if they are whole."""
     try:
-        if not {"step", "ema_step", "config"} <= json.loads((folder / "state.json").read_text()).keys():
+        if not {"step", "ema_step", "config"} <= json.loads((folder / "state.json").read_text("utf-8")).keys():
             return "state.json lacks an entry"
         for name in (WEIGHTS, AVERAGE, MOMENTS):
             if not (folder / name).is_file():
@@ -135,7 +135,7 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor], dict[str, Tensor], dict
         raise Damaged(first_line(error)) from None
     if name := first_broken(weights) or first_broken(shadow) or first_broken(moments):
         raise Damaged(f"{name} holds NaN or infinity")
-    return json.loads((folder / "state.json").read_text()), weights, shadow, moments
+    return json.loads((folder / "state.json").read_text("utf-8")), weights, shadow, moments
 
 
 def put_back(output_dir: Path) -> None:
@@ -182,7 +182,7 @@ def restore(config, model: UNet2DModel, ema: EMAModel, optimizer, identity: dict
             return 0
         folder, content = found
     else:
-        folder = Path(config.resume_from_checkpoint)
+        folder = within(config.output_dir, config.resume_from_checkpoint)
         if not (folder / "state.json").is_file():
             raise UserError(f"--resume_from_checkpoint {folder} is no complete checkpoint: give a checkpoint-… folder or 'latest'")
         try:

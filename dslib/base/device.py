@@ -1,4 +1,6 @@
-"""Which device computes, and which process writes: accelerate's answers, asked in one way."""
+"""Which device computes, and which process writes: accelerate's answers, asked in one way. And what a step draws unseen."""
+
+from contextlib import contextmanager
 
 
 def processes():
@@ -41,3 +43,27 @@ def share_of(batch: int, accelerator) -> slice:
     """Which part of the batch is this process's."""
     each = batch // accelerator.num_processes
     return slice(accelerator.process_index * each, (accelerator.process_index + 1) * each)
+
+
+@contextmanager
+def seeded(seed: int, step: int, accelerator):
+    """Inside, what draws from a global generator (a network's dropout) depends on seed, step and process alone.
+
+    So a resumed run drops what the uninterrupted one would have, and each process of several drops its own. Torch's, numpy's and Python's
+    generators are afterwards where the caller had them (Apple's GPU has no copy to go back to).
+    """
+    import random
+
+    import numpy as np
+    import torch
+    cuda, kept = [accelerator.device] if accelerator.device.type == "cuda" else [], (random.getstate(), np.random.get_state())
+    number = ((seed * 1_000_003 + step) * 65_537 + 1 + accelerator.process_index) % 2**63
+    try:
+        with torch.random.fork_rng(cuda):
+            torch.manual_seed(number)
+            random.seed(number)
+            np.random.seed(number % 2**32)
+            yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])

@@ -1,8 +1,10 @@
 """What a reader did wrong, said in one line; and what becomes of it at the end of a command."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)      # what the disk refuses without naming a file
 
@@ -16,11 +18,35 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+def any_terminal() -> None:
+    """What the output's encoding does not have is written as \\x…, \\u…: no name and no letter may end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run(function: Callable[[], object], prog: str, stopped: str = "") -> int:
-    """Run a command and return its exit code: 0, 2 and one line for a mistake of the reader's, 130 for Ctrl-C; faults of ours are raised.
+    """Run a command and return its exit code: 0, 2 and one line for a mistake of the reader's, 130 for Ctrl-C, 141 where nobody reads on
+    (``| head -1``); faults of ours are raised.
 
     stopped: what to say after Ctrl-C, where the interrupted work says nothing itself.
     """
+    any_terminal()
+    try:
+        try:
+            return outcome(function, prog, stopped)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()          # a closed pipe speaks up here, not when Python ends
+    except BrokenPipeError:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return 128 + 13                     # as the shell counts SIGPIPE
+
+
+def outcome(function: Callable[[], object], prog: str, stopped: str) -> int:
+    """:func:`run` without its care for pipes."""
     from safetensors import SafetensorError
     try:
         function()

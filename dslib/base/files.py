@@ -72,9 +72,23 @@ def check_output_file(path: str | Path | None, overwrite: bool) -> None:
     """Find out now, not after the work, that a result file may not or cannot be written."""
     if path is None:
         return
-    if Path(path).exists() and not overwrite:
-        raise UserError(f"{path} exists: choose another --output or add --overwrite")
+    folder = str(path).endswith(("/", os.sep))
+    path = Path(path)
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if folder or path.is_dir():
+            raise UserError(f"--output {path} is a folder: name a file, such as {path / 'result'}")
+        if path.exists() and not overwrite:
+            raise UserError(f"{path} exists: choose another --output or add --overwrite")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(path.name + ".part")
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         raise UserError(f"--output {path} cannot be written ({error.strerror}: {error.filename}): choose another place") from None
+
+
+def within(folder: str | Path | None, name: str | Path) -> Path:
+    """A path as it was given; a bare name that the folder holds is that one."""
+    name = Path(name)
+    inside = Path(folder or ".") / name
+    return inside if len(name.parts) == 1 and inside.exists() else name

@@ -580,11 +580,27 @@ def check_pictures(images: Tensor, what: str = "the images") -> Tensor:
 
 
 def pictures(images: Tensor, what: str = "the images") -> Tensor:
-    """uint8 in [0,255] or floats in [-1,1] → floats in [-1,1]. Raises UserError for other ranges.
+    """uint8 in [0,255] or floats in [-1,1] → floats in [-1,1], grey ones with three equal channels.
 
-    Floats in [0,1] cannot be told from dull pictures and pass.
+    Raises UserError for other ranges. Floats in [0,1] cannot be told from dull pictures and pass.
     """
-    return to_float(check_pictures(images, what))
+    images = to_float(check_pictures(images, what))
+    return in_channels(images, 3) if images.ndim == 4 and images.shape[1] == 1 else images
+
+
+LUMA = (0.299, 0.587, 0.114)        # what Pillow's mode L is made of
+
+
+def in_channels(images: Tensor, channels: int) -> Tensor:
+    """Pictures (N,1,H,W) or (N,3,H,W), uint8 or floats → (N,channels,H,W): grey of colours, or grey three times. Grey stays grey."""
+    if images.shape[1] == channels:
+        return images
+    if (images.shape[1], channels) == (1, 3):
+        return images.expand(-1, 3, -1, -1)
+    if (images.shape[1], channels) != (3, 1):
+        raise UserError(f"pictures of {images.shape[1]} channels cannot be made into {channels}: 1 (grey) and 3 (colour) are known")
+    grey = sum(weight * images[:, i:i + 1].double() for i, weight in enumerate(LUMA))
+    return grey.round().to(torch.uint8) if images.dtype == torch.uint8 else grey.to(images.dtype)
 
 
 class ImageFolder:
@@ -620,8 +636,8 @@ class ImageFolder:
 
 
 def write_images(folder: Path, images: Tensor) -> None:
-    """Images (N,3,R,R) in [-1,1] as ``0000.png`` … in a folder; numbered ones that are there already are replaced or removed."""
+    """Images (N,3,R,R), or grey (N,1,R,R), in [-1,1] as ``0000.png`` … in a folder; numbered ones there are replaced or removed."""
     for old in folder.glob("[0-9][0-9][0-9][0-9].png"):
         old.unlink()
     for i, pixels in enumerate(to_uint8(images).permute(0, 2, 3, 1).numpy()):
-        Image.fromarray(pixels).save(folder / f"{i:04d}.png")
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(folder / f"{i:04d}.png")

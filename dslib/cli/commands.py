@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..base.device import main_process
 from ..base.errors import UserError, run
+from ..base.images import shown
 from ..base.locks import release
 from . import t2i
 from .options import (
@@ -20,9 +21,11 @@ from .options import (
     add_config,
     add_images,
     add_sampling,
+    check_apart,
     check_drawing,
     check_output_file,
     config_from,
+    expand_home,
     prepare_output,
     training_images,
 )
@@ -38,9 +41,10 @@ def cmd_adapt(args) -> None:
     source = models.load_source(args.source)
     check_drawing(args, source.scheduler, 2, source.unet.config.sample_size)
     sample.check_source(source.unet, source.scheduler, source, args.source_until)
-    images, domain = training_images(args, source.unet.config.sample_size)
+    images, domain, used = training_images(args, source.unet.config.sample_size, source.unet.config.in_channels)
     name = domain or Path(args.train_data_dir).resolve().name
     output = Path(args.output_dir or f"runs/{name}-{args.method}")
+    check_apart(args, output)
     config = config_from(args, train.TrainConfig, output_dir=str(output))
     prepare_output(output, args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     methods = [config.method]
@@ -55,8 +59,8 @@ def cmd_adapt(args) -> None:
             models.save_pipeline(unets[method], source.scheduler, folder)
     if main_process():
         try:
-            done = {"step": record.step, "identity": record.identity, "config": asdict(config)}
-            write_results(args, source, unets, histories, images, domain, name, output, done)
+            done = {"step": record.step, "identity": record.identity, "training_images": used, "config": asdict(config)}
+            write_results(args, source, unets, histories, images, domain, shown(name), output, done)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f" while drawing; the trained model is in {output}: 'dslib sample {output}' draws with it") from None
 
@@ -76,7 +80,7 @@ def adapt_one(source, images, config):
 
 
 def write_results(args, source, unets, histories, images, domain, name, output, done) -> None:
-    """Sample every model from the same noise, score, and write the report. done: the run's step, identity and config."""
+    """Sample every model from the same noise, score, and write the report. done: the run's step, identity, images in words, config."""
     from .. import sample
     from ..measure.score import evidence_of, row_of, text_table
     from ..show.page import hero, write_report
@@ -92,8 +96,8 @@ def write_results(args, source, unets, histories, images, domain, name, output, 
     print("scoring …", file=sys.stderr)
     evidence = evidence_of(samples, images, domain, args.backbone)
     scores = [row_of(name, one) for name, one in evidence.items()]
-    facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir, "backbone": args.backbone,
-             "resolution": size, "num_images": args.num_images, "seed": args.seed, "scheduler": args.scheduler,
+    facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir and shown(args.train_data_dir),
+             "backbone": args.backbone, "resolution": size, "num_images": args.num_images, "seed": args.seed, "scheduler": args.scheduler,
              "num_inference_steps": args.num_inference_steps} | done
     lead = f"{len(images)} training images, {done['step']} steps, seed {args.seed}."
     where = write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts,
@@ -112,6 +116,7 @@ def cmd_sample(args) -> None:
     sample.check_source(pipe.unet, pipe.scheduler, first, args.source_until)
     local = Path(args.pipeline)
     folder = Path(args.output_dir or (local / "samples" if local.is_dir() else Path("runs") / local.name / "samples"))
+    check_apart(args, folder)
     prepare_output(folder, args.overwrite, run=False)
     noise = sample.start_noise(args.num_images, pipe.unet.config.sample_size, args.seed, pipe.unet.config.in_channels)
     drawing = (args.num_inference_steps, args.scheduler, args.seed)
@@ -125,23 +130,24 @@ def cmd_evaluate(args) -> None:
     from .. import data, models, sample
     from ..measure.score import score_all, text_table, write_metrics
     check_output_file(args.output, args.overwrite)
-    folder = Path(args.samples)
+    folder, facts, channels = Path(args.samples), {}, 3
     if (folder / "model_index.json").exists() or not folder.is_dir():
         pipe = models.load_source(args.samples)
         check_drawing(args, pipe.scheduler, 2, pipe.unet.config.sample_size)
-        size = pipe.unet.config.sample_size
-        noise = sample.start_noise(args.num_images, size, args.seed, pipe.unet.config.in_channels)
+        size, channels = pipe.unet.config.sample_size, pipe.unet.config.in_channels
+        noise = sample.start_noise(args.num_images, size, args.seed, channels)
         images = sample.sample(pipe.unet, pipe.scheduler, noise, args.num_inference_steps, args.scheduler, progress="sampling")
     else:
         size = args.resolution
         check_drawing(args, models.new_scheduler(), 2, size)
-        images = data.ImageFolder(folder, size, at_least=2, skip=("grid.png",), recursive=args.recursive).images[:args.num_images]
-    targets, domain = training_images(args, size)
-    scores = score_all({folder.name: images}, targets, domain, args.backbone)
+        found = data.ImageFolder(folder, size, at_least=2, skip=("grid.png",), recursive=args.recursive)
+        images, facts = found.images[:args.num_images], {"sample_images": found.summary}
+    targets, domain, facts["training_images"] = training_images(args, size, channels)
+    scores = score_all({shown(folder.name): images}, targets, domain, args.backbone)
     print(text_table(scores))
     print(f"\nbackbone {args.backbone}, {size}×{size} pixels, {len(images)} images, seed {args.seed}")
     if args.output:
-        write_metrics(Path(args.output), scores, {"backbone": args.backbone, "resolution": size, "seed": args.seed})
+        write_metrics(Path(args.output), scores, {"backbone": args.backbone, "resolution": size, "seed": args.seed} | facts)
 
 
 def cmd_fidelity(args) -> None:
@@ -224,17 +230,14 @@ def cmd_pretrain(args) -> None:
         raise UserError(f"--num_images {args.num_images} --num_graded {args.num_graded}: use at least 1 and 2")
     if args.resolution % 8 or args.resolution < 32:
         raise UserError(f"--resolution is {args.resolution}: it must be a multiple of 8 and at least 32")
+    check_apart(args, Path(args.output_dir))
+    start = start_of(args.source, config.prediction_type, args.resolution) if args.source else None
     folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     pixels, _ = data.draw_domain(data.SOURCE, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     torch.manual_seed(args.seed)
-    scheduler = models.new_scheduler(config.prediction_type)
-    model = models.new_unet(args.resolution, tuple(args.channels), norm_num_groups=args.norm_num_groups)
-    if args.source:
-        start = models.load_source(args.source)
-        if (said := start.scheduler.config.prediction_type) != config.prediction_type:
-            raise UserError(f"--source {args.source} predicts {said}: add --prediction_type {said}")
-        model = start.unet
+    model, scheduler = start or (models.new_unet(args.resolution, tuple(args.channels), norm_num_groups=args.norm_num_groups),
+                                 models.new_scheduler(config.prediction_type))
     record, _ = watch(pretrain.pretrain(images, config, model, scheduler.alphas_cumprod), config, "pretrain",
                       folder / "log.csv", config.train_batch_size)
     if not main_process():
@@ -244,6 +247,21 @@ def cmd_pretrain(args) -> None:
     grade_source(folder, {"step": record.step, "identity": record.identity, "config": settings}, args.num_graded)
 
 
+def start_of(source: str, prediction_type: str, resolution: int):
+    """(U-Net, scheduler) of the source that pre-training goes on from, or a UserError if it is not what the options say."""
+    from .. import models
+    pipe = models.load_source(source)
+    said, unet = pipe.scheduler.config.prediction_type, pipe.unet.config
+    if said != prediction_type:
+        raise UserError(f"--source {source} predicts {said}: add --prediction_type {said}")
+    if unet.sample_size != resolution:
+        raise UserError(f"--source {source} draws {unet.sample_size} pixels a side: add --resolution {unet.sample_size}")
+    if (unet.in_channels, unet.out_channels) != (3, 3):
+        raise UserError(f"--source {source} turns {unet.in_channels} channels into {unet.out_channels}: pre-training needs 3 and 3, "
+                        "a colour source without a learned variance")
+    return pipe.unet, pipe.scheduler
+
+
 def grade_source(folder: Path, done: dict, n: int = 400) -> None:
     """Draw n samples with the saved source, write a grid of 64 and the Fréchet ratio against real avatars. done: step, identity, config."""
     from .. import data, metrics, models, sample
@@ -251,11 +269,12 @@ def grade_source(folder: Path, done: dict, n: int = 400) -> None:
     from ..show import plots
     pipe = models.load_source(folder)
     size = pipe.unet.config.sample_size
-    images = sample.sample(pipe.unet, pipe.scheduler, sample.start_noise(n, size, 0), 20, progress="sampling")
+    steps = min(20, len(pipe.scheduler.alphas_cumprod))
+    images = sample.sample(pipe.unet, pipe.scheduler, sample.start_noise(n, size, 0), steps, progress="sampling")
     write_atomic(folder / "samples.png", plots.to_png(plots.grid(images[:64], 16), 150))
     real = data.load_domain(data.SOURCE, "test", 2 * n, size).images
     facts = {"frechet_ratio": metrics.frechet_ratio(images, real), "num_samples": n, "scheduler": "ddim",
-             "num_inference_steps": 20, "backbone": "st-alex"} | done
+             "num_inference_steps": steps, "backbone": "st-alex"} | done
     write_json(folder / "metrics.json", facts)
     print(f"Fréchet ratio {facts['frechet_ratio']:.2f} ({n} samples, st-alex; 1 = as good as real): {folder}")
 
@@ -372,8 +391,11 @@ def add_training(command) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; a mistake of the reader's ends in one line and exit code 2."""
-    args = build_parser().parse_args(argv)
+    def command() -> None:
+        args = build_parser().parse_args(argv)
+        expand_home(args)
+        args.function(args)
     try:
-        return run(lambda: args.function(args), "dslib")
+        return run(command, "dslib")
     finally:
         release()

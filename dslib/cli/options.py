@@ -1,6 +1,7 @@
 """The options of the command line, what ``--help`` says about them, and what is checked before work begins."""
 
 import argparse
+import os
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -83,9 +84,9 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
     """
     if not main_process():
         return folder
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{option} {folder} is a file: name a folder")
     try:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{option} {folder} is a file: name a folder")
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".write-test.part"
         probe.touch()
@@ -107,16 +108,42 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
     return folder
 
 
-def training_images(args, resolution: int):
-    """(images, domain name or None) from --target or --train_data_dir."""
+INPUTS = ("train_data_dir", "subject_data_dir", "source", "pipeline", "vae")
+
+
+def check_apart(args, output: Path) -> None:
+    """A UserError where results would be written over what they are made from, or among the pictures that the next run reads."""
+    for name in INPUTS:
+        given = getattr(args, name, None)
+        if not given or not os.path.exists(given):          # a hub id is nowhere here
+            continue
+        there, here = os.path.realpath(given), os.path.realpath(output)
+        option = f"the {name}" if name == "pipeline" else f"--{name}"
+        if here == there:
+            raise UserError(f"--output_dir {output} is {option} itself: choose another folder, so that nothing is written over")
+        if name.endswith("data_dir") and getattr(args, "recursive", False) and here.startswith(os.path.join(there, "")):
+            raise UserError(f"--output_dir {output} lies in {option}, which --recursive reads: choose a folder outside it")
+
+
+def expand_home(args) -> None:
+    """``~/`` at the beginning of an option is the home folder, also where the shell leaves it (``--output_dir=~/x``)."""
+    for name, value in vars(args).items():
+        if isinstance(value, str) and (value == "~" or value.startswith("~/")):
+            setattr(args, name, os.path.expanduser(value))
+
+
+def training_images(args, resolution: int, channels: int = 3):
+    """(images (n,channels,R,R), domain name or None, what was used and left out, in words) from --target or --train_data_dir."""
     from .. import data
     if args.target is not None:
         if data.check_domain(args.target) not in data.TARGETS + data.TWINS:
             role = "the source" if args.target == data.SOURCE else "no target"
             raise UserError(f"{args.target} is {role} domain: choose one of {', '.join(data.TARGETS + data.TWINS)}")
-        return data.load_domain(args.target, "ten", None, resolution).images, args.target
+        images = data.load_domain(args.target, "ten", None, resolution).images
+        return data.in_channels(images, channels), args.target, f"{len(images)} images of the drawn domain {args.target}"
     least = 1 if getattr(args, "method", "finetune") != "domainstudio" else 2
-    return data.ImageFolder(args.train_data_dir, resolution, at_least=least, recursive=getattr(args, "recursive", False)).images, None
+    folder = data.ImageFolder(args.train_data_dir, resolution, at_least=least, recursive=getattr(args, "recursive", False))
+    return data.in_channels(folder.images, channels), None, folder.summary
 
 
 def check_drawing(args, scheduler, least: int, size: int = 64) -> None:

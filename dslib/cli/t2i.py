@@ -10,7 +10,18 @@ from pathlib import Path
 from ..base.device import main_process
 from ..base.errors import UserError
 from ..base.files import data_dir
-from .options import OR_RESUME, add_backbone, add_config, add_images, check_output_file, config_from, prepare_output, training_images
+from ..base.images import shown
+from .options import (
+    OR_RESUME,
+    add_backbone,
+    add_config,
+    add_images,
+    check_apart,
+    check_output_file,
+    config_from,
+    prepare_output,
+    training_images,
+)
 from .watch import watch
 
 #: options without a text-to-image twin
@@ -31,9 +42,10 @@ def cmd_adapt_t2i(args) -> None:
     checked = config_of(args, args.method, args.output_dir or "runs")
     source = shipped_or(args.source)
     resolution = source.unet.config.sample_size * source.vae_scale_factor
-    images, domain = training_images(args, resolution)
+    images, domain, used = training_images(args, resolution)
     checked = replace(checked, train_batch_size=min(checked.train_batch_size, len(images)))
-    subject = subject_of(args, resolution)
+    subject, about = subject_of(args, resolution)
+    used = {"training_images": used} | about
     warn_unknown(source, args)
     text_to_image.check_prompts(source, args.instance_prompt, args.class_prompt, text_to_image.rare_word(args.instance_prompt))
     if args.num_prior_images < len(images) and methods_of(args) != ["textual-inversion"]:
@@ -41,6 +53,7 @@ def cmd_adapt_t2i(args) -> None:
     clip = prompted.open_clip(args.clip_model) if args.clip_model else None
     name = domain or Path(args.train_data_dir).resolve().name
     output = Path(args.output_dir or f"runs/{name}-{args.method}-t2i")
+    check_apart(args, output)
     prepare_output(output, args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     prior = None if methods_of(args) == ["textual-inversion"] else kept_prior(output / "prior.safetensors", source, args)
     pipes, histories = {"source": source}, {}
@@ -54,8 +67,8 @@ def cmd_adapt_t2i(args) -> None:
         if main_process():
             latent.save_pipeline(pipes[method], folder)
     if main_process():
-        done = {"step": record.step, "identity": record.identity, "config": asdict(config_of(args, args.method, str(output)))}
-        write_adapted(args, pipes, histories, images, domain, name, output, done, clip)
+        done = {"step": record.step, "identity": record.identity, "config": asdict(config_of(args, args.method, str(output)))} | used
+        write_adapted(args, pipes, histories, images, domain, shown(name), output, done, clip)
         print(f"Pipeline: {output}  (StableDiffusionPipeline.from_pretrained opens it)")
 
 
@@ -82,12 +95,13 @@ def methods_of(args) -> list[str]:
 
 
 def subject_of(args, resolution: int):
-    """The person to learn beside the style, or None."""
+    """(the person to learn beside the style, or None; what was used of their folder, in words)."""
     from .. import data
     from ..text import text_to_image
     if not args.subject_data_dir:
-        return None
-    return text_to_image.Subject(data.ImageFolder(args.subject_data_dir, resolution, recursive=args.recursive).images, args.subject_prompt)
+        return None, {}
+    folder = data.ImageFolder(args.subject_data_dir, resolution, recursive=args.recursive)
+    return text_to_image.Subject(folder.images, args.subject_prompt), {"subject_images": folder.summary}
 
 
 def warn_unknown(source, args) -> None:
@@ -140,7 +154,7 @@ def write_adapted(args, pipes, histories, images, domain, name, output, done, cl
     samples = {key: one["images"] for key, one in found.items()}
     scores = score_all(samples, images, domain, args.backbone)
     answers = {key: one["obeyed"] for key, one in found.items()}
-    facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir,
+    facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir and shown(args.train_data_dir),
              "backbone": args.backbone, "resolution": images.shape[-1], "num_images": args.num_images, "seed": args.seed,
              "scheduler": type(pipes["source"].scheduler).__name__.removesuffix("Scheduler").lower(),
              "num_inference_steps": args.num_inference_steps, "guidance_scale": args.guidance_scale,
@@ -198,6 +212,7 @@ def pretrain_vae(args, config) -> None:
     from ..base.files import write_atomic, write_json
     from ..show import plots
     from ..text import latent, pretrain_t2i
+    check_apart(args, Path(args.output_dir))
     folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     pixels = pretrain_t2i.vae_pixels(args.num_images, args.num_others, args.resolution, os.cpu_count() or 1)
     torch.manual_seed(args.seed)
@@ -224,6 +239,7 @@ def pretrain_unet(args, config) -> None:
     from ..base import avatars, identity
     from ..text import captions, latent, pretrain_t2i
     vae = latent.load_vae(args.vae)
+    check_apart(args, Path(args.output_dir))
     folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     pixels, labels = data.draw_domain(avatars.CAPTIONED, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
     latents = latent.encode(vae, torch.from_numpy(pixels).permute(0, 3, 1, 2), progress="encoding")

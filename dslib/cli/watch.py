@@ -55,7 +55,7 @@ def trim_log(path: Path, step: int) -> float:
     """Drop the lines that a resumed run will write again; returns the seconds of training before ``step``."""
     if not path.exists():
         return 0.0
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         kept = [row for row in csv.reader(file) if not row[0].isdigit() or int(row[0]) < step]
     text = io.StringIO(newline="")
     csv.writer(text).writerows(kept)
@@ -67,7 +67,7 @@ def append_log(path: Path, record, history: dict[str, list], images_a_step: int,
     """One line a 50 steps: step, images seen, mean of the first loss term over the 50, learning rate, seconds since the start."""
     new, term = not path.exists(), next(iter(record.terms))
     recent = [float(v) for v in history[term][-50:]]
-    with open(path, "a", newline="") as file:
+    with open(path, "a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if new:
             writer.writerow(["step", "images", f"loss_{term}", "learning_rate", "seconds"])

@@ -212,10 +212,10 @@ def evidence_of(samples: dict[str, Tensor], targets: Tensor, domain: str | None,
     """
     resolution, n, shared, twins = targets.shape[-1], max(len(s) for s in samples.values()), {}, None
     if domain is not None:
-        real = data.load_domain(domain, "test", n + 300, resolution).images
+        real = data.in_channels(data.load_domain(domain, "test", n + 300, resolution).images, targets.shape[1])
         shared = {"reference": metrics.pooled_features(real[n:], backbone), "probe": probes.domain_probe(domain, resolution, backbone),
                   "nearest_real": metrics.nearest_lpips(real[n:], targets, backbone)}
-        if domain in data.TWINS and "source" in samples:
+        if domain in data.TWINS and "source" in samples and targets.shape[1] == 3:
             twins = data.twin(samples["source"], domain)
             samples = {"source": samples["source"], TRUE: twins} | samples
         samples = {REAL: real[:n]} | samples

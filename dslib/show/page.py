@@ -46,7 +46,7 @@ def page(title: str, lead: str, sections: list[tuple[str, str]]) -> bytes:
     body = "".join(f"<h2>{html.escape(heading)}</h2>{content}" for heading, content in sections)
     return (f"<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
             f"<title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>"
-            f"<p class='soft'>{html.escape(lead)}</p>{body}</html>").encode()
+            f"<p class='soft'>{html.escape(lead)}</p>{body}</html>").encode("utf-8", "backslashreplace")
 
 
 def hero(evidence: dict[str, Evidence], targets: Tensor, columns: int = 10) -> Figure:
@@ -85,6 +85,9 @@ def write_report(folder: Path, title: str, lead: str, targets: Tensor, samples: 
                  f"{facts['resolution']}×{facts['resolution']} pixels, {facts['num_images']} samples, seed {facts['seed']}.</p>")]
     sections += [(name, picture(plots.to_png(plots.grid(images[:40], 10), 120), f"Grid of {name} samples"))
                  for name, images in samples.items()]
+    about = {"Training images": "training_images", "Images of the person": "subject_images"}
+    used = [f"<p>{title}: {html.escape(facts[key])}.</p>" for title, key in about.items() if facts.get(key)]
+    sections += [("Images that were used", "".join(used))] * bool(used)
     sections += [("Loss terms", picture(curves, "Every loss term against the training step, log scale.")),
                  ("Settings", f"<pre>{html.escape(as_json(facts))}</pre>")]
     write_atomic(folder / "report.html", page(title, lead, sections))

@@ -139,7 +139,7 @@ def interleave(runs: dict[str, Iterator[train.Step]], steps: int, warm_up: int =
 
 def resident(field: str) -> float:
     """Megabytes of this process by Linux's ``/proc``: ``VmRSS`` now, ``VmHWM`` at its peak."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    line = next(line for line in Path("/proc/self/status").read_text("utf-8").splitlines() if line.startswith(field))
     return int(line.split()[1]) / 1024
 
 

@@ -19,6 +19,7 @@ from ..base.device import device
 from ..base.errors import UserError, first_line
 from ..base.finite import check_drawn
 from ..base.images import check_pictures
+from ..base.sources import our_scheduler, square
 from . import captions
 
 PARTS = ("vae", "text_encoder", "unet")          # the folders with weights
@@ -112,7 +113,8 @@ def load_pipeline(source: str | Path) -> StableDiffusionPipeline:
     """
     with quiet_transformers():
         pipe = models.open_pipeline(source, StableDiffusionPipeline, PARTS)
-    check_parts(pipe, source)
+    square(check_parts(pipe, source).unet, source)
+    our_scheduler(pipe.scheduler, source)           # says so where its noise is none of ours; the pipeline keeps its own
     for part in PARTS:
         getattr(pipe, part).float().eval().requires_grad_(False)
     pipe.set_progress_bar_config(disable=True)
