@@ -11,7 +11,7 @@ DEMO := runs/demo
 # Two workers of one torch thread each (two processes of two threads on two cores slow each other tenfold); a file stays with its worker.
 PYTEST := TQDM_DISABLE=1 DSLIB_TIER=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo check test layers install lint notebooks lab badges colab-test site slides bench results results-t2i ablations curves clean help
+.PHONY: demo check test layers install lint notebooks lab badges colab-test site slides bench results results-t2i regime ablations curves clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -96,6 +96,10 @@ results-t2i: $(READY)  ## the table of text-to-image runs (nine minutes a run, 6
 ablations: $(READY)  ## the grid of chapter 08 (about 45 minutes on two cores; points that are there are not run again)
 	$(BIN)/python -m dslib.study ablations
 	$(BIN)/python -m dslib.study ablations --pack --overwrite
+
+regime: $(READY)  ## naive, published and anchored on the domains with a known answer and on sunglasses; goes on where it was
+	$(BIN)/python -m dslib.study regime $(ARGS)
+	$(BIN)/python -m dslib.study regime --pack
 
 curves: $(READY)  ## the curves of chapter 08: five domains, seven methods (four minutes a run on one core; the committed ones are not run again)
 	$(BIN)/python -m dslib.study curves
