@@ -126,8 +126,8 @@ ROWS = {
         "DDIMPipeline": (pipeline_class("DDIMPipeline"),), "PNDMPipeline": (pipeline_class("PNDMPipeline"),)},
     "scheduler of EDM, flow matching, score SDE …": {
         name: (scheduled(name), name, "no β schedule") for name in (
-            "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler", "ScoreSdeVeScheduler", "CMStochasticIterativeScheduler", "KarrasVeScheduler",
-            "IPNDMScheduler")
+            "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler", "ScoreSdeVeScheduler", "CMStochasticIterativeScheduler",
+            "KarrasVeScheduler", "IPNDMScheduler")
         if hasattr(diffusers, name)} | {
         "flow in UniPC": (
             scheduled("UniPCMultistepScheduler", prediction_type="flow_prediction", use_flow_sigmas=True), "'flow_prediction'")},
