@@ -230,13 +230,12 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
         raise UserError(f"--method is {config.method!r}, which adapts text-to-image models: use "
                         f"one of {', '.join(METHODS)}")
     want, channels = source.unet.config.sample_size, source.unet.config.in_channels
-    if images.shape[1] != channels:
-        raise UserError(f"the images have {images.shape[1]} channels and the source draws "
-                        f"{channels}: give data.in_channels(images, {channels})")
     if tuple(images.shape[1:]) != (channels, want, want):
         got = "×".join(map(str, images.shape[1:]))
+        mend = (f"load them with resolution={want}" if images.shape[1] == channels else
+                f"give data.in_channels(images, {channels})")
         raise UserError(f"the images are {got} but the source draws {channels}×{want}×{want}: "
-                        f"load them with resolution={want}")
+                        f"{mend}")
     ddpm.prediction_type_of(source.scheduler)               # says so here if it is neither ε nor v
     batch = min(config.train_batch_size, len(images))
     least = domainstudio.least_batch(config) if config.method == "domainstudio" else 1

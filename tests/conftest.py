@@ -19,7 +19,8 @@ import pytest  # noqa: E402
 # About how many seconds of one core a file of tests takes, if long; only the order matters. Notebooks' are in data/expected.
 SECONDS = {"test_sd_shaped.py": 75, "test_colab.py": 60, "test_browser.py": 60, "test_site.py": 45, "test_cli.py": 45,
            "test_text_to_image.py": 35, "test_frozen.py": 30, "test_processes.py": 30, "test_train.py": 25, "test_latent.py": 25,
-           "test_prompted.py": 25, "test_metrics.py": 20, "test_notebooks.py": 14, "test_data.py": 6}
+           "test_prompted.py": 25, "test_metrics.py": 20, "test_notebooks.py": 14, "test_data.py": 6,
+           "test_manners.py": 90, "test_sources.py": 60, "test_randomness.py": 40}
 
 
 def seconds_of(path: Path) -> float:

@@ -74,13 +74,13 @@ def record(source: Path, notebook, seconds: int) -> Path:
     share of few images (``_hit``) one in four."""
     tier = os.environ["DSLIB_TIER"]
     target = HERE.parent / "data" / "expected" / f"{source.stem.split('_')[0]}.json"
-    old = json.loads(target.read_text()) if target.exists() else {"seconds": {}, "values": {}}
+    old = json.loads(target.read_text("utf-8")) if target.exists() else {"seconds": {}, "values": {}}
     known = {"seconds": old["seconds"] | {tier: seconds}, "values": {}}
     for name, value in re.findall(r"^\S (\w+): (\S+?),? ", "".join(o.get("text", "") for o in checking(notebook)[1].outputs), re.M):
         value, tiers = float(value), known["values"].setdefault(name, old["values"].get(name, {}))
         usual = 0.26 if name.endswith("_hit") else max(1e-4, float(f"{0.15 * abs(value):.2g}"))
         tiers[tier] = [value, tiers.get(tier, [0, usual])[1]]
-    target.write_text(json.dumps(known, indent=1) + "\n")
+    target.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
     return target
 
 

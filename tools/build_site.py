@@ -97,7 +97,7 @@ def stage(folder: Path) -> None:
         stage_chapter(path, known, folder / "notebooks" / path.name)
     decks = "".join(f'<li><a href="slides/{p.stem}.html">{p.stem.replace("_", " ")}</a></li>' for p in decks_of())
     (folder / "slides.md").write_text("# Slides\n\nMade from cells of the chapters (`make slides`). The text of a cell is in the speaker's "
-                                      f"notes: press S; arrow keys turn pages.\n\n<ul>{decks}</ul>\n")
+                                      f"notes: press S; arrow keys turn pages.\n\n<ul>{decks}</ul>\n", "utf-8")
     with open(folder / "index.md", "a", encoding="utf-8") as index:
         index.write(tree("Chapters", [f"notebooks/{p.stem}" for p in CHAPTERS]) + tree("Teach", ["notebooks/README", "slides"])
                     + tree("Data and model", ["data/README", "data/source/README", "data/text_to_image/README", "THIRD_PARTY"])

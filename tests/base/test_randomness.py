@@ -21,6 +21,7 @@ from dslib.base import device
 from dslib.text import latent, pretrain_t2i, text_to_image
 
 DSLIB = Path(train.__file__).parent
+DRAWS = {f"torch.{name}" for name in ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "rand_like", "randn_like")}
 
 
 def forgetful(model, p=0.3):
@@ -37,13 +38,13 @@ def pixels(method):
         source = make_source()
         forgetful(source.unet)
         source.unet.register_to_config(dropout=0.3)                     # "scratch" builds from the settings
-        given = {"method": method, "max_train_steps": 4, "train_batch_size": 4, "seed": 3} | changes
+        given = {"method": method, "max_train_steps": 2, "train_batch_size": 4, "seed": 3} | changes
         return train.adapt(source, make_images(4, 16), train.TrainConfig(**given))
     return steps
 
 
 def pretraining(changes):
-    source, given = make_source(), {"max_train_steps": 4, "train_batch_size": 4, "seed": 3} | changes
+    source, given = make_source(), {"max_train_steps": 2, "train_batch_size": 4, "seed": 3} | changes
     return pretrain.pretrain(make_images(6, 16), pretrain.PretrainConfig(**given), forgetful(source.unet), source.scheduler.alphas_cumprod)
 
 
@@ -51,7 +52,7 @@ def texts(method, rank=0):
     def steps(changes):
         pipe = make_text_pipeline()
         forgetful(pipe.unet)
-        given = {"method": method, "max_train_steps": 4, "train_batch_size": 4, "seed": 3, "lora_rank": rank} | changes
+        given = {"method": method, "max_train_steps": 2, "train_batch_size": 4, "seed": 3, "lora_rank": rank} | changes
         prior = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(3))
         return text_to_image.adapt(pipe, make_images(4, 32), text_to_image.TextConfig(**given).rated(), "a sks face", "a face", prior)
     return steps
@@ -59,7 +60,7 @@ def texts(method, rank=0):
 
 def captioned(changes):
     """Text encoder and U-Net of the text-to-image source; the encoder drops attention without a Dropout module."""
-    pipe, given = make_text_pipeline(), {"max_train_steps": 4, "train_batch_size": 4, "seed": 3} | changes
+    pipe, given = make_text_pipeline(), {"max_train_steps": 2, "train_batch_size": 4, "seed": 3} | changes
     for module in pipe.text_encoder.modules():
         if hasattr(module, "dropout") and isinstance(module.dropout, float):
             module.dropout = 0.3
@@ -83,8 +84,8 @@ def weights(stream):
 def test_the_same_command_twice_and_resumed_gives_equal_weights(tmp_path, name):
     once = weights(RUNS[name]({}))
     torch.rand(7), np.random.rand(7), random.random()                   # whatever ran before
-    kept = {"output_dir": str(tmp_path), "checkpointing_steps": 2}
-    assert torch.equal(weights(RUNS[name](kept | {"max_train_steps": 2})), weights(RUNS[name]({"max_train_steps": 2})))
+    kept = {"output_dir": str(tmp_path), "checkpointing_steps": 1}
+    assert torch.equal(weights(RUNS[name](kept | {"max_train_steps": 1})), weights(RUNS[name]({"max_train_steps": 1})))
     torch.manual_seed(99)
     assert torch.equal(weights(RUNS[name](kept | {"resume_from_checkpoint": "latest"})), once)
     if name != "textual inversion":                                     # where all is frozen but a word, nothing is dropped
@@ -95,7 +96,7 @@ def test_dropout_is_really_there():
     """Without it the runs above would be equal anyway."""
     def without(changes):
         source = make_source()
-        given = train.TrainConfig(max_train_steps=4, train_batch_size=4, seed=3, **changes)
+        given = train.TrainConfig(max_train_steps=2, train_batch_size=4, seed=3, **changes)
         return train.adapt(source, make_images(4, 16), given)
     assert not torch.equal(weights(without({})), weights(RUNS["domainstudio"]({})))
 
@@ -162,9 +163,7 @@ def test_nothing_in_the_library_draws_without_a_generator():
     for path in DSLIB.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             call = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            drawing = ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "rand_like", "randn_like")
-            bare = call in {f"torch.{f}" for f in drawing}
-            if bare and not any(k.arg == "generator" for k in node.keywords):
+            if call in DRAWS and not any(k.arg == "generator" for k in node.keywords):
                 found.append(f"{path.relative_to(DSLIB)}:{node.lineno} {call}")
             if call.startswith(("np.random.", "random.")) and call.split(".")[-1] not in ("default_rng", "Random", "getstate", "setstate",
                                                                                           "get_state", "set_state", "seed"):

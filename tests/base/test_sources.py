@@ -330,5 +330,5 @@ def test_grey_is_pillows_and_stays_itself():
 
 def test_colour_pictures_for_a_grey_source_are_refused_with_the_mend(tmp_path):
     pipe = models.load_source(saved(tmp_path, channels=1))
-    with pytest.raises(UserError, match=r"have 3 channels.*draws 1.*data.in_channels\(images, 1\)"):
+    with pytest.raises(UserError, match=r"are 3×16×16 but the source draws 1×16×16: give data.in_channels\(images, 1\)"):
         train.adapt(pipe, make_images(3, 16), train.TrainConfig(max_train_steps=1))

@@ -418,9 +418,9 @@ def test_bad_image_folders(source_dir, tmp_path, capsys, what):
     assert not output.exists()
 
 
-def grey_source(folder):
+def rgba_source(folder):
     pipe = make_source(RESOLUTION)
-    unet = UNet2DModel.from_config(pipe.unet.config, in_channels=1, out_channels=1)
+    unet = UNet2DModel.from_config(pipe.unet.config, in_channels=4, out_channels=4)
     return models.save_pipeline(unet, pipe.scheduler, folder)
 
 
@@ -446,7 +446,7 @@ BAD_SOURCES = {
     "not a pipeline": (lambda p: made(p / "d", "a.txt"), ["model_index.json"]),
     "a pickle inside": (lambda p: pickled_source(p / "d"), ["diffusion_pytorch_model.bin", "pickle"]),
     "a pickle": (lambda p: made(p / "d", "model.pt") / "model.pt", ["model.pt", "safetensors"]),
-    "other channels": (lambda p: grey_source(p / "d"), ["3×32×32", "1×32×32"]),
+    "other channels": (lambda p: rgba_source(p / "d"), ["4 channels", "3 (colour) or 1 (grey)"]),
     "not square": (lambda p: oblong_source(p / "d"), ["32", "16"]),
     "too small for the metrics": (lambda p: small_source(p / "d"), ["16"]),
 }
