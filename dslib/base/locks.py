@@ -28,7 +28,7 @@ def lock_folder(folder: Path, option: str = "--output_dir") -> None:
         lock.acquire(timeout=0)
     except Timeout:
         try:
-            other = f"process {int(who.read_text())}"
+            other = f"process {int(who.read_text('utf-8'))}"
         except (OSError, ValueError):
             other = "another process"
         raise UserError(f"{option} {folder} is in use by {other}: wait for it, stop it, or choose another folder") from None
