@@ -128,7 +128,9 @@ def test_the_callers_generators_are_left_where_they_were():
     with pytest.raises(ZeroDivisionError), device.seeded(0, 0, SimpleNamespace(device=torch.device("cpu"), process_index=0)):
         torch.rand(1), random.random(), 1 / 0
     assert state() == before
-    weights(RUNS["finetune"]({}))
+    stream = RUNS["finetune"]({})                       # builds a network, which draws
+    before = state()
+    weights(stream)
     assert state() == before
 
 
