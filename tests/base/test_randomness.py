@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_images, make_source, make_text_pipeline
+from diffusers import UNet2DModel
 
 from dslib import models, pretrain, train
 from dslib.base import device
@@ -36,8 +37,9 @@ def forgetful(model, p=0.3):
 def pixels(method):
     def steps(changes):
         source = make_source()
-        forgetful(source.unet)
-        source.unet.register_to_config(dropout=0.3)                     # "scratch" builds from the settings
+        settings = {k: v for k, v in source.unet.config.items() if k[0] != "_"} | {"dropout": 0.3}
+        forgetful(unet := UNet2DModel(**settings)).load_state_dict(source.unet.state_dict())     # "scratch" builds from the settings
+        source.register_modules(unet=unet.eval())
         given = {"method": method, "max_train_steps": 2, "train_batch_size": 4, "seed": 3} | changes
         return train.adapt(source, make_images(4, 16), train.TrainConfig(**given))
     return steps
@@ -126,7 +128,9 @@ def test_the_callers_generators_are_left_where_they_were():
     with pytest.raises(ZeroDivisionError), device.seeded(0, 0, SimpleNamespace(device=torch.device("cpu"), process_index=0)):
         torch.rand(1), random.random(), 1 / 0
     assert state() == before
-    weights(RUNS["finetune"]({}))
+    stream = RUNS["finetune"]({})                       # builds a network, which draws
+    before = state()
+    weights(stream)
     assert state() == before
 
 
