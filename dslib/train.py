@@ -141,10 +141,10 @@ def fit(model: torch.nn.Module, images: Tensor, config: Loop, objective, a_bar: 
     time and given by name, (N,…). The random numbers of a step depend on (seed, step) alone, so a
     resumed run goes on exactly as the uninterrupted one would have. Under ``accelerate launch``
     every process takes its share of the batch, and the gradients are those of one process with the
-    whole batch; the terms reported are a process's own. A run that is complete already yields its
-    checkpoint once, without terms. identity: fingerprints of what the run was given, by name; a
-    checkpoint of others is refused. fp16's loss scale is not in a checkpoint. Raises UserError at
-    the first loss, or weight, that is NaN or infinite.
+    whole batch; the terms reported are a process's own. A complete run yields its checkpoint once,
+    without terms. identity: fingerprints of what the run was given, by name; a checkpoint of others
+    is refused. fp16's loss scale is not in a checkpoint. Raises UserError at the first loss, or
+    weight, that is NaN or infinite.
     """
     accelerator = new_accelerator(config.mixed_precision)
     device, keeper = accelerator.device, Keeper(config, model, images, accelerator.is_main_process)
