@@ -178,7 +178,8 @@ def restore(config, model: UNet2DModel, ema: EMAModel, optimizer, identity: dict
     if config.resume_from_checkpoint == "latest":
         found = newest_whole(config)
         if found is None:
-            print(f"{getattr(config, 'method', 'training')}: no checkpoint in {config.output_dir}, not begun yet: starting from step 0", file=sys.stderr)
+            what = getattr(config, "method", "training")              # a pre-training has no methods
+            print(f"{what}: no checkpoint in {config.output_dir}, not begun yet: starting from step 0", file=sys.stderr)
             return 0
         folder, content = found
     else:

@@ -129,7 +129,7 @@ def test_a_prior_that_another_source_drew_is_drawn_anew(tmp_path, monkeypatch):
     one, other = make_text_pipeline(), make_text_pipeline(seed=5)
     got = [float(t2i.kept_prior(path, source, args).mean()) for source in (one, one, other, other)]
     assert got == [1, 1, 2, 2]
-    save_file({"prior": torch.zeros(2, 4, 8, 8)}, path, {k: str(v) for k, v in vars(args).items()})     # from before there were fingerprints
+    save_file({"prior": torch.zeros(2, 4, 8, 8)}, path, {k: str(v) for k, v in vars(args).items()})     # without a fingerprint
     assert t2i.kept_prior(path, one, args).sum() == 0
     path.write_bytes(path.read_bytes()[:100])
     assert t2i.kept_prior(path, one, args).mean() == 3, "a damaged one is drawn anew"
