@@ -139,11 +139,13 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor], dict[str, Tensor], dict
 
 
 def put_back(output_dir: Path) -> None:
-    """A checkpoint that was being replaced when its process was killed gets its name back."""
+    """A checkpoint that was being replaced when its process was killed gets its name back; what is half-written goes."""
     for old in output_dir.glob("checkpoint-*.old.part"):
         final = old.with_name(old.name.removesuffix(".old.part"))
         if not final.exists():
             os.replace(old, final)
+    for part in output_dir.glob("checkpoint-*.part"):
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def newest_whole(config) -> tuple[Path, tuple] | None:

@@ -17,8 +17,9 @@ class Held:
     locks: list[FileLock] = []
 
 
-def lock_folder(folder: Path, option: str = "--output_dir") -> None:
-    """Take a folder for this process until :func:`release`. Raises UserError naming the process that has it already.
+def lock_folder(folder: Path, option: str = "--output_dir") -> bool:
+    """Take a folder for this process until :func:`release`; True if the run before was killed there. Raises UserError naming the process
+    that has it already.
 
     The system drops the lock when its process ends, also by kill -9: what it leaves in the folder stops nobody. Where the file system
     knows no locks, nothing is locked.
@@ -33,9 +34,11 @@ def lock_folder(folder: Path, option: str = "--output_dir") -> None:
             other = "another process"
         raise UserError(f"{option} {folder} is in use by {other}: wait for it, stop it, or choose another folder") from None
     except NotImplementedError:
-        return
+        return False
     Held.locks.append(lock)
+    killed = who.exists()                           # a run that ends otherwise takes it away
     write_atomic(who, str(os.getpid()).encode())
+    return killed
 
 
 def release() -> None:
