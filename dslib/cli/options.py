@@ -78,8 +78,8 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
                    run: bool = True) -> Path:
     """Make the output folder and lock it for this run, or refuse: existing content is only replaced when that was asked for.
 
-    A run that resumes may go on in a folder that holds its own checkpoints, or where it was killed before the first; mend: what else the reader could do. run: whether a run
-    will be written, whose forerunner's checkpoints go; pictures leave such a run alone.
+    A run that resumes may go on in a folder that holds its own checkpoints, or in which it was killed before the first. mend: what else
+    the reader could do. run: whether a run will be written, whose forerunner's checkpoints go; pictures leave such a run alone.
     """
     if not main_process():
         return folder
