@@ -41,10 +41,10 @@ def lock_folder(folder: Path, option: str = "--output_dir") -> bool:
     return killed
 
 
-def release() -> None:
-    """Give back every folder that this process has taken."""
+def release(mark: bool = False) -> None:
+    """Give back every folder that this process has taken. mark: leave the sign that a run was killed there."""
     while Held.locks:
         lock = Held.locks.pop()
-        for path in (Path(f"{lock.lock_file}.pid"), Path(lock.lock_file)):
+        for path in () if mark else (Path(f"{lock.lock_file}.pid"), Path(lock.lock_file)):
             path.unlink(missing_ok=True)          # before the release: whoever waits opens a new one
         lock.release()

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..base.device import main_process
 from ..base.errors import UserError
 from ..base.files import check_output_file  # noqa: F401  (for the commands)
-from ..base.locks import FILES, lock_folder
+from ..base.locks import FILES, lock_folder, release
 
 EXAMPLES = {
     "adapt": "dslib adapt --target sketches --max_train_steps 300\n"
@@ -93,6 +93,7 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
         killed = run and lock_folder(folder, option) and not (folder / "model_index.json").exists()
         ours = resume and (killed or any(next(folder.glob(pattern), None) for pattern in CHECKPOINTS))
         if not (overwrite or ours) and any(entry.name not in FILES for entry in folder.iterdir()):
+            release(mark=killed)
             none, mend = (" and holds no checkpoint to resume", "") if resume else ("", mend)
             raise UserError(f"{folder} is not empty{none}: choose another {option} or add --overwrite to replace what is in it{mend}")
     except OSError as error:

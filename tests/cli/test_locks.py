@@ -66,7 +66,9 @@ def test_what_a_killed_run_left_stops_nobody(tmp_path, other):
 def test_a_run_that_was_killed_before_its_first_checkpoint_may_be_resumed(tmp_path, left):
     (tmp_path / ".lock.pid").write_text("1")
     (tmp_path / left).mkdir()
-    options.prepare_output(tmp_path, False, "latest")
+    with pytest.raises(UserError, match="is not empty.*or --resume_from_checkpoint latest to go on"):
+        options.prepare_output(tmp_path, False, None, options.OR_RESUME)
+    options.prepare_output(tmp_path, False, "latest")                                             # as the line says
     locks.release()
     with pytest.raises(UserError, match="is not empty and holds no checkpoint to resume"):        # it was not killed: whose is this?
         options.prepare_output(tmp_path, False, "latest")
