@@ -139,11 +139,13 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor], dict[str, Tensor], dict
 
 
 def put_back(output_dir: Path) -> None:
-    """A checkpoint that was being replaced when its process was killed gets its name back."""
+    """A checkpoint that was being replaced when its process was killed gets its name back; what is half-written goes."""
     for old in output_dir.glob("checkpoint-*.old.part"):
         final = old.with_name(old.name.removesuffix(".old.part"))
         if not final.exists():
             os.replace(old, final)
+    for part in output_dir.glob("checkpoint-*.part"):
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def newest_whole(config) -> tuple[Path, tuple] | None:
@@ -178,7 +180,8 @@ def restore(config, model: UNet2DModel, ema: EMAModel, optimizer, identity: dict
     if config.resume_from_checkpoint == "latest":
         found = newest_whole(config)
         if found is None:
-            print(f"{config.method}: no checkpoint in {config.output_dir}, not begun yet: starting from step 0", file=sys.stderr)
+            what = getattr(config, "method", "training")              # a pre-training has no methods
+            print(f"{what}: no checkpoint in {config.output_dir}, not begun yet: starting from step 0", file=sys.stderr)
             return 0
         folder, content = found
     else:

@@ -34,8 +34,8 @@ def check_loss(step: int, loss: Tensor, terms: Mapping[str, Tensor], config) -> 
     """Raise a UserError where the loss (0-dim) of a step is no number. One look at one number while all is well."""
     if bool(loss.detach().isfinite()):
         return
-    broken = [f"{name} is {float(value):.3g}" for name, value in terms.items() if not is_finite(value.detach())]
-    what = ", ".join(broken) or f"the weighted sum is {float(loss):.3g}"
+    broken = [f"{name} is {value.item():.3g}" for name, value in terms.items() if not is_finite(value.detach())]
+    what = ", ".join(broken) or f"the weighted sum is {loss.item():.3g}"
     raise UserError(f"step {step}: the loss is no finite number ({what}); {likely_cause(config)}{kept(config)}")
 
 

@@ -17,8 +17,9 @@ class Held:
     locks: list[FileLock] = []
 
 
-def lock_folder(folder: Path, option: str = "--output_dir") -> None:
-    """Take a folder for this process until :func:`release`. Raises UserError naming the process that has it already.
+def lock_folder(folder: Path, option: str = "--output_dir") -> bool:
+    """Take a folder for this process until :func:`release`; True if the run before was killed there. Raises UserError naming the process
+    that has it already.
 
     The system drops the lock when its process ends, also by kill -9: what it leaves in the folder stops nobody. Where the file system
     knows no locks, nothing is locked.
@@ -33,15 +34,17 @@ def lock_folder(folder: Path, option: str = "--output_dir") -> None:
             other = "another process"
         raise UserError(f"{option} {folder} is in use by {other}: wait for it, stop it, or choose another folder") from None
     except NotImplementedError:
-        return
+        return False
     Held.locks.append(lock)
+    killed = who.exists()                           # a run that ends otherwise takes it away
     write_atomic(who, str(os.getpid()).encode())
+    return killed
 
 
-def release() -> None:
-    """Give back every folder that this process has taken."""
+def release(mark: bool = False) -> None:
+    """Give back every folder that this process has taken. mark: leave the sign that a run was killed there."""
     while Held.locks:
         lock = Held.locks.pop()
-        for path in (Path(f"{lock.lock_file}.pid"), Path(lock.lock_file)):
+        for path in () if mark else (Path(f"{lock.lock_file}.pid"), Path(lock.lock_file)):
             path.unlink(missing_ok=True)          # before the release: whoever waits opens a new one
         lock.release()

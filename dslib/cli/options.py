@@ -9,7 +9,7 @@ from pathlib import Path
 from ..base.device import main_process
 from ..base.errors import UserError
 from ..base.files import check_output_file  # noqa: F401  (for the commands)
-from ..base.locks import FILES, lock_folder
+from ..base.locks import FILES, lock_folder, release
 
 EXAMPLES = {
     "adapt": "dslib adapt --target sketches --max_train_steps 300\n"
@@ -79,8 +79,8 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
                    run: bool = True) -> Path:
     """Make the output folder and lock it for this run, or refuse: existing content is only replaced when that was asked for.
 
-    A run that resumes may go on in a folder that holds its own checkpoints; mend: what else the reader could do. run: whether a run
-    will be written, whose forerunner's checkpoints go; pictures leave such a run alone.
+    A run that resumes may go on in a folder that holds its own checkpoints, or in which it was killed before the first. mend: what else
+    the reader could do. run: whether a run will be written, whose forerunner's checkpoints go; pictures leave such a run alone.
     """
     if not main_process():
         return folder
@@ -91,10 +91,10 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
         probe = folder / ".write-test.part"
         probe.touch()
         probe.unlink()
-        if run:
-            lock_folder(folder, option)
-        ours = resume and any(next(folder.glob(pattern), None) for pattern in CHECKPOINTS)
+        killed = run and lock_folder(folder, option) and not (folder / "model_index.json").exists()
+        ours = resume and (killed or any(next(folder.glob(pattern), None) for pattern in CHECKPOINTS))
         if not (overwrite or ours) and any(entry.name not in FILES for entry in folder.iterdir()):
+            release(mark=killed)
             none, mend = (" and holds no checkpoint to resume", "") if resume else ("", mend)
             raise UserError(f"{folder} is not empty{none}: choose another {option} or add --overwrite to replace what is in it{mend}")
     except OSError as error:

@@ -77,7 +77,7 @@ def test_every_command_that_trains_stops_at_the_first_loss_that_is_no_number(tmp
 def broken(value, where="conv_in.weight"):
     source = make_source()
     with torch.no_grad():
-        source.unet.get_parameter(where).view(-1)[3] = value
+        source.unet.get_parameter(where).view(-1)[2] = value
     return source
 
 

@@ -7,13 +7,16 @@ or prompts under one name; a prior that another source drew.
 
 import json
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import make_images, make_source, make_text_pipeline
+from safetensors.torch import save_file
 
 from dslib import models, pretrain, train
 from dslib.base.identity import fingerprint, image_print
+from dslib.cli import t2i
 from dslib.env import UserError
 from dslib.pretrain import PretrainConfig
 from dslib.study import ablations, tables
@@ -117,6 +120,19 @@ def test_other_captions_and_other_faces_are_refused_in_pretraining(tmp_path):
                        (lambda: faces(IMAGES.flip(0)), "images")):
         with pytest.raises(UserError, match=f"the {part} are not those of"):
             call()
+
+
+def test_a_prior_that_another_source_drew_is_drawn_anew(tmp_path, monkeypatch):
+    drawn, path = [], tmp_path / "prior.safetensors"
+    monkeypatch.setattr(text_to_image, "prior_latents", lambda *args: drawn.append(1) or torch.full((2, 4, 8, 8), float(len(drawn))))
+    args = SimpleNamespace(class_prompt="a face", num_prior_images=2, seed=0, guidance_scale=3.0)
+    one, other = make_text_pipeline(), make_text_pipeline(seed=5)
+    got = [float(t2i.kept_prior(path, source, args).mean()) for source in (one, one, other, other)]
+    assert got == [1, 1, 2, 2]
+    save_file({"prior": torch.zeros(2, 4, 8, 8)}, path, {k: str(v) for k, v in vars(args).items()})     # without a fingerprint
+    assert t2i.kept_prior(path, one, args).sum() == 0
+    path.write_bytes(path.read_bytes()[:100])
+    assert t2i.kept_prior(path, one, args).mean() == 3, "a damaged one is drawn anew"
 
 
 # ------------------------------------------------------------------------------------------ fingerprints

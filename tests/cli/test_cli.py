@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from dslib import data, models, sample, train
-from dslib.base import checkpoint
+from dslib.base import checkpoint, identity
 from dslib.cli import commands, watch
 from dslib.measure import probes
 from dslib.pretrain import PretrainConfig
@@ -112,6 +112,14 @@ def test_adapts_metrics_say_what_was_measured_and_how(finished):
         assert score["fd"] is None and score["domain_hit"] is None
     assert facts["backbone"] == "st-alex" and facts["resolution"] == RESOLUTION and facts["num_images"] == 6
     assert facts["config"]["max_train_steps"] == 3 and facts["config"]["seed"] == 0
+
+
+def test_metrics_hold_the_step_and_the_identity_they_are_of(finished, images_dir, source_dir):
+    content = strict_json(finished / "metrics.json")
+    pipe, images = models.load_source(source_dir), data.ImageFolder(images_dir, RESOLUTION).images
+    assert content["step"] == 3
+    assert content["identity"] == identity.of_run(images, pipe.scheduler.alphas_cumprod, pipe.unet)
+    assert f"{len(images)} training images, 3 steps" in (finished / "report.html").read_text()
 
 
 def test_adapts_report_is_self_contained(finished):

@@ -62,6 +62,22 @@ def test_what_a_killed_run_left_stops_nobody(tmp_path, other):
     assert (tmp_path / "run" / ".lock.pid").read_text() == str(os.getpid())
 
 
+@pytest.mark.parametrize("left", ["checkpoint-1.part", "prior.safetensors", "pipeline.part"])
+def test_a_run_that_was_killed_before_its_first_checkpoint_may_be_resumed(tmp_path, left):
+    (tmp_path / ".lock.pid").write_text("1")
+    (tmp_path / left).mkdir()
+    with pytest.raises(UserError, match="is not empty.*or --resume_from_checkpoint latest to go on"):
+        options.prepare_output(tmp_path, False, None, options.OR_RESUME)
+    options.prepare_output(tmp_path, False, "latest")                                             # as the line says
+    locks.release()
+    with pytest.raises(UserError, match="is not empty and holds no checkpoint to resume"):        # it was not killed: whose is this?
+        options.prepare_output(tmp_path, False, "latest")
+    (tmp_path / ".lock.pid").write_text("1")
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(UserError, match="is not empty and holds no checkpoint to resume"):        # a finished model is not replaced unasked
+        options.prepare_output(tmp_path, False, "latest")
+
+
 @pytest.mark.parametrize("content", ["1", "", "no number"])
 def test_files_of_a_lock_that_nobody_holds_are_no_content(tmp_path, content):
     (tmp_path / ".lock").write_text("")
