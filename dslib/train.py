@@ -152,8 +152,7 @@ def fit(model: torch.nn.Module, images: Tensor, config: Loop, objective, a_bar: 
     net, optimizer = accelerator.prepare(model, new_optimizer(model, config, device.type))
     ema = EMAModel(model.parameters(), decay=config.ema_max_decay, use_ema_warmup=True,
                    power=config.ema_power, foreach=True)
-    resumed = config.resume_from_checkpoint
-    first = restore(config, model, ema, optimizer, identity) if resumed else 0
+    first = restore(config, model, ema, optimizer, identity)
     if first >= config.max_train_steps:  # nothing left to do: the checkpoint is the result
         yield Step(first, torch.zeros(()), {}, 0.0, 0.0, model, ema, optimizer, identity)
     for step in range(first, config.max_train_steps):

@@ -172,11 +172,13 @@ def newest_whole(config) -> tuple[Path, tuple] | None:
 
 
 def restore(config, model: UNet2DModel, ema: EMAModel, optimizer, identity: dict[str, str] | None = None) -> int:
-    """Load a checkpoint (a folder, or ``"latest"`` in output_dir) in place; returns the number of steps done.
+    """Load a checkpoint (a folder, or ``"latest"`` in output_dir) in place; returns the number of steps done, 0 where none is asked for.
 
     identity: fingerprints of what this run was given. Raises UserError where the checkpoint is another run's, is damaged, or goes
     beyond ``max_train_steps``.
     """
+    if not config.resume_from_checkpoint:
+        return 0
     if config.resume_from_checkpoint == "latest":
         found = newest_whole(config)
         if found is None:
