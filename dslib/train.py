@@ -148,7 +148,6 @@ def fit(model: torch.nn.Module, images: Tensor, config: Loop, objective, a_bar: 
     """
     accelerator = new_accelerator(config.mixed_precision)
     device, keeper = accelerator.device, Keeper(config, model, images, accelerator.is_main_process)
-    model.train()
     net, optimizer = accelerator.prepare(model, new_optimizer(model, config, device.type))
     ema = EMAModel(model.parameters(), decay=config.ema_max_decay, use_ema_warmup=True,
                    power=config.ema_power, foreach=True)
@@ -157,6 +156,7 @@ def fit(model: torch.nn.Module, images: Tensor, config: Loop, objective, a_bar: 
         yield Step(first, torch.zeros(()), {}, 0.0, 0.0, model, ema, optimizer, identity)
     for step in range(first, config.max_train_steps):
         began = time.perf_counter()
+        model.train()                            # whoever drew with it meanwhile left it in eval()
         batch, given = drawn(images, companions or {}, step, config, len(a_bar), device)
         mine = share_of(config.train_batch_size, accelerator)
         given = {name: one[mine] for name, one in given.items()}

@@ -114,6 +114,15 @@ def test_each_step_seed_and_process_draws_its_own():
     assert drawing() == draws[0]
 
 
+def test_looking_at_the_model_on_the_way_changes_nothing():
+    """Drawing puts a network into eval(), where dropout rests: the next step trains with it again."""
+    *_, undisturbed = pixels("finetune")({"max_train_steps": 3})
+    for step in pixels("finetune")({"max_train_steps": 3}):
+        step.model.eval()
+    for one, other in zip(undisturbed.model.parameters(), step.model.parameters()):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_the_steps_own_noise_is_not_drawn_again_by_dropout():
     """The step's t and ε come from another number than what is dropped."""
     noise = torch.rand(3, generator=torch.Generator().manual_seed(1 * 1_000_003 + 5)).tolist()
