@@ -10,8 +10,8 @@ from .errors import UserError
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether every number of a tensor is one."""
-    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
+    """Whether every number of a tensor is one; one on the meta device, where a wrong kind of network may be opened, has none."""
+    return not tensor.is_floating_point() or tensor.is_meta or bool(tensor.isfinite().all())
 
 
 def first_broken(tensors: Iterable[tuple[str, Tensor]] | Mapping[str, Tensor]) -> str | None:

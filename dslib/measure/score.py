@@ -20,7 +20,9 @@ from ..base.errors import UserError
 from ..base.files import write_json
 from . import probes, twin_scores
 
-REAL, TRUE = "real, held out", "the true answer"       # rows of the results table that no model drew
+# rows of the results table that no model drew
+REAL = "real, held out"
+TRUE = "the true answer"
 FRESH = 0.05        # of fresh real images lie nearer to a training image than the threshold of "copies" says
 
 
