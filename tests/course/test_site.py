@@ -180,7 +180,7 @@ def test_pages_fit_a_phone_and_their_equations_render(browser, served, site):
 
 def brightness(page, selector: str = "body") -> float:
     colour = page.evaluate("s => getComputedStyle(document.querySelector(s)).backgroundColor", selector)
-    return sum(map(float, re.findall(r"[\db.]+", colour)[:3])) / 3
+    return sum(map(float, re.findall(r"[\d.]+", colour)[:3])) / 3
 
 
 def test_dark_mode_and_search(browser, served):
