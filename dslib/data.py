@@ -10,7 +10,8 @@ from .base import avatars, twins
 from .base.drawing import draw_domain, read_ten
 from .base.errors import UserError
 from .base.files import data_dir
-from .base.images import ImageFolder, in_channels, to_float, to_uint8, write_images
+from .base.images import ImageFolder
+from .base.pixels import in_channels, to_float, to_uint8, write_images
 
 __all__ = ["Domain", "ImageFolder", "check_domain", "draw_domain", "in_channels", "load_domain",
            "read_ten", "to_float", "to_uint8", "twin", "write_images"]

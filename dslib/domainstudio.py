@@ -84,11 +84,17 @@ def terms(ada: Tensor, sou: Tensor, target: Tensor, t: Tensor, a_bar: Tensor, co
     img = losses.pairwise_kl(*(variants.space(x[kept], config.pairwise_space) for x in alike),
                              **options)
     hf = losses.hf_pairwise_kl(compared[kept], sou[kept], hf=detail, **options)
-    weight = a_bar[t] if config.hfmse_weighting == "alphas_cumprod" else None
-    found = {"img": img, "hf": hf, "hfmse": losses.hf_mse(ada, target, weight, hf=detail)}
+    found = {"img": img, "hf": hf, "hfmse": hfmse(ada, target, t, a_bar, config)}
     if config.lambda_distill:
         found["distill"] = (compared - sou).square().mean()
     return found
+
+
+def hfmse(ada: Tensor, target: Tensor, t: Tensor, a_bar: Tensor, config: Objective) -> Tensor:
+    """L_hfmse, weighted by ᾱ_t unless the config says otherwise; shapes as in :func:`terms`."""
+    weight = a_bar[t] if config.hfmse_weighting == "alphas_cumprod" else None
+    return losses.hf_mse(ada, target, weight,
+                         hf=partial(variants.detail, name=config.detail, haar=haar))
 
 
 def least_batch(config: Objective) -> int:
@@ -154,8 +160,7 @@ def anchored_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tenso
     if variance is not None:
         found["vlb"] = losses.vlb(guess.eps[:n], variance[:n], x_0[:n], x_t[:n], t[:n], betas)
     pairs = terms(guess.x_0[n:], sou, anchors[n:], t[n:], a_bar, config)
-    learnt = terms(guess.x_0[:n], guess.x_0[:n].detach(), x_0[:n], t[:n], a_bar, config)
-    found |= pairs | {"hfmse": learnt["hfmse"]}
+    found |= pairs | {"hfmse": hfmse(guess.x_0[:n], x_0[:n], t[:n], a_bar, config)}
     return total(found, config), found
 
 

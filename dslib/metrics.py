@@ -15,7 +15,7 @@ from torch import Tensor
 from .base.backbone import BACKBONES, load_backbone  # noqa: F401
 from .base.device import device
 from .base.errors import UserError
-from .base.images import pictures
+from .base.pixels import pictures
 from .base.statistics import against_real, copy_rate, half_sample_error  # noqa: F401
 
 SMALLEST = 32       # pixels: below that a layer of the networks has nothing left to pool

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from . import ddpm
 from .base.identity import image_print
-from .base.images import check_pictures
 from .base.knobs import knob
+from .base.pixels import check_pictures
 from .train import Loop, Step, fit
 
 

@@ -17,10 +17,10 @@ from .base.checkpoint import restore
 from .base.device import new_accelerator, processes, seeded, share_of
 from .base.errors import UserError
 from .base.identity import of_run
-from .base.images import check_pictures
 from .base.interrupts import undisturbed
 from .base.keeping import Keeper
 from .base.knobs import knob
+from .base.pixels import check_pictures
 
 #: ``--method``: a word → start(source, images, config, frozen) → (network, objective, companions).
 METHODS = {"scratch": domainstudio.scratch, "finetune": domainstudio.finetune,

@@ -115,3 +115,11 @@ def explored(monkeypatch):
         call()
         return seen, controls
     return explored
+
+
+@pytest.fixture(scope="module")
+def source_dir(tmp_path_factory):
+    """A saved pipeline of 32 pixels, the least that the metrics' networks accept."""
+    from dslib import models
+    pipe = make_source(32)
+    return models.save_pipeline(pipe.unet, pipe.scheduler, tmp_path_factory.mktemp("source"))

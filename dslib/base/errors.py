@@ -65,3 +65,20 @@ def outcome(function: Callable[[], object], prog: str, stopped: str) -> int:
         print(f"{prog}: stopped{str(interrupt) or stopped}", file=sys.stderr)
         return 130
     return 0
+
+
+def shown(text: object) -> str:
+    """A file name or message as one printable line: what no terminal takes is escaped."""
+    out = []
+    for c in str(text):
+        if "\udc80" <= c <= "\udcff":           # a byte that is no UTF-8, as Python keeps it
+            out.append(f"\\x{ord(c) - 0xdc00:02x}")
+        else:
+            out.append(c if c.isprintable() else c.encode("unicode_escape").decode("ascii"))
+    return "".join(out)
+
+
+def note(line: str) -> None:
+    """Say one line on stderr; of several processes only the first does."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line.encode("utf-8", "backslashreplace").decode("utf-8"), file=sys.stderr)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .images import to_uint8
+from .pixels import to_uint8
 
 
 def fingerprint(*things: str | Tensor | Mapping[str, Tensor] | None) -> str:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 
 from .errors import UserError, first_line
 from .finite import first_broken
+from .progress import quiet
 from .sources import UNCONDITIONAL
 
 HUB_EXAMPLES = {"DDPMPipeline": "google/ddpm-celebahq-256", "StableDiffusionPipeline": "CompVis/stable-diffusion-v1-4"}
@@ -30,7 +30,7 @@ def open_pipeline(source: str | Path, pipeline_class: type, parts: tuple[str, ..
     elif str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
         raise UserError(f"no folder {source}: give a pipeline folder or a hub id such as {HUB_EXAMPLES[kind]}")
     try:
-        with quiet_diffusers():
+        with quiet(logging):
             pipe = fetched(pipeline_class, str(source), options)
     except OSError as error:
         if folder.is_dir():
@@ -56,19 +56,6 @@ def fetched(pipeline_class: type, source: str, options: dict):
         if options or "no file named" not in str(error):
             raise
         return pipeline_class.from_pretrained(source, use_safetensors=True, variant="fp16")
-
-
-@contextmanager
-def quiet_diffusers():
-    """No progress bars and remarks while a model is read: they would stand before the one line that matters."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        logging.enable_progress_bar()
 
 
 def variants(place: Path) -> set[str]:

@@ -17,16 +17,18 @@ def half_sample_error(statistic, n: int, repeats: int = 200, seed: int = 0) -> f
                          for _ in range(repeats)]))
 
 
-def copy_rate(nearest_samples: Tensor, nearest_real: Tensor, percentile: float = 5) -> float:
-    """Share of samples nearer to a training image than all but ``percentile`` % of real images are,
-    in [0, 1].
+def copied(nearest_samples: Tensor, nearest_real: Tensor, percentile: float = 5) -> Tensor:
+    """Which samples are nearer to a training image than all but ``percentile`` % of real images are: (N,) bool.
 
     nearest_samples (N,), nearest_real (M,): distance of each sample, and of each *held-out* real
-    image, to the training image nearest to it. Fresh real images score percentile/100: that much is
-    no copying.
+    image, to the training image nearest to it.
     """
-    threshold = torch.quantile(nearest_real, percentile / 100)
-    return float((nearest_samples < threshold).float().mean())
+    return nearest_samples < torch.quantile(nearest_real, percentile / 100)
+
+
+def copy_rate(nearest_samples: Tensor, nearest_real: Tensor, percentile: float = 5) -> float:
+    """Share of samples that are :func:`copied`, in [0, 1]. Fresh real images score percentile/100: that much is no copying."""
+    return float(copied(nearest_samples, nearest_real, percentile).float().mean())
 
 
 def against_real(value: float, low: float, high: float, arrow: int = 1) -> float:

@@ -3,16 +3,14 @@
 import argparse
 import csv
 import io
-import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..base.device import main_process
-from ..base.errors import UserError, run
-from ..base.images import shown
+from ..base.errors import UserError, run, shown
 from ..base.locks import release
-from . import t2i
+from . import pretraining, t2i
 from .options import (
     EXAMPLES,
     OR_RESUME,
@@ -83,7 +81,8 @@ def write_results(args, source, unets, histories, images, domain, name, output, 
     """Sample every model from the same noise, score, and write the report. done: the run's step, identity, images in words, config."""
     from .. import sample
     from ..measure.score import evidence_of, row_of, text_table
-    from ..show.page import hero, write_report
+    from ..show import hero
+    from ..show.page import write_report
     size, channels = source.unet.config.sample_size, source.unet.config.in_channels
     noise = sample.start_noise(args.num_images, size, args.seed, channels)
     drawing = (args.num_inference_steps, args.scheduler)
@@ -101,7 +100,7 @@ def write_results(args, source, unets, histories, images, domain, name, output, 
              "num_inference_steps": args.num_inference_steps} | done
     lead = f"{len(images)} training images, {done['step']} steps, seed {args.seed}."
     where = write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts,
-                         hero(evidence, images))
+                         hero.of_evidence(evidence, images))
     print(text_table(scores))
     print(f"\nReport:   {where}\nPipeline: {output}  (DDPMPipeline.from_pretrained opens it)")
 
@@ -213,72 +212,6 @@ def cmd_table(args) -> None:
         write_atomic(Path(args.output), text.getvalue().encode())
 
 
-#: what ε needs so that colours are learned, and v does not (chapter 02)
-REPAIRS = {True: {"lambda_coarse": 0.25, "high_noise_weight": 10.0, "norm_num_groups": 2},
-           False: {"lambda_coarse": 0.0, "high_noise_weight": 1.0, "norm_num_groups": 8}}
-
-
-def cmd_pretrain(args) -> None:
-    import torch
-
-    from .. import data, models, pretrain
-    for name, value in REPAIRS[args.prediction_type == "epsilon"].items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-    config = config_from(args, pretrain.PretrainConfig)
-    if args.num_images < 1 or args.num_graded < 2:
-        raise UserError(f"--num_images {args.num_images} --num_graded {args.num_graded}: use at least 1 and 2")
-    if args.resolution % 8 or args.resolution < 32:
-        raise UserError(f"--resolution is {args.resolution}: it must be a multiple of 8 and at least 32")
-    check_apart(args, Path(args.output_dir))
-    start = start_of(args.source, config.prediction_type, args.resolution) if args.source else None
-    folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
-    pixels, _ = data.draw_domain(data.SOURCE, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-    torch.manual_seed(args.seed)
-    model, scheduler = start or (models.new_unet(args.resolution, tuple(args.channels), norm_num_groups=args.norm_num_groups),
-                                 models.new_scheduler(config.prediction_type))
-    record, _ = watch(pretrain.pretrain(images, config, model, scheduler.alphas_cumprod), config, "pretrain",
-                      folder / "log.csv", config.train_batch_size)
-    if not main_process():
-        return
-    models.save_pipeline(record.averaged(), scheduler, folder, half=True)
-    settings = asdict(config) | {"num_images": args.num_images, "resolution": args.resolution}
-    grade_source(folder, {"step": record.step, "identity": record.identity, "config": settings}, args.num_graded)
-
-
-def start_of(source: str, prediction_type: str, resolution: int):
-    """(U-Net, scheduler) of the source that pre-training goes on from, or a UserError if it is not what the options say."""
-    from .. import models
-    pipe = models.load_source(source)
-    said, unet = pipe.scheduler.config.prediction_type, pipe.unet.config
-    if said != prediction_type:
-        raise UserError(f"--source {source} predicts {said}: add --prediction_type {said}")
-    if unet.sample_size != resolution:
-        raise UserError(f"--source {source} draws {unet.sample_size} pixels a side: add --resolution {unet.sample_size}")
-    if (unet.in_channels, unet.out_channels) != (3, 3):
-        raise UserError(f"--source {source} turns {unet.in_channels} channels into {unet.out_channels}: pre-training needs 3 and 3, "
-                        "a colour source without a learned variance")
-    return pipe.unet, pipe.scheduler
-
-
-def grade_source(folder: Path, done: dict, n: int = 400) -> None:
-    """Draw n samples with the saved source, write a grid of 64 and the Fréchet ratio against real avatars. done: step, identity, config."""
-    from .. import data, metrics, models, sample
-    from ..base.files import write_atomic, write_json
-    from ..show import plots
-    pipe = models.load_source(folder)
-    size = pipe.unet.config.sample_size
-    steps = min(20, len(pipe.scheduler.alphas_cumprod))
-    images = sample.sample(pipe.unet, pipe.scheduler, sample.start_noise(n, size, 0), steps, progress="sampling")
-    write_atomic(folder / "samples.png", plots.to_png(plots.grid(images[:64], 16), 150))
-    real = data.load_domain(data.SOURCE, "test", 2 * n, size).images
-    facts = {"frechet_ratio": metrics.frechet_ratio(images, real), "num_samples": n, "scheduler": "ddim",
-             "num_inference_steps": steps, "backbone": "st-alex"} | done
-    write_json(folder / "metrics.json", facts)
-    print(f"Fréchet ratio {facts['frechet_ratio']:.2f} ({n} samples, st-alex; 1 = as good as real): {folder}")
-
-
 def cmd_env(args) -> None:
     from ..env import versions
     print("\n".join(f"{name:<20} {value}" for name, value in versions().items()))
@@ -362,20 +295,7 @@ def add_comparing(command) -> None:
 
 def add_training(command) -> None:
     """pretrain, the text-to-image commands, table and env."""
-    from ..pretrain import PretrainConfig
-    pretrain = command("pretrain", cmd_pretrain, "Train the source model from random weights on drawn avatars.")
-    pretrain.add_argument("--num_images", type=int, default=24000, help="avatars to draw")
-    pretrain.add_argument("--resolution", type=int, default=64, help="pixels a side")
-    pretrain.add_argument("--channels", type=int, nargs="+", default=[16, 32, 64, 128], help="of the U-Net's levels, finest first")
-    pretrain.add_argument("--norm_num_groups", type=int, help="of every group norm; default: 2 for epsilon, 8 for v_prediction")
-    pretrain.add_argument("--source", help="start from this pipeline's weights instead of random ones")
-    pretrain.add_argument("--num_graded", type=int, default=400, help="samples for the Fréchet ratio at the end")
-    pretrain.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(pretrain, PretrainConfig, skip=("bank_steps",), max_train_steps=7000, train_batch_size=32, learning_rate=1e-3,
-               lr_warmup_steps=200, lr_decay_steps=2500,
-               adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, lambda_coarse=None, high_noise_weight=None,
-               checkpointing_steps=250, output_dir="runs/source")
-
+    pretraining.add_command(command)
     t2i.add_commands(command)
 
     table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")

@@ -8,9 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..base.device import main_process
-from ..base.errors import UserError
+from ..base.errors import UserError, shown
 from ..base.files import data_dir
-from ..base.images import shown
 from .options import (
     OR_RESUME,
     add_backbone,

@@ -21,7 +21,7 @@ from torch_fidelity import (
 from .. import data, metrics
 from ..base.device import device
 from ..base.errors import UserError, first_line
-from ..base.images import check_pictures
+from ..base.pixels import check_pictures
 
 INCEPTION = "inception-v3-compat"
 EXTRACTORS = (*metrics.BACKBONES, INCEPTION)

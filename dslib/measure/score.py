@@ -23,7 +23,6 @@ from . import probes, twin_scores
 # rows of the results table that no model drew
 REAL = "real, held out"
 TRUE = "the true answer"
-FRESH = 0.05        # of fresh real images lie nearer to a training image than the threshold of "copies" says
 
 
 class Evidence:

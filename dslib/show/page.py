@@ -4,12 +4,11 @@ import base64
 import html
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..base.files import as_json, write_atomic
-from ..measure.score import FRESH, REAL, TRUE, Evidence, Score, cell, explanation, headings, write_metrics
+from ..measure.score import Score, cell, explanation, headings, write_metrics
 from . import plots
 
 STYLE = """
@@ -25,8 +24,9 @@ pre { white-space: pre-wrap; font-size: .85rem }
 """
 
 
-READ = ("Each column starts from the same noise: the same person should appear in every row. Below a picture lies the training image "
-        "nearest to it. A red frame: nearer than 95 % of real pictures of the domain are, so probably copied.")
+READ = "Each column starts from the same noise. Does a row redraw the training images, or do new people appear?"
+READ_HERO = ("Each column starts from the same noise: the same person should appear in every row. Below a picture lies the training image "
+             "nearest to it. A red frame, where there are held-out images: nearer than 95 % of them are, so probably copied.")
 
 
 def picture(png: bytes, alt: str) -> str:
@@ -49,38 +49,20 @@ def page(title: str, lead: str, sections: list[tuple[str, str]]) -> bytes:
             f"<p class='soft'>{html.escape(lead)}</p>{body}</html>").encode("utf-8", "backslashreplace")
 
 
-def hero(evidence: dict[str, Evidence], targets: Tensor, columns: int = 10) -> Figure:
-    """Training images, source, true answer and every model's samples, with the nearest training image below and copies framed.
-
-    evidence: of :func:`dslib.measure.score.evidence_of`. Without held-out real images there is no threshold, and nothing is framed.
-    """
-    shown = {}
-    for name, one in evidence.items():
-        if name in (REAL, TRUE, "source"):
-            shown[name] = plots.Shown(one.images)
-            continue
-        distance, which = one.nearest
-        copied = None if one.nearest_real is None else distance < torch.quantile(one.nearest_real, FRESH)
-        note = "" if copied is None else f"{float(copied.float().mean()):.0%} copies"
-        shown[name] = plots.Shown(one.images, which, copied, note)
-    shown.pop(REAL, None)
-    return plots.hero(targets, shown, columns)
-
-
 def write_report(folder: Path, title: str, lead: str, targets: Tensor, samples: dict[str, Tensor], scores: list[Score],
                  histories: dict, facts: dict, compared: Figure | None = None) -> Path:
     """Write samples.png, losses.png, metrics.json and report.html into folder; returns the page's path.
 
-    compared: the first figure, such as :func:`hero`; default: a row of samples a model.
+    compared: the first figure, such as that of :mod:`dslib.show.hero`; default: a row of samples a model.
     """
     columns = min(10, min(len(s) for s in samples.values()))
-    compared = plots.to_png(compared or plots.rows({"training images": targets} | samples, columns), 150)
+    sheet = plots.to_png(compared or plots.rows({"training images": targets} | samples, columns), 150)
     curves = plots.to_png(plots.losses(histories), 110)
-    write_atomic(folder / "samples.png", compared)
+    write_atomic(folder / "samples.png", sheet)
     write_atomic(folder / "losses.png", curves)
     write_metrics(folder / "metrics.json", scores, facts)
-    sections = [("Same noise, different models", picture(compared, "One row a model; each column starts from the same noise.")
-                 + f"<p>{READ}</p>"),
+    sections = [("Same noise, different models", picture(sheet, "One row a model; each column starts from the same noise.")
+                 + f"<p>{READ_HERO if compared else READ}</p>"),
                 ("Numbers", table(scores) + f"<p class='soft'>{explanation()} Backbone {facts['backbone']}, "
                  f"{facts['resolution']}×{facts['resolution']} pixels, {facts['num_images']} samples, seed {facts['seed']}.</p>")]
     sections += [(name, picture(plots.to_png(plots.grid(images[:40], 10), 120), f"Grid of {name} samples"))

@@ -108,10 +108,10 @@ def row_of(target: str, method: str, seed: int, step: int, num_images: int, scor
         metric: round(scores[metric], 4) for metric in METRICS + LATER_METRICS}
 
 
-def as_csv(rows: list[dict]) -> str:
+def as_csv(rows: list[dict], columns: tuple[str, ...] = COLUMNS) -> str:
     """Rows as CSV with a header line."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -269,17 +269,17 @@ def against_early_stopping(rows: list[dict], target: str, method: str = "DomainS
     return pairs
 
 
-def stopped_at_hit(rows: list[dict], hit: float) -> dict | None:
+def stopped_at_hit(rows: list[dict], hit: float, keys: tuple[str, ...] = ("step", *METRICS)) -> dict | None:
     """A run's scores where it first reaches a domain hit, between two of its stops on a straight line; None if it never does.
 
     rows: one run's, in the order of steps. Also the step, so far as the line can tell: this is what *stopping early* would have given.
-    A run that is there at its first stop already is told from that stop.
+    A run that is there at its first stop already is told from that stop. A score that is missing (None) at either end is None.
     """
-    for before, after in zip([rows[0], *rows], rows):
+    for before, after in zip([rows[0], *rows], rows) if rows else ():
         if after["hit"] >= hit:
             rise = after["hit"] - before["hit"]
             share = (hit - before["hit"]) / rise if rise > 0 else 1.0
-            return {key: before[key] + share * (after[key] - before[key]) for key in ("step", *METRICS)}
+            return {key: None if None in (before[key], after[key]) else before[key] + share * (after[key] - before[key]) for key in keys}
     return None
 
 

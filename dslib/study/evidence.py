@@ -6,7 +6,9 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from ..base.errors import UserError
-from ..measure.score import FRESH, REAL  # noqa: F401
+from ..measure.score import REAL
+from .ablations import margin
+from .curves import stopped_at_hit
 from .regime import SCORES
 
 
@@ -34,28 +36,13 @@ def seeds_of(rows: list[dict], target: str, method: str) -> list[int]:
 def goal(rows: list[dict], target: str, score: str, confidence: float = 0.95) -> tuple[float, float, float]:
     """(mean, low, high) of real images: what one more set as large as the samples scores, by the sets that were measured.
 
-    mean ± t·s·√(1+1/n), Student's prediction interval. Raises UserError for fewer than two sets.
+    A prediction interval, :func:`dslib.study.ablations.margin`. Raises UserError for fewer than two sets.
     """
-    from scipy.stats import t
     values = [row[score] for row in rows if row["target"] == target and row["method"].startswith(REAL) and row[score] is not None]
     if len(values) < 2:
         raise UserError(f"{target}: {len(values)} sets of real images tell no band of {score}; at least 2 are needed")
-    half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * stdev(values) * (1 + 1 / len(values))**0.5
+    half = margin([values], confidence)
     return mean(values), mean(values) - half, mean(values) + half
-
-
-def at_hit(run: list[dict], hit: float) -> dict | None:
-    """A run's scores where its domain hit first reaches ``hit``, between two stops on a straight line; None if it never does.
-
-    A run that is there at its first stop is told from that stop. A score missing at either end is None.
-    """
-    for before, after in zip([run[0], *run], run) if run else ():
-        if after["hit"] >= hit:
-            rise = after["hit"] - before["hit"]
-            share = (hit - before["hit"]) / rise if rise > 0 else 1.0
-            return {key: None if None in (before[key], after[key]) else before[key] + share * (after[key] - before[key])
-                    for key in ("step", *SCORES)}
-    return None
 
 
 def scores_of(rows: list[dict], target: str, method: str, score: str, step: int | None = None, hit: float | None = None,
@@ -64,7 +51,7 @@ def scores_of(rows: list[dict], target: str, method: str, score: str, step: int 
     found = {}
     for seed in seeds_of(rows, target, method):
         run = way(rows, target, method, seed, until)
-        row = at_hit(run, hit) if hit is not None else next((row for row in run if row["step"] == step), None)
+        row = stopped_at_hit(run, hit, SCORES) if hit is not None else next((row for row in run if row["step"] == step), None)
         if row is not None and row[score] is not None:
             found[seed] = row[score]
     return found

@@ -20,12 +20,12 @@ from tqdm.auto import tqdm
 from .. import data, metrics, models, sample, train
 from ..base import errors
 from ..base.errors import UserError, first_line
-from ..base.files import data_dir, write_atomic
+from ..base.files import as_json, data_dir, write_atomic
 from ..base.identity import fingerprint
 from ..measure.probes import domain_probe
 from ..measure.score import REAL, TRUE, Evidence, measure
 from . import grid
-from .curves import png
+from .curves import as_csv, png
 
 STOPS = (150, 300, 600, 1200)
 NUM_IMAGES, INFERENCE_STEPS, GOALS, REFERENCE, PICTURES = 250, 20, 1000, 600, 12
@@ -107,17 +107,16 @@ def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
         for until in (None, *UNTIL.get(method, ())):
             drawn = ruler.draw(unet, until)
             rows.append({"step": step.step, "until": until, "seconds": round(spent, 1)} | ruler.measure(drawn))
-            print(f"{run.path.stem}: {json.dumps(rows[-1])}", file=sys.stderr, flush=True)
+            print(f"{run.path.stem}: {as_json(rows[-1], None)}", file=sys.stderr, flush=True)
             pictures.append(drawn[:PICTURES])
         began = time.perf_counter()
     write_atomic(run.path.with_suffix(".png"), png(torch.stack(pictures)))
-    return as_json(run, facts, rows)
+    return as_file(run, facts, rows)
 
 
-def as_json(run: grid.Run, facts: dict, rows: list[dict]) -> bytes:
-    """A run's file: what it was, and a line a row."""
-    head = json.dumps(facts | run.settings | {"seed": run.seed}, allow_nan=False)
-    return (head[:-1] + ', "rows": [\n' + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]}\n").encode()
+def as_file(run: grid.Run, facts: dict, rows: list[dict]) -> bytes:
+    """A run's file: what it was, and its rows."""
+    return (as_json(facts | run.settings | {"seed": run.seed, "rows": rows}) + "\n").encode()
 
 
 def work(folder: Path, runs: list[tuple[str, str, int]], source: str | None, stops: tuple[int, ...], num_images: int, split: str,
@@ -141,7 +140,7 @@ def work(folder: Path, runs: list[tuple[str, str, int]], source: str | None, sto
             goal = grid.Run(path_of(folder, target, REAL, 0), {"target": target, "method": REAL})
             if not grid.is_whole(goal.path):
                 rows = [{"step": 0, "until": None, "name": name} | scores for name, scores in rulers[target].goal_rows()]
-                write_atomic(goal.path, as_json(goal, facts, rows))
+                write_atomic(goal.path, as_file(goal, facts, rows))
         return follow(run, rulers[target], facts)
 
     grid.work(wanted, make)
@@ -175,15 +174,6 @@ def pack(folder: Path) -> list[dict]:
     rank = {name: i for i, name in enumerate(order)}
     return sorted(table, key=lambda row: (row["target"], rank.get(row["method"], -1), row["method"], row["seed"], row["until"] or 1000,
                                           row["step"]))
-
-
-def as_csv(rows: list[dict]) -> bytes:
-    """Rows as CSV with a header line; what was not measured is empty."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def load(path: Path | None = None) -> list[dict]:
@@ -227,7 +217,7 @@ def work_or_pack(args: argparse.Namespace) -> None:
     folder = Path(args.folder)
     if args.pack:
         output = Path(args.output or data_dir() / "results" / "regime.csv")
-        write_atomic(output, as_csv(pack(folder)))
+        write_atomic(output, as_csv(pack(folder), COLUMNS).encode())
         print(output)
         return
     if args.num_images < 32 or args.num_images > GOALS:

@@ -3,7 +3,6 @@
 import copy
 import os
 import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,7 +17,8 @@ from ..base import progress as bars
 from ..base.device import device
 from ..base.errors import UserError, first_line
 from ..base.finite import check_drawn
-from ..base.images import check_pictures
+from ..base.pixels import check_pictures
+from ..base.progress import quiet
 from ..base.sources import our_scheduler, square
 from . import captions
 
@@ -93,25 +93,12 @@ def check_parts(pipe: StableDiffusionPipeline, name: str | Path) -> StableDiffus
     return pipe
 
 
-@contextmanager
-def quiet_transformers():
-    """No progress bars and remarks while a model is read or written: they would hide the one line that matters."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
-        transformers_logging.enable_progress_bar()
-
-
 def load_pipeline(source: str | Path) -> StableDiffusionPipeline:
     """A text-to-image pipeline in float32, frozen, on the device at hand, from a folder or a hub id ``owner/name``; safetensors only.
 
     Raises UserError with the mend: nothing there, another kind of model, pickled weights, parts that do not fit.
     """
-    with quiet_transformers():
+    with quiet(transformers_logging):
         pipe = models.open_pipeline(source, StableDiffusionPipeline, PARTS)
     square(check_parts(pipe, source).unet, source)
     our_scheduler(pipe.scheduler, source)           # says so where its noise is none of ours; the pipeline keeps its own
@@ -127,7 +114,7 @@ def save_pipeline(pipe: StableDiffusionPipeline, folder: str | Path, half: bool 
     if half:
         networks = {part: copy.deepcopy(network).half() for part, network in networks.items()}
     scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
-    with quiet_transformers():
+    with quiet(transformers_logging):
         folder = models.write_pipeline(assemble(**networks, tokenizer=pipe.tokenizer, scheduler=scheduler), Path(folder))
     pipe.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
     return folder

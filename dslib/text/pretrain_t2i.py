@@ -11,7 +11,7 @@ from transformers import CLIPTextModel
 from .. import data, ddpm, metrics, pretrain, sample, train
 from ..base import avatars
 from ..base.identity import fingerprint, image_print
-from ..base.images import check_pictures
+from ..base.pixels import check_pictures
 from ..measure import probes
 from . import captions, latent
 

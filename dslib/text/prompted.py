@@ -9,11 +9,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
+from transformers.utils import logging
 
 from .. import data, sample
 from ..base import avatars
 from ..base.errors import UserError, first_line
-from ..base.images import check_pictures
+from ..base.pixels import check_pictures
+from ..base.progress import quiet
 from ..measure import probes
 from . import captions, latent, text_to_image
 
@@ -137,7 +139,7 @@ def table(found: dict[str, dict[str, Obeyed]]) -> str:
 def open_clip(model: str | Path) -> tuple[CLIPModel, CLIPProcessor]:
     """A CLIP model (Radford et al. 2021) and its processor from a folder or hub id, safetensors only; UserError if there is none."""
     try:
-        with latent.quiet_transformers():
+        with quiet(logging):
             return CLIPModel.from_pretrained(str(model), use_safetensors=True).eval(), CLIPProcessor.from_pretrained(str(model))
     except Exception as error:          # no network, no such folder, another kind of model, pickled weights: all are about this option
         raise UserError(f"--clip_model {model} could not be opened as a CLIP model: {first_line(error)}") from None

@@ -194,8 +194,7 @@ def test_there_is_one_writer_of_json():
                 found.add(f"{path.relative_to(root).with_suffix('')}.{function.name}")
     assert found <= {"base/files.as_json", "text/captions.caption", "study/grid.digest", "study/tables.read_run",
                      "study/ablations.train_point", "study/memorisation.run_memorisation", "study/memorisation.follow",
-                     "study/memorisation.source_quality", "study/regime.follow",
-                     "study/regime.as_json"} | {name for name in found if name.startswith("base/drawing.")}
+                     "study/memorisation.source_quality"} | {name for name in found if name.startswith("base/drawing.")}
 
 
 def test_a_score_that_is_no_number_is_left_out_and_said(monkeypatch, capsys):

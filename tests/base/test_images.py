@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin, features
 
 from dslib import data, metrics
-from dslib.base import images
+from dslib.base import decoding, images, pixels
 from dslib.cli import options
 from dslib.env import UserError
 from dslib.measure import probes
@@ -34,7 +34,7 @@ def grey_halves(left=60, right=200) -> Image.Image:
 
 def sides(path, resolution=20) -> list:
     """The mean colours of the left and the right half of a file as it is read."""
-    seen = images.to_uint8(images.read_image(path, resolution)[None])[0].float()
+    seen = pixels.to_uint8(decoding.read_image(path, resolution)[None])[0].float()
     return [seen[:, 3:-3, part].mean(dim=(1, 2)).tolist() for part in (slice(3, 7), slice(-7, -3))]
 
 
@@ -88,9 +88,9 @@ def test_of_animations_the_first_frame_is_read(tmp_path, name):
 
 
 def test_formats_without_pixels_are_not_tried():
-    assert not {".pdf", ".eps", ".ps", ".mpg", ".wmf", ".h5"} & set(images.endings())
-    assert not {"EPS", "PDF", "MPEG", "WMF"} & set(images.formats())
-    assert {".jfif", ".gif", ".jp2", ".ico", ".tga", ".bmp", ".webp"} <= set(images.ENDINGS)
+    assert not {".pdf", ".eps", ".ps", ".mpg", ".wmf", ".h5"} & set(decoding.endings())
+    assert not {"EPS", "PDF", "MPEG", "WMF"} & set(decoding.formats())
+    assert {".jfif", ".gif", ".jp2", ".ico", ".tga", ".bmp", ".webp"} <= set(decoding.ENDINGS)
 
 
 # ------------------------------------------------------------ nothing is left out without a word
@@ -101,7 +101,7 @@ BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 @pytest.fixture
 def no_heif(monkeypatch):
-    monkeypatch.setattr(images, "heif", lambda: False)
+    monkeypatch.setattr(decoding, "heif", lambda: False)
 
 
 @pytest.mark.parametrize("name, content, words", [
@@ -153,10 +153,10 @@ def test_what_systems_and_captions_leave_is_no_picture(tmp_path, capsys):
 
 
 def test_heic_is_read_where_pillow_heif_is_installed(tmp_path):
-    if not images.heif():
+    if not decoding.heif():
         pytest.skip("pillow-heif is not installed")
     halves((64, 64)).save(tmp_path / "a.heic", quality=95)
-    assert ".heic" in images.endings()
+    assert ".heic" in decoding.endings()
     folder = data.ImageFolder(tmp_path, 20)
     assert folder.summary == "1 image read (1 HEIC)"
     assert sides(tmp_path / "a.heic")[0] == pytest.approx(RED, abs=8)
@@ -273,7 +273,7 @@ def test_grey_stays_grey_and_follows_its_profile(tmp_path, gamma, name):
         picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
     picture.save(tmp_path / name, icc_profile=profiles.grey(gamma),
                  **({"quality": 98} if name == "a.jpg" else {}))
-    pixels = images.read_image(tmp_path / name, 20)
+    pixels = decoding.read_image(tmp_path / name, 20)
     assert torch.equal(pixels[0], pixels[1]) and torch.equal(pixels[0], pixels[2])
     for seen, value in zip(sides(tmp_path / name), (60, 200)):
         want = float(profiles.encoded(np.array((value / 255) ** gamma)) * 255)
@@ -309,9 +309,9 @@ def test_cmyk_is_converted_by_its_profile(tmp_path, corner, name):
 def test_a_profile_that_does_not_fit_is_named_and_left_aside(tmp_path, mode, profile, capsys):
     picture = halves(left=(85, 177, 78)).convert(mode)
     picture.save(tmp_path / "a.tif")
-    plain = images.read_image(tmp_path / "a.tif", 20)
+    plain = decoding.read_image(tmp_path / "a.tif", 20)
     picture.save(tmp_path / "a.tif", icc_profile=profile)
-    assert torch.equal(images.read_image(tmp_path / "a.tif", 20), plain)
+    assert torch.equal(decoding.read_image(tmp_path / "a.tif", 20), plain)
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "a.tif" in said and "profile" in said
 
@@ -367,11 +367,11 @@ def test_deep_greys_are_scaled_sensibly(tmp_path, kind):
 def test_black_stays_black_and_no_number_is_said(tmp_path, capsys):
     for dtype in (np.uint16, np.int32, np.float32):
         Image.fromarray(np.zeros((20, 20), dtype)).save(tmp_path / "a.tif")
-        assert images.read_image(tmp_path / "a.tif", 20).max() == -1
+        assert decoding.read_image(tmp_path / "a.tif", 20).max() == -1
     Image.fromarray(np.full((20, 20), np.nan, np.float32)).save(tmp_path / "a.tif")
-    refusal(lambda: images.read_image(tmp_path / "a.tif", 20), "a.tif", "no finite number")
+    refusal(lambda: decoding.read_image(tmp_path / "a.tif", 20), "a.tif", "no finite number")
     Image.fromarray(with_one(ramp(), np.nan).astype(np.float32)).save(tmp_path / "a.tif")
-    images.read_image(tmp_path / "a.tif", 20)
+    decoding.read_image(tmp_path / "a.tif", 20)
     assert "1 pixels are no finite numbers" in capsys.readouterr().err
 
 
@@ -402,7 +402,7 @@ def test_a_tiff_is_turned_as_it_says(tmp_path, mode, turn):
         picture = Image.fromarray(values.astype(np.uint16) * 257 + 200)
     picture.save(tmp_path / "a.tif", exif=oriented(turn))
     want = by_hand(values[..., None], "L", None, None, turn)
-    seen = (images.read_image(tmp_path / "a.tif", 20).permute(1, 2, 0).numpy() + 1) * 127.5
+    seen = (decoding.read_image(tmp_path / "a.tif", 20).permute(1, 2, 0).numpy() + 1) * 127.5
     assert np.abs(seen - want).max() <= 1.1
 
 
@@ -425,7 +425,7 @@ def png_header(width, height) -> bytes:
     ("a.tga", bytes((0, 0, 2)) + bytes(9) + struct.pack("<HHBB", 20000, 10000, 24, 0))])
 def test_a_giant_is_told_its_size_and_the_mend(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    message = refusal(lambda: images.read_image(tmp_path / name, 16), name, "smaller")
+    message = refusal(lambda: decoding.read_image(tmp_path / name, 16), name, "smaller")
     assert "damaged" not in message and ("200 megapixels" in message or "too large" in message)
 
 
@@ -448,10 +448,10 @@ def test_a_jpeg_of_200_megapixels_is_read(tmp_path):
     (b"\0\0\0\x18ftypcrx ", ("camera raw",))])
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 def test_a_file_is_called_what_it_is(tmp_path, no_heif, monkeypatch, content, words, name):
-    monkeypatch.setattr(images, "formats", lambda: [f for f in Image.ID if f not in images.NO_RASTER
+    monkeypatch.setattr(decoding, "formats", lambda: [f for f in Image.ID if f not in decoding.NO_RASTER
                                                     and f in Image.OPEN and f != "HEIF"])
     (tmp_path / name).write_bytes(content)
-    message = refusal(lambda: images.read_image(tmp_path / name, 16), name, *words)
+    message = refusal(lambda: decoding.read_image(tmp_path / name, 16), name, *words)
     assert "damaged" not in message
 
 
@@ -461,7 +461,7 @@ def test_a_kind_of_tiff_that_pillow_lacks_is_no_damage(tmp_path):
     at = content.index(struct.pack("<HH", 277, 3))      # samples a pixel: 3 become 4 of floats
     content[at + 8] = 2
     (tmp_path / "a.tif").write_bytes(content)
-    refusal(lambda: images.read_image(tmp_path / "a.tif", 16), "a.tif", "TIFF", "8-bit PNG")
+    refusal(lambda: decoding.read_image(tmp_path / "a.tif", 16), "a.tif", "TIFF", "8-bit PNG")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.webp", "a.tif", "a.bmp", "a.jp2"])
@@ -470,7 +470,7 @@ def test_half_a_file_is_damaged(tmp_path, name):
     Image.fromarray(noise).save(tmp_path / name)
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[:len(whole) // 2])
-    refusal(lambda: images.read_image(tmp_path / name, 16), name, "damaged")
+    refusal(lambda: decoding.read_image(tmp_path / name, 16), name, "damaged")
 
 
 @pytest.mark.parametrize("make", ["text", "history", "broken exif", "odd orientation",
@@ -522,7 +522,7 @@ def test_names_are_printed_safely(tmp_path, no_heif, name, want, capsys):
 
 PIXELS = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8,
                        generator=torch.Generator().manual_seed(0))
-FLOATS = images.to_float(PIXELS)
+FLOATS = pixels.to_float(PIXELS)
 TAKERS = {
     "lpips_matrix": lambda x: metrics.lpips_matrix(x),
     "lpips_matrix, second": lambda x: metrics.lpips_matrix(FLOATS[:1], x),
@@ -554,16 +554,16 @@ def test_training_takes_uint8_and_refuses_other_ranges():
     from dslib import train
     source, config = make_source(), train.TrainConfig(max_train_steps=1, method="finetune")
     small = PIXELS[..., :16, :16]
-    steps = [next(train.adapt(source, x, config)).terms for x in (small, images.to_float(small))]
+    steps = [next(train.adapt(source, x, config)).terms for x in (small, pixels.to_float(small))]
     assert all(torch.equal(steps[0][name], steps[1][name]) for name in steps[0])
     refusal(lambda: next(train.adapt(source, small.float(), config)), "range from 0 to 255")
     refusal(lambda: next(train.adapt(source, small.float() / 0, config)), "NaN or infinity")
-    assert images.to_uint8(small) is not None and torch.equal(images.to_uint8(small), small)
+    assert pixels.to_uint8(small) is not None and torch.equal(pixels.to_uint8(small), small)
 
 
 def test_dull_and_overshooting_pictures_pass():
     for x in (FLOATS * 1.5, (FLOATS + 1) / 2, FLOATS.double(), FLOATS[:0]):
-        assert images.pictures(x) is x
+        assert pixels.pictures(x) is x
 
 
 # ------------------------------------------------------------ drawn files against a slow reference
@@ -673,6 +673,6 @@ def test_any_file_reads_as_its_pixels_say(tmp_path, drawn):
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     want = want[top:top + side, left:left + side]
-    seen = (images.read_image(path, side).permute(1, 2, 0).numpy() + 1) * 127.5
+    seen = (decoding.read_image(path, side).permute(1, 2, 0).numpy() + 1) * 127.5
     tolerance = 1.6 if kind != "JPEG2000" else 2.5
     assert np.abs(seen - want).max() <= tolerance, (kind, mode, profile, turn, frames)

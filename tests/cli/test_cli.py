@@ -30,12 +30,6 @@ from dslib.text.text_to_image import TextConfig
 RESOLUTION = 32         # the least the metrics' networks accept
 
 
-@pytest.fixture(scope="module")
-def source_dir(tmp_path_factory):
-    pipe = make_source(RESOLUTION)
-    return models.save_pipeline(pipe.unet, pipe.scheduler, tmp_path_factory.mktemp("source"))
-
-
 def write_images(folder, n=4):
     folder.mkdir(parents=True, exist_ok=True)
     for i, pixels in enumerate(data.to_uint8(make_images(n, 40)).permute(0, 2, 3, 1).numpy()):

@@ -27,12 +27,6 @@ DSLIB = Path(models.__file__).parent
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
 
 
-@pytest.fixture(scope="module")
-def source_dir(tmp_path_factory):
-    pipe = make_source(SIZE)
-    return models.save_pipeline(pipe.unet, pipe.scheduler, tmp_path_factory.mktemp("source"))
-
-
 def photos(folder, n=3):
     folder.mkdir(parents=True, exist_ok=True)
     data.write_images(folder, make_images(n, 40))

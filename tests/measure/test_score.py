@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import make_images
 
-from dslib import metrics, train
+from dslib import data, metrics, train
 from dslib.env import UserError
 from dslib.measure import score, twin_scores
 from dslib.show import page
@@ -129,3 +129,33 @@ def test_committed_runs_share_a_row_with_runs_that_hold_only_what_differs(tmp_pa
     (tmp_path / "new.json").write_text(json.dumps(run))
     assert len(run["config"]) < 5 and {row["seeds"] for row in tables.collate([path, tmp_path / "new.json"])} == {2}
     assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def drawn_domain(monkeypatch):
+    """A domain of stripes instead of drawings, and a probe that looks at brightness."""
+    def load_domain(name, split, n=None, resolution=64, workers=1):
+        return data.Domain(make_images(n, resolution, 5), [], name, split)
+    monkeypatch.setattr(data, "load_domain", load_domain)
+    monkeypatch.setattr(score.probes, "domain_probe", lambda *_: lambda images: images.mean((1, 2, 3)) > 0)
+
+
+def test_a_domain_with_a_known_answer_has_it_among_the_rows(drawn_domain):
+    """Real images are no pair of anybody's noise; all others are compared with the twins of the source's samples, copies by 300 others."""
+    source, mine, targets = make_images(6, 32, 1), make_images(6, 32, 2), make_images(3, 32, 3)
+    found = score.evidence_of({"finetune": mine, "source": source}, targets, "engraved")
+    assert list(found) == [score.REAL, "source", score.TRUE, "finetune"]
+    twins, real = data.twin(source, "engraved"), make_images(306, 32, 5)
+    assert torch.equal(found[score.REAL].images, real[:6]) and torch.equal(found[score.TRUE].images, twins)
+    rows = {name: score.row_of(name, one) for name, one in found.items()}
+    assert rows[score.REAL].to_twin is None and rows[score.TRUE].to_twin == pytest.approx(0, abs=1e-5) and rows[score.TRUE].kept == 1
+    assert rows["finetune"].to_twin == pytest.approx(float(metrics.lpips_matrix(mine, twins).diag().mean()), rel=1e-4)
+    others = metrics.nearest_lpips(real[6:], targets)
+    assert rows["finetune"].copies == metrics.copy_rate(metrics.nearest_lpips(mine, targets), others)
+
+
+def test_without_a_known_answer_there_is_none(drawn_domain):
+    source, targets = make_images(6, 32, 1), make_images(3, 32, 3)
+    assert list(score.evidence_of({"source": source}, targets, "sunglasses")) == [score.REAL, "source"]
+    assert list(score.evidence_of({"finetune": source}, targets, "engraved")) == [score.REAL, "finetune"]
+    assert list(score.evidence_of({"source": source}, targets, None)) == ["source"]

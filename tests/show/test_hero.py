@@ -5,14 +5,14 @@ import torch
 from conftest import make_images
 
 from dslib.measure import score
-from dslib.show import page, plots
+from dslib.show import hero, plots
 
 
 def test_a_frame_lies_around_its_picture_and_hides_nothing():
     images = make_images(5, 16)
-    plain, sheet = plots.marked(images, 3, torch.zeros(5)), plots.marked(images, 3, torch.tensor([0, 1, 0, 0, 1]))
-    red = (sheet == plots.RED).all(-1)
-    f, cell = plots.FRAME, 16 + 2 * plots.FRAME
+    plain, sheet = hero.marked(images, 3, torch.zeros(5)), hero.marked(images, 3, torch.tensor([0, 1, 0, 0, 1]))
+    red = (sheet == hero.RED).all(-1)
+    f, cell = hero.FRAME, 16 + 2 * hero.FRAME
     assert plain.shape == (2 * cell, 3 * cell, 3)
     for i in range(5):
         y, x = (i // 3) * cell, (i % 3) * cell
@@ -25,21 +25,18 @@ def test_a_frame_lies_around_its_picture_and_hides_nothing():
 
 def test_the_nearest_training_image_lies_small_in_the_middle_of_its_column():
     training = torch.stack([torch.full((3, 20, 20), v) for v in (-1.0, 1.0)])
-    strip = plots.small(training[[0, 1]], 60, 2)
+    strip = hero.small(training[[0, 1]], 60, 2)
     assert strip.shape[1] == 60 and (strip[4, 15] == 0).all() and (strip[4, 45] == 255).all() and (strip[4, 2] == 255).all()
 
 
-def test_the_reports_hero_frames_what_is_nearer_than_real_images():
+def test_the_reports_hero_frames_what_is_nearer_than_real_images(monkeypatch):
     training, samples = make_images(4, 32, 1), make_images(6, 32, 2)
     samples[3] = training[2]
     real = torch.linspace(0.01, 0.2, 50)
     evidence = {name: score.Evidence(samples, training, nearest_real=real) for name in (score.REAL, "source", score.TRUE, "finetune")}
     seen = {}
-    original, plots.hero = plots.hero, lambda targets, shown, columns: seen.update(shown)
-    try:
-        page.hero(evidence, training)
-    finally:
-        plots.hero = original
+    monkeypatch.setattr(hero, "figure", lambda targets, shown, columns: seen.update(shown))
+    hero.of_evidence(evidence, training)
     assert list(seen) == ["source", score.TRUE, "finetune"] and seen["source"].nearest is None
     assert seen["finetune"].copied[3] and int(seen["finetune"].nearest[3]) == 2
     assert seen["finetune"].note == f"{float(seen['finetune'].copied.float().mean()):.0%} copies"
@@ -47,6 +44,6 @@ def test_the_reports_hero_frames_what_is_nearer_than_real_images():
 
 def test_without_real_images_nothing_is_framed_and_the_figure_is_drawn():
     training = make_images(4, 32, 1)
-    figure = page.hero({"mine": score.Evidence(make_images(3, 32, 2), training)}, training)
+    figure = hero.of_evidence({"mine": score.Evidence(make_images(3, 32, 2), training)}, training)
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == ["the ten", "", "mine", ""] and len(plots.to_png(figure)) > 1000
+    assert texts == ["training images", "", "mine", ""] and len(plots.to_png(figure)) > 1000

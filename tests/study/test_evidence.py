@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from dslib.base.errors import UserError
-from dslib.study import evidence
+from dslib.study import curves, evidence
 from dslib.study.regime import SCORES
 
 
@@ -14,23 +14,24 @@ def row(method="naive", seed=0, step=0, hit=0.0, until=None, target="engraved", 
     return {"target": target, "method": method, "seed": seed, "step": step, "until": until, **dict.fromkeys(SCORES), "hit": hit, **scores}
 
 
+KEYS = ("step", *SCORES)
 RUN = [row(step=100, hit=0.2, copies=0.0, intra=0.4), row(step=200, hit=0.6, copies=0.1, intra=0.3), row(step=400, hit=0.8, copies=0.3)]
 
 
 @pytest.mark.parametrize("hit, step, copies", [(0.4, 150, 0.05), (0.6, 200, 0.1), (0.7, 300, 0.2), (0.1, 100, 0.0), (0.8, 400, 0.3)])
 def test_a_score_at_a_hit_lies_on_the_line_between_two_stops(hit, step, copies):
-    found = evidence.at_hit(RUN, hit)
+    found = curves.stopped_at_hit(RUN, hit, KEYS)
     assert found["step"] == pytest.approx(step) and found["copies"] == pytest.approx(copies)
 
 
 def test_a_hit_that_is_never_reached_and_a_score_that_is_missing():
-    assert evidence.at_hit(RUN, 0.9) is None and evidence.at_hit([], 0.1) is None
-    assert evidence.at_hit(RUN, 0.7)["intra"] is None and evidence.at_hit(RUN, 0.5)["intra"] == pytest.approx(0.325)
+    assert curves.stopped_at_hit(RUN, 0.9, KEYS) is None and curves.stopped_at_hit([], 0.1, KEYS) is None
+    assert curves.stopped_at_hit(RUN, 0.7, KEYS)["intra"] is None and curves.stopped_at_hit(RUN, 0.5, KEYS)["intra"] == pytest.approx(0.325)
 
 
 def test_a_run_that_falls_back_is_read_where_it_was_there_first():
     run = [row(step=1, hit=0.5, copies=0.0), row(step=2, hit=0.9, copies=0.4), row(step=3, hit=0.7, copies=0.5), row(step=4, hit=0.95)]
-    assert evidence.at_hit(run, 0.7)["copies"] == pytest.approx(0.2)
+    assert curves.stopped_at_hit(run, 0.7, KEYS)["copies"] == pytest.approx(0.2)
 
 
 def test_seeds_and_ways_of_drawing_are_kept_apart():
