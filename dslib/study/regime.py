@@ -49,7 +49,7 @@ METHODS: dict[str, dict] = {
     "naive, ema 0.999": NAIVE | {"ema_max_decay": 0.999},
 }
 MAIN = ("naive", "published", "anchored", "anchored, no L_hf")
-UNTIL = {"naive": (700, 500, 300), "anchored": (500,)}       # t_0 of source-until-t, a way of drawing: the training is the same
+UNTIL = {"naive": (500,), "anchored": (500,)}       # t_0 of source-until-t, a way of drawing: the training is the same
 
 
 class Ruler:

@@ -35,7 +35,7 @@ def shrink(monkeypatch, folder):
 
 def run(folder, source, *more):
     return study.main(["regime", "--folder", str(folder), "--source", str(source), "--num_images", "32", "--stops", "1", "2",
-                       "--seeds", "0", "--targets", "engraved", *more])
+                       "--seeds", "0", "--targets", "engraved", "--option", "num_anchors", "10", *more])
 
 
 @pytest.fixture(scope="module")
