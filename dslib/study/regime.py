@@ -45,7 +45,8 @@ METHODS: dict[str, dict] = {
     "lora": NAIVE | {"lora_rank": 4, "learning_rate": 2e-3},
     "distilled": {"lambda_img": 0.0, "lambda_hf": 0.0, "lambda_distill": 1.0},
     "distilled, anchored": ANCHORED | {"lambda_img": 0.0, "lambda_hf": 0.0, "lambda_distill": 1.0},
-    "authors": {"pairwise_variant": "authors", "pairwise_weighting": "none", "hfmse_weighting": "none"},
+    "authors": {"pairwise_variant": "authors", "pairwise_weighting": "none", "hfmse_weighting": "none",
+                "lambda_img": 4.0, "lambda_hf": 4.0, "lambda_hfmse": 1.0},        # their README's weights, of their means of three images
     "naive, ema 0": NAIVE | {"ema_max_decay": 0.0},
     "naive, ema 0.999": NAIVE | {"ema_max_decay": 0.999},
 }
