@@ -12,7 +12,7 @@ from ..base.device import main_process
 from ..base.errors import UserError, run
 from ..base.images import shown
 from ..base.locks import release
-from . import t2i
+from . import gan, t2i
 from .options import (
     EXAMPLES,
     OR_RESUME,
@@ -376,6 +376,7 @@ def add_training(command) -> None:
                adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, lambda_coarse=None, high_noise_weight=None,
                checkpointing_steps=250, output_dir="runs/source")
 
+    gan.add_commands(command)
     t2i.add_commands(command)
 
     table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")
