@@ -56,8 +56,8 @@ def grade(folder: Path, settings: dict, n: int) -> None:
 
 def add_commands(command) -> None:
     """pretrain-gan; command(name, function, text) makes a parser."""
-    from ..gan.networks import CHANNELS, LATENT
     from ..gan.loop import UNUSED
+    from ..gan.networks import CHANNELS, LATENT
     from ..gan.pretrain import PretrainGAN
     parser = command("pretrain-gan", cmd_pretrain_gan, "Train the source GAN from random weights on drawn avatars.")
     parser.add_argument("--num_images", type=int, default=24000, help="avatars to draw")
