@@ -51,8 +51,8 @@ def load_gan(source: str | Path | None = None) -> Pair:
         weights = load((folder / WEIGHTS).read_bytes())
         pair.load_state_dict(weights)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder} could not be opened as a GAN ({type(error).__name__}: {first_line(error)}): it is damaged, train or copy "
-                        "it again") from None
+        raise UserError(f"{folder} could not be opened as a GAN ({type(error).__name__}: {first_line(error)}): it is damaged, "
+                        "train or copy it again") from None
     if not all(value.isfinite().all() for value in weights.values()):
         raise UserError(f"{folder / WEIGHTS} holds NaN or infinity: it comes from a training that failed, train it again")
     return pair.requires_grad_(False).eval().to(device())

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def generator_loss(fake: Tensor) -> Tensor:
-    """−log D(G(z)) with D = sigmoid of the score, the non-saturating loss (Goodfellow et al. 2014, §3): scores of any shape → scalar ≥ 0."""
+    """−log D(G(z)) with D = sigmoid of the score, non-saturating (Goodfellow et al. 2014, §3): scores of any shape → scalar ≥ 0."""
     return F.softplus(-fake).mean()
 
 
