@@ -41,7 +41,7 @@ def augment(x: Tensor, drawn: dict[str, Tensor]) -> Tensor:
 
 def colour(x: Tensor, u: Tensor) -> Tensor:
     """Brightness + (u_0 − ½), saturation × 2u_1 about the pixel's grey, contrast × (½ + u_2) about the image's mean; u: (N,3) in [0,1]."""
-    brightness, saturation, contrast = (one.view(-1, 1, 1, 1) for one in u.unbind(1))
+    brightness, saturation, contrast = (one.view(-1, 1, 1, 1) for one in u.to(x).unbind(1))
     x = x + brightness - 0.5
     x = torch.lerp(x.mean(1, keepdim=True), x, 2 * saturation)
     return torch.lerp(x.mean((1, 2, 3), keepdim=True), x, 0.5 + contrast)
