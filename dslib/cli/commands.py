@@ -16,6 +16,7 @@ from .options import (
     EXAMPLES,
     OR_RESUME,
     HelpFormatter,
+    Parser,
     add_backbone,
     add_config,
     add_images,
@@ -294,8 +295,8 @@ UNTIL = "{} the steps above this t are the source's, as the authors' code can do
 
 def build_parser(of_gan: bool = False) -> argparse.ArgumentParser:
     """Every command with every option and its default. of_gan: the defaults of ``adapt`` are those of a GAN's methods."""
-    parser = argparse.ArgumentParser(prog="dslib", description="Adapt a diffusion model to about ten images (DomainStudio, arXiv "
-                                     "2306.14153).", epilog="dslib COMMAND --help shows every option and an example.")
+    parser = Parser(prog="dslib", description="Adapt a diffusion model to about ten images (DomainStudio, arXiv 2306.14153).",
+                    epilog="dslib COMMAND --help shows every option and an example.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, function, text: str) -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def add_config(parser: argparse.ArgumentParser, config: type, skip: tuple[str, .
             parser.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, default=default, help=about)
         else:
             parser.add_argument(f"--{f.name}", type=f.metadata["kind"], default=default, help=about)
+
+
+class Parser(argparse.ArgumentParser):
+    """Help that is longer than a pipe's buffer, into a closed pipe, ends like any other output there; argparse keeps silent about it."""
+
+    def _print_message(self, message, file=None):
+        if message and (file := file or sys.stderr) is not None:
+            file.write(message)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
