@@ -655,7 +655,8 @@ def test_every_declared_setting_is_read_somewhere(config):
 
 def test_every_option_of_every_command_is_read():
     sub = next(a for a in commands.build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    read, by_name = attributes_read(), {f.name for c in (train.TrainConfig, PretrainConfig, TextConfig, GANConfig) for f in dataclasses.fields(c)}
+    configs = train.TrainConfig, PretrainConfig, TextConfig, GANConfig
+    read, by_name = attributes_read(), {f.name for config in configs for f in dataclasses.fields(config)}
     for name, parser in sub.choices.items():
         unread = {action.dest for action in parser._actions if action.dest != "help"} - read - by_name
         assert not unread, f"dslib {name} declares and never reads {unread}"

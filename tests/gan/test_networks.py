@@ -12,15 +12,15 @@ from dslib.gan.networks import Modulated, Pair
 
 @pytest.mark.parametrize("up", [False, True])
 def test_a_modulated_convolution_scales_and_normalises_each_images_own_weights(up):
+    """up: the same of an image whose pixels are doubled."""
     torch.manual_seed(0)
     layer, x, w = Modulated(5, 4, 6, up).double(), torch.randn(3, 5, 4, 4).double(), torch.randn(3, 6).double()
     found = layer(x, w)
     for image, one, got in zip(x, w, found):
-        style = layer.style(one[None])[0]                                                           # (in,)
-        weight = layer.weight * layer.scale * (style[:, None, None, None] if up else style[None, :, None, None])
-        norm = weight.square().sum((0, 2, 3)) / 4 if up else weight.square().sum((1, 2, 3))          # of each output
-        weight = weight / (norm[None, :, None, None] if up else norm[:, None, None, None]).sqrt()
-        y = F.conv_transpose2d(image[None], weight, None, 2, 1) if up else F.conv2d(image[None], weight, None, 1, 1)
+        weight = layer.weight * layer.scale * layer.style(one[None])[0][None, :, None, None]
+        weight = weight / weight.square().sum((1, 2, 3), keepdim=True).sqrt()
+        doubled = image.repeat_interleave(2, 1).repeat_interleave(2, 2) if up else image
+        y = F.conv2d(doubled[None], weight, None, 1, 1)
         torch.testing.assert_close(got, F.leaky_relu(y[0] + layer.bias[:, None, None], 0.2) * 2**0.5, rtol=1e-6, atol=1e-6)
 
 
