@@ -8,8 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..base.device import main_process
-from ..base.errors import UserError
-from ..base.errors import shown
+from ..base.errors import UserError, shown
 from .options import OR_RESUME, add_config, check_apart, check_drawing, config_from, prepare_output, training_images
 from .results import write_scores
 from .watch import watch

@@ -10,8 +10,8 @@ from ..base import knobs
 from ..base.device import processes
 from ..base.errors import UserError
 from ..base.identity import fingerprint, image_print
-from ..base.pixels import check_pictures
 from ..base.knobs import knob
+from ..base.pixels import check_pictures
 from . import augment, cdc, dcl, ewc, freezed, tgan
 from .loop import GANStep, fit
 from .networks import Pair

@@ -8,8 +8,8 @@ from torch import Tensor
 from ..base.device import processes
 from ..base.errors import UserError
 from ..base.identity import image_print
-from ..base.pixels import check_pictures
 from ..base.knobs import knob
+from ..base.pixels import check_pictures
 from .loop import GANLoop, GANStep, Method, fit
 from .networks import Pair
 from .tgan import play_discriminator, play_generator
