@@ -146,7 +146,10 @@ def cmd_evaluate(args) -> None:
         found = data.ImageFolder(folder, size, at_least=2, skip=("grid.png",), recursive=args.recursive)
         images, facts = found.images[:args.num_images], {"sample_images": found.summary}
     targets, domain, facts["training_images"] = training_images(args, size, channels)
-    scores = score_all({shown(folder.name): images}, targets, domain, args.backbone)
+    name = shown(folder.name)
+    if gan.is_folder(folder) and (why := gan.collapse(name, images, targets, "the training images")):
+        name, facts["collapsed"] = gan.COLLAPSED.format(name), why
+    scores = score_all({name: images}, targets, domain, args.backbone)
     print(text_table(scores))
     print(f"\nbackbone {args.backbone}, {size}×{size} pixels, {len(images)} images, seed {args.seed}")
     if args.output:

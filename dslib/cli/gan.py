@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..base.device import main_process
 from ..base.errors import UserError, shown
 from .options import OR_RESUME, add_config, check_apart, check_drawing, config_from, prepare_output, training_images
 from .results import write_scores
 from .watch import watch
 
+COLLAPSED = "{} (collapsed)"     # how tables call such a model
 OF_DIFFUSION = ("scheduler", "num_inference_steps", "source_until")
 
 
@@ -94,14 +94,12 @@ def adapt(args) -> None:
         mine = config_from(args, methods.GANConfig, method=method, output_dir=str(folder), train_batch_size=config.train_batch_size)
         record, histories[method] = watch(methods.adapt(source, images, mine), mine, method)
         pairs[method] = record.averaged()
-        if main_process():
-            save_gan(pairs[method], folder)
-    if main_process():
-        try:
-            done = {"step": record.step, "identity": record.identity, "training_images": used, "config": asdict(config)}
-            write_results(args, pairs, histories, images, domain, shown(name), output, done)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f" while drawing; the trained model is in {output}: 'dslib sample {output}' draws with it") from None
+        save_gan(pairs[method], folder)
+    try:
+        done = {"step": record.step, "identity": record.identity, "training_images": used, "config": asdict(config)}
+        write_results(args, pairs, histories, images, domain, shown(name), output, done)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f" while drawing; the trained model is in {output}: 'dslib sample {output}' draws with it") from None
 
 
 def write_results(args, pairs, histories, images, domain, name, output, done) -> None:
@@ -109,17 +107,22 @@ def write_results(args, pairs, histories, images, domain, name, output, done) ->
     from ..gan import draw
     generator = pairs["source"].generator
     z = draw.latents(args.num_images, generator.latent, args.seed)
-    samples, collapsed = {key: draw.draw(pair.generator, z) for key, pair in pairs.items()}, {}
-    for key in histories:
-        if why := draw.collapse(samples[key], samples["source"]):
-            collapsed[key] = why
-            print(f"{key} has collapsed, {why}: try fewer --max_train_steps or a lower --learning_rate", file=sys.stderr)
-    samples = {f"{key} (collapsed)" if key in collapsed else key: one for key, one in samples.items()}
+    drawn = {key: draw.draw(pair.generator, z) for key, pair in pairs.items()}
+    collapsed = {key: why for key in histories if (why := collapse(key, drawn[key], drawn["source"], "the source"))}
+    samples = {COLLAPSED.format(key) if key in collapsed else key: one for key, one in drawn.items()}
     drawing = {"resolution": generator.resolution, "scheduler": "gan", "num_inference_steps": 1, "collapsed": collapsed,
                "diversity": {key: float(draw.diversity(one)) for key, one in samples.items()}}
     write_scores(args, samples, histories, images, domain, name, output, done, drawing,
                  "".join(f" {key} has collapsed: {why}." for key, why in collapsed.items()))
     print(f"GAN:      {output}  (dslib sample draws with it)")
+
+
+def collapse(name: str, images: Tensor, others: Tensor, whose: str) -> str | None:
+    """As :func:`dslib.gan.draw.collapse`; says it on stderr, too, with the mend."""
+    from ..gan import draw
+    if why := draw.collapse(images, others, whose):
+        print(f"{name} has collapsed, {why}: try fewer --max_train_steps or a lower --learning_rate", file=sys.stderr)
+    return why
 
 
 def drawn(args, folder: str | Path, least: int) -> Tensor:
@@ -163,8 +166,6 @@ def cmd_pretrain_gan(args) -> None:
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     stream = pretrain.pretrain(images, config, pair)
     record, _ = watch(stream, config, "pretrain-gan", output / "log.csv", config.train_batch_size, ("discriminator", "diversity"))
-    if not main_process():
-        return
     folders.save_gan(record.averaged(), output)
     settings = asdict(config) | {"num_images": args.num_images, "resolution": args.resolution}
     grade(output, {"step": record.step, "identity": record.identity, "config": settings}, args.num_graded)
@@ -183,7 +184,7 @@ def grade(folder: Path, done: dict, n: int) -> None:
     images = draw.draw(generator, draw.latents(n, generator.latent))
     write_atomic(folder / "samples.png", plots.to_png(plots.grid(images[:64], 16), 150))
     real = data.load_domain(data.SOURCE, "test", 2 * n, generator.resolution).images
-    collapsed = draw.collapse(images, real)
+    collapsed = draw.collapse(images, real, "real avatars")
     facts = {"frechet_ratio": metrics.frechet_ratio(images, real), "diversity": float(draw.diversity(images)),
              "diversity_real": float(draw.diversity(real)), "collapsed": collapsed, "num_samples": n, "backbone": "st-alex"} | done
     write_json(folder / "metrics.json", facts)

@@ -82,6 +82,7 @@ def config_from(args: argparse.Namespace, config: type, **changes):
 
 
 CHECKPOINTS = ("checkpoint-*/state.json", "finetune/checkpoint-*/state.json", "tgan/checkpoint-*/state.json")
+RESULTS = ("model_index.json", "gan.safetensors")      # the sign of a run that came to its end
 OR_RESUME = ", or --resume_from_checkpoint latest to go on"
 
 
@@ -101,7 +102,7 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
         probe = folder / ".write-test.part"
         probe.touch()
         probe.unlink()
-        killed = run and lock_folder(folder, option) and not (folder / "model_index.json").exists()
+        killed = run and lock_folder(folder, option) and not any((folder / name).exists() for name in RESULTS)
         ours = resume and (killed or any(next(folder.glob(pattern), None) for pattern in CHECKPOINTS))
         if not (overwrite or ours) and any(entry.name not in FILES for entry in folder.iterdir()):
             release(mark=killed)
@@ -113,7 +114,7 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
         for pattern in CHECKPOINTS:
             for old in folder.glob(pattern):
                 shutil.rmtree(old.parent)
-        for name in ("model_index.json", "finetune/model_index.json", "gan.safetensors", "tgan/gan.safetensors", "log.csv"):
+        for name in (*RESULTS, "finetune/model_index.json", "tgan/gan.safetensors", "log.csv"):
             (folder / name).unlink(missing_ok=True)
     return folder
 

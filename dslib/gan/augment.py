@@ -1,4 +1,6 @@
-"""DiffAugment (Zhao et al. 2020): the same kind of change to real and drawn images, through which the generator's gradient flows."""
+"""DiffAugment (Zhao et al. 2020, arXiv 2006.10738): the same kind of change to real and drawn images, through which the generator's
+gradient flows. Ranges and order are those of the paper; the random numbers are drawn before, so that a step can be repeated.
+"""
 
 import torch
 import torch.nn.functional as F

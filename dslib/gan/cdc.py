@@ -1,6 +1,21 @@
-"""Cross-domain correspondence (Ojha et al. 2021): keep who resembles whom, and ask for whole real images only near a few anchors.
+"""Cross-domain correspondence (Ojha et al. 2021, arXiv 2104.06820): keep who resembles whom, and ask for whole real images only near a
+few anchors. DomainStudio's pairwise loss is this one, moved from a generator's features to predicted images::
 
-DomainStudio's pairwise loss is this one, moved from a generator's features to predicted images.
+    L = L_adv(G, D_img; z near an anchor) + L_adv(G, D_patch; any z) + λ·L_dist
+    L_dist = Σ_i KL(p_i^ada ‖ p_i^sou),   p_i = softmax over j≠i of cos(G^l(z_i), G^l(z_j))
+
+=====================  =============================  =======================================  ===================================
+point                  paper                          published code                           ours
+=====================  =============================  =======================================  ===================================
+direction of the KL    KL(adapted ‖ source)           KL(source ‖ adapted)                     the paper's
+scale                  sum over i                     mean over N·(N−1) entries, λ = 1000      mean, and the code's λ
+layer l                random                         another for every image, every step      one for all images, another a step
+anchors                in the sum beside any z        alone in every fourth step               half of every batch
+standard deviation     0.05                           0.1                                      0.05
+latents compared       any z                          four of their own                        the half away from the anchors
+D_patch                first layers of D_img          the same, with a head of its own         the same; 12×12 of 64×64 pixels
+R1                     not said                       on D_img or D_patch, by the step         on D_img
+=====================  =============================  =======================================  ===================================
 """
 
 from dataclasses import dataclass
@@ -13,7 +28,7 @@ from ..base.knobs import knob
 from ..train import batch_indices
 from . import losses
 from .augment import augment
-from .draw import latents
+from .draw import ANCHORS, latents
 from .loop import Draw, GANLoop, Method
 from .networks import Conv, Pair, Trace
 from .tgan import trainable
@@ -29,12 +44,12 @@ class CDC(GANLoop):
     anchor_noise: float = knob(0.05, "of cdc: standard deviation about an anchor", "least_zero")
 
 
-def consistency(adapted: list[Tensor], source: list[Tensor], layer: int) -> Tensor:
-    """L_dist (Ojha et al. 2021, §3.1): KL between the softmaxes of cosine similarities of one layer's maps, same latents.
+def consistency(adapted: Tensor, source: Tensor) -> Tensor:
+    """L_dist: KL between the softmaxes of cosine similarities of a layer's maps, of the same latents.
 
-    adapted, source: (N,C,r,r) a layer, N ≥ 3 or it is zero → scalar ≥ 0, the mean over the N·(N−1) entries. No gradient to the source.
+    adapted, source: (N,C,r,r), N ≥ 3 or it is zero → scalar ≥ 0, the mean over the N·(N−1) entries. No gradient to the source.
     """
-    return paper.pairwise_kl(adapted[layer], source[layer], reduction="mean")
+    return paper.pairwise_kl(adapted, source, reduction="mean")
 
 
 def one_layer(step: int, layers: int, seed: int) -> int:
@@ -56,10 +71,10 @@ def patch_head(source: Pair, seed: int) -> Conv:
 
 
 def start(source: Pair, config: CDC) -> Method:
-    """L'_adv (§3.2) + λ·L_dist: the first half of a batch are latents about anchors, judged as images; the others are judged by patches."""
+    """The first half of a batch are latents about anchors, judged as images; the others are judged by patches and compared."""
     pair, frozen, half = trainable(source), source.generator, config.train_batch_size // 2
     pair.patch = patch_head(source, config.seed)
-    anchors = latents(config.anchor_latents, frozen.latent, config.seed)
+    anchors = latents(config.anchor_latents, frozen.latent, config.seed, ANCHORS)
 
     def about_anchors(z: Tensor, step: int) -> Tensor:
         nearest = anchors[batch_indices(step, len(anchors), half, config.seed)].to(z)
@@ -69,8 +84,9 @@ def start(source: Pair, config: CDC) -> Method:
         image, patch = both_scores(pair, augment(trace.image, draw.jitter[2]))
         terms = {"generator": losses.generator_loss(image[:half]), "patch": losses.generator_loss(patch[half:])}
         with torch.no_grad():
-            theirs = frozen.trace(draw.z).layers
-        terms["cdc"] = consistency(trace.layers, theirs, one_layer(draw.step, len(theirs), config.seed))
+            theirs = frozen.trace(draw.z[half:]).layers
+        layer = one_layer(draw.step, len(theirs), config.seed)
+        terms["cdc"] = consistency(trace.layers[layer][half:], theirs[layer])
         return terms["generator"] + terms["patch"] + config.lambda_cdc * terms["cdc"], terms
 
     def discriminator(pair: Pair, trace: Trace, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,5 +1,13 @@
-"""Dual contrastive learning (Zhao et al. 2022): an image stays nearest to the source's image of the same latent, for generator and
-discriminator alike. Which images are the discriminator's negatives, and whose features they are, is our reading of that paper's §4.
+"""Dual contrastive learning (Zhao et al. 2022, arXiv 2205.03805): an image stays nearest to the source's image of the same latent, for
+generator and discriminator alike. With f(a, b) = exp(cos(a, b)/τ) and a random layer l::
+
+    L_CL1 = mean_i −log f(G^l(z_i), G_s^l(z_i)) / Σ_j f(G^l(z_i), G_s^l(z_j))                      the generator's turn
+    L_CL2 = mean_i −log f(d_i, s_i) / (f(d_i, s_i) + Σ_j f(d_i, D^l(x_j)))                         the discriminator's
+            with d_i = D^l(G(z_i)), s_i = D_s^l(G_s(z_i)) and the real images x_j
+
+Weights and temperature are the paper's: 2, 0.5, 0.07. The code of these losses was never published, only networks and data. Our reading:
+the discriminator minimises L_CL2 in its turn; its negatives are the real images of the batch, augmented like the drawn ones; each turn
+compares one layer, for all images.
 """
 
 from dataclasses import dataclass
@@ -32,7 +40,7 @@ def similarities(a: Tensor, b: Tensor) -> Tensor:
 
 
 def generator_contrast(adapted: Tensor, source: Tensor, temperature: float = 0.07) -> Tensor:
-    """−log f(a_i, s_i) / Σ_j f(a_i, s_j), f = exp(cosine/τ), the mean over i (Zhao et al. 2022, L_CL1): find one's twin among the source's.
+    """L_CL1, −log f(a_i, s_i) / Σ_j f(a_i, s_j), the mean over i: find one's twin among the source's.
 
     adapted, source: a layer's maps of the same N ≥ 2 latents, (N,C,r,r) → scalar ≥ 0. No gradient to the source.
     """
@@ -41,7 +49,7 @@ def generator_contrast(adapted: Tensor, source: Tensor, temperature: float = 0.0
 
 
 def discriminator_contrast(fake: Tensor, twin: Tensor, real: Tensor, temperature: float = 0.07) -> Tensor:
-    """−log f(d_i, s_i) / (f(d_i, s_i) + Σ_j f(d_i, r_j)), the mean over i (Zhao et al. 2022, L_CL2): nearer to the twin than to real ones.
+    """L_CL2, −log f(d_i, s_i) / (f(d_i, s_i) + Σ_j f(d_i, r_j)), the mean over i: nearer to the twin than to real ones.
 
     fake: features of drawn images under the discriminator being trained; twin: of the source's images of the same latents under the
     source's, no gradient to it; real: of real images; (N,C,r,r), (N,C,r,r), (M,C,r,r) → scalar ≥ 0.

@@ -1,4 +1,16 @@
-"""Elastic weight consolidation (Li et al. 2020): the weights that matter to the source's images may move least."""
+"""Elastic weight consolidation (Li et al. 2020, arXiv 2012.02780): the weights that matter to the source's images may move least::
+
+    L = L_adv + λ Σ_i F_i (θ_i − θ_S,i)²,   F_i = E_z (∂ log D(G(z)) / ∂θ_i)²
+
+==================  ===================================================  =========================================================
+point               paper                                                ours
+==================  ===================================================  =========================================================
+F                   E[−∂²L/∂θ²] over images that the source draws, L     the mean square of single images' gradients, which is the
+                    the discriminator's cross-entropy                    same for a true likelihood, and never negative
+λ                   chosen by hand, for StyleGAN at 256×256              by hand, too: F follows the networks' scale, so must λ
+weights             the generator's                                      the same
+==================  ===================================================  =========================================================
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..base.knobs import knob
-from .draw import latents
+from .draw import FISHER, latents
 from .loop import Draw, GANLoop, Method
 from .losses import generator_loss
 from .networks import Pair, Trace
@@ -22,7 +34,7 @@ class EWC(GANLoop):
 
 
 def fisher(pair: Pair, z: Tensor) -> list[Tensor]:
-    """F_i = E_z (∂ log D(G(z)) / ∂θ_i)² (Li et al. 2020, §3.2): one tensor a weight of the generator, all ≥ 0.
+    """F_i = E_z (∂ log D(G(z)) / ∂θ_i)²: one tensor a weight of the generator, all ≥ 0.
 
     z: (n,latent), one image's gradient at a time. The likelihood of an image is what the source's own discriminator makes of it.
     """
@@ -37,13 +49,13 @@ def fisher(pair: Pair, z: Tensor) -> list[Tensor]:
 
 
 def penalty(weights: Iterable[Tensor], start: Iterable[Tensor], information: Iterable[Tensor]) -> Tensor:
-    """Σ_i F_i·(θ_i − θ_S,i)² (Li et al. 2020, §3.2, without λ): three lists of tensors of the same shapes → scalar ≥ 0."""
+    """Σ_i F_i·(θ_i − θ_S,i)², without λ: three lists of tensors of the same shapes → scalar ≥ 0."""
     return sum((f * (p - p_0.detach()).square()).sum() for p, p_0, f in zip(weights, start, information))
 
 
 def start(source: Pair, config: EWC) -> Method:
     """Fine-tuning with λ·:func:`penalty` on the generator."""
-    z = latents(config.fisher_samples, source.generator.latent, config.seed).to(next(source.parameters()).device)
+    z = latents(config.fisher_samples, source.generator.latent, config.seed, FISHER).to(next(source.parameters()).device)
     information, kept = fisher(source, z), [p.detach() for p in source.generator.parameters()]
 
     def generator(pair: Pair, trace: Trace, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:

@@ -64,9 +64,9 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder} is a pickle, which can run code when opened: refused, only folders with {WEIGHTS} are opened")
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: give a folder that 'dslib pretrain-gan' wrote")
-    if (folder / "model_index.json").exists():
-        raise UserError(f"{folder} holds a diffusion pipeline, not a GAN: use --method finetune or domainstudio, or give a folder that "
-                        "'dslib pretrain-gan' wrote")
+    if (index := folder / "model_index.json").is_file():
+        mend = "dslib adapt-t2i" if "StableDiffusion" in index.read_text("utf-8", "replace") else "--method finetune or domainstudio"
+        raise UserError(f"{folder} holds a diffusion pipeline, not a GAN: use {mend}, or give a folder that 'dslib pretrain-gan' wrote")
     if not is_gan(folder):
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
         if pickles:

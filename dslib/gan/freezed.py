@@ -1,4 +1,6 @@
-"""FreezeD (Mo et al. 2020): fine-tuning in which the discriminator's first layers, those next to the pixels, stay the source's."""
+"""FreezeD (Mo et al. 2020, arXiv 2002.10964): fine-tuning in which the discriminator's first layers, those next to the pixels, stay the
+source's. Their code counts the layers that stay free, from the other end; ours has seven, of which three are frozen.
+"""
 
 from dataclasses import dataclass
 

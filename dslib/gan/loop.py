@@ -2,6 +2,17 @@
 
 It is not ``train.fit``, which has one loss a step; its checkpoints, draws and settings are the same. One optimiser holds both players'
 weights: those without a gradient are passed over.
+
+=========================  =====================================================  ==================================================
+point                      StyleGAN2 (Karras et al. 2020) and what builds on it   ours
+=========================  =====================================================  ==================================================
+latents of a step          drawn anew for each player's turn                      the same for both: one pass of the generator less
+R1, with DiffAugment       the gradient at the image, before it is augmented, or  after: where the discriminator looks
+                           after (Zhao et al. 2020 publish both)
+lazy R1                    a step of its own; Adam's settings adjusted for it     added to the loss of its step, Adam as it is
+path length, style mixing  yes                                                    no
+gradients                  not clipped                                            clipped to ``max_grad_norm``, a safety belt
+=========================  =====================================================  ==================================================
 """
 
 import copy
@@ -16,7 +27,8 @@ from torch import Tensor
 
 from .. import data
 from ..base.checkpoint import restore
-from ..base.device import new_accelerator, share_of
+from ..base.device import processes
+from ..base.errors import UserError
 from ..base.interrupts import undisturbed
 from ..base.keeping import Keeper
 from ..base.knobs import knob
@@ -41,9 +53,11 @@ class GANLoop(Loop):
     diffaugment: str = knob(augment.POLICY, "DiffAugment: color, translation, cutout between commas, or none")
 
     def check(self):
-        """As :meth:`dslib.train.Loop.check`; also DiffAugment's words."""
+        """As :meth:`dslib.train.Loop.check`; also DiffAugment's words, and that this is the only process."""
         super().check()
         augment.words(self.diffaugment)
+        if (shared := processes().num_processes) > 1:
+            raise UserError(f"{shared} processes: a GAN is trained by one, start it without accelerate launch")
         return self
 
 
@@ -80,14 +94,15 @@ def fit(method: Method, images: Tensor, config: GANLoop, identity: dict[str, str
     """Let the two take turns, and yield a :class:`GANStep` after both have had theirs.
 
     images: (n,3,R,R), float in [-1,1] or uint8. The random numbers of a step depend on (seed, step) alone, so a resumed run goes on
-    exactly as the uninterrupted one would have. Under ``accelerate launch`` every process takes its share of the batch and gradients
-    are averaged: those of one process with the whole batch. identity: as in ``train.fit``. Raises UserError, naming the term, at the
-    first loss that is NaN or infinite; such weights are never saved.
+    exactly as the uninterrupted one would have. A complete run yields its checkpoint once, without terms. identity: as in
+    ``train.fit``. Raises UserError, naming the term, at the first loss or gradient that is NaN or infinite, before the player it
+    belongs to is updated; the checkpoints are from before.
     """
-    accelerator = new_accelerator("no")
-    pair, device = method.pair.to(accelerator.device), accelerator.device
-    keeper, optimizer = Keeper(config, pair, images, accelerator.is_main_process), new_optimizer(pair, config, device.type)
-    ema = EMAModel(pair.generator.parameters(), decay=config.ema_max_decay, use_ema_warmup=True, power=config.ema_power, foreach=True)
+    device, pair = processes().device, method.pair.to(processes().device)
+    keeper, optimizer = Keeper(config, pair, images, main=True), new_optimizer(pair, config, device.type)
+    drawing = list(pair.generator.parameters())
+    judging = [p for name, p in pair.named_parameters() if not name.startswith("generator.")]
+    ema = EMAModel(drawing, decay=config.ema_max_decay, use_ema_warmup=True, power=config.ema_power, foreach=True)
     first = restore(config, pair, ema, optimizer, identity)
     if first >= config.max_train_steps:  # nothing left to do: the checkpoint is the result
         yield GANStep(first, torch.zeros(()), {}, 0.0, 0.0, pair, ema, optimizer, identity)
@@ -96,16 +111,14 @@ def fit(method: Method, images: Tensor, config: GANLoop, identity: dict[str, str
         for group in optimizer.param_groups:
             group["lr"] = rate
         pair.train()
-        drawn = draw_step(images, method, config, step, device, share_of(config.train_batch_size, accelerator))
+        drawn = draw_step(images, method, config, step, device)
         trace = pair.generator.trace(drawn.z)
-        lost, judged = discriminator_turn(method, trace, drawn, config)
-        keeper.check(step + 1, lost, judged)
         with undisturbed():          # a signal waits until both have had their turn
-            update(pair, False, lost, optimizer, accelerator, config)
+            lost, judged = discriminator_turn(method, trace, drawn, config)
+            update(judging, step + 1, lost, judged, optimizer, keeper)
             loss, terms = method.generator(pair, trace, drawn)
-            keeper.check(step + 1, loss, terms)
-            update(pair, True, loss, optimizer, accelerator, config)
-            ema.step(pair.generator.parameters())
+            update(drawing, step + 1, loss, terms, optimizer, keeper)
+            ema.step(drawing)
             terms = {name: value.detach() for name, value in (terms | judged).items() if name != "r1"}
             terms["diversity"] = losses.diversity(trace.image)
             record = GANStep(step + 1, (loss + lost).detach(), terms, rate, time.perf_counter() - began, pair, ema, optimizer, identity)
@@ -123,27 +136,22 @@ def discriminator_turn(method: Method, trace: Trace, drawn: Draw, config: GANLoo
     return loss + config.r1_gamma * config.r1_every * penalty, terms | {"r1": penalty}
 
 
-def draw_step(images: Tensor, method: Method, config: GANLoop, step: int, device, mine: slice = slice(None)) -> Draw:
-    """A step's random choices from (seed, step) alone, and of those a process's share."""
+def draw_step(images: Tensor, method: Method, config: GANLoop, step: int, device) -> Draw:
+    """A step's random choices, from (seed, step) alone."""
     generator, n = torch.Generator(device).manual_seed(config.seed * 1_000_003 + step), config.train_batch_size
     real = data.to_float(images[batch_indices(step, len(images), n, config.seed)]).to(device)
     if config.random_flip:
         real = flip(real, generator)
     z = method.latents(torch.randn(n, method.pair.generator.latent, generator=generator, device=device), step)
-    jitter = [augment.draw(n, images.shape[-1], config.diffaugment, generator) for _ in range(3)]
-    return Draw(real[mine], z[mine], [{name: one[mine] for name, one in drawn.items()} for drawn in jitter], step)
+    return Draw(real, z, [augment.draw(n, images.shape[-1], config.diffaugment, generator) for _ in range(3)], step)
 
 
-def update(pair: Pair, generator: bool, loss: Tensor, optimizer, accelerator, config: GANLoop) -> None:
-    """One player's step, the generator's or that of all other weights: gradients of these alone, shared by the processes, clipped."""
-    of_generator = {id(p) for p in pair.generator.parameters()}
-    weights = [p for p in pair.parameters() if p.requires_grad and (id(p) in of_generator) == generator]
+def update(weights: list[Tensor], step: int, loss: Tensor, terms: dict[str, Tensor], optimizer, keeper: Keeper) -> None:
+    """One player's step: the gradients of these weights alone, clipped. Raises UserError where the loss or a gradient is no number."""
+    keeper.check(step, loss, terms)
+    weights = [p for p in weights if p.requires_grad]
     loss.backward(inputs=weights)
-    weights = [p for p in weights if p.grad is not None]
-    if accelerator.num_processes > 1:
-        shared = accelerator.reduce(torch.cat([p.grad.flatten() for p in weights]), "mean")
-        for p, one in zip(weights, shared.split([p.numel() for p in weights])):
-            p.grad.copy_(one.view(p.shape))
-    torch.nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
+    norm = torch.nn.utils.clip_grad_norm_(weights, keeper.config.max_grad_norm)
+    keeper.check(step, norm, {f"the gradient of {next(iter(terms))}": norm})
     optimizer.step()             # weights without a gradient, the other player's, are passed over
     optimizer.zero_grad()

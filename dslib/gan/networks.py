@@ -1,8 +1,16 @@
-"""Generator and discriminator: a small DCGAN with styles and skips, some two million weights at 64×64.
+"""Generator and discriminator: StyleGAN2 (Karras et al. 2020, arXiv 1912.04958), small enough for a CPU: a million weights each at 64×64.
 
-The generator is StyleGAN2's (Karras et al. 2020) without its noise, so that a latent always gives the same image: transposed convolutions
-as in DCGAN (Radford et al. 2016), weights modulated by a style, an RGB output at every resolution that are summed. The
-discriminator is a residual pyramid of strided convolutions. Neither normalises over a batch: an image never depends on its neighbours.
+====================  ==========================================  ================================================================
+point                 StyleGAN2                                   ours
+====================  ==========================================  ================================================================
+mapping               8 layers of 512                             2 of 128
+up                    transposed convolution and a blur           pixels doubled and a convolution, in one
+noise a layer         yes                                         none: a latent always gives the same image
+RGB outputs           modulated                                   plain
+a block of D          two convolutions, a blur, a shortcut        one strided convolution and a shortcut
+minibatch deviation   a map that tells D how a batch varies       none: an image's score never depends on its neighbours, as R1
+                                                                  and Fisher's information of single images want it
+====================  ==========================================  ================================================================
 """
 
 import math

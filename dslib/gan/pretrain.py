@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..base.device import processes
 from ..base.errors import UserError
 from ..base.identity import image_print
 from ..base.knobs import knob
@@ -27,12 +26,10 @@ class PretrainGAN(GANLoop):
 def pretrain(images: Tensor, config: PretrainGAN, pair: Pair) -> Iterator[GANStep]:
     """Non-saturating loss, lazy R1 and DiffAugment; images: (n,3,R,R), uint8 or in [-1,1]. Yields a step after every update.
 
-    Raises UserError where images and networks have other sizes, or processes cannot share the batch.
+    Raises UserError where images and networks have other sizes.
     """
     check_pictures(images)
     if tuple(images.shape[1:]) != (3, pair.resolution, pair.resolution):
         raise UserError(f"the images are {'×'.join(map(str, images.shape[1:]))} but the generator draws 3×{pair.resolution}×"
                         f"{pair.resolution}: give as many --channels as --resolution has levels")
-    if (shared := processes().num_processes) and config.train_batch_size % shared:
-        raise UserError(f"--train_batch_size {config.train_batch_size} cannot be shared evenly by {shared} processes: use a multiple")
     return fit(Method(pair, play_generator, play_discriminator), images, config.check(), {"images": image_print(images)})

@@ -1,4 +1,5 @@
-"""TransferGAN (Wang et al. 2018): both players of the source go on with the few images. With DiffAugment: Zhao et al. 2020, §4.3.
+"""TransferGAN (Wang et al. 2018, arXiv 1805.01677): both players of the source go on with the few images. With DiffAugment: Zhao et al.
+2020, §4.3. Theirs is a WGAN with gradient penalty; here, as in later papers' tables, it is the source's own loss.
 
 What the players minimise here, the other methods add to.
 """

@@ -41,7 +41,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def arguments(gan, photos):
-    return ["adapt", "--source", gan, "--train_data_dir", photos, "--max_train_steps", 3, "--num_images", 6, "--train_batch_size", 4]
+    return ["adapt", "--source", gan, "--train_data_dir", photos, "--max_train_steps", 3, "--num_images", 6, "--train_batch_size", 5]
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ BAD = {
     "unknown method": (["adapt", "--method", "stylegan", "--target", "robots"], ["--method is 'stylegan'", "cdc"]),
     "unknown target": (["adapt", "--method", "tgan", "--source", "{gan}", "--target", "robot"], ["did you mean 'robots'"]),
     "too small a batch": (["adapt", "--method", "cdc", "--source", "{gan}", "--target", "robots", "--train_batch_size", "2"],
-                          ["batch of 2", "cdc", "--train_batch_size"]),
+                          ["--train_batch_size 2", "cdc", "at least 5"]),
     "all frozen": (["adapt", "--method", "freezed", "--source", "{gan}", "--target", "robots", "--frozen_layers", "9"],
                    ["--frozen_layers"]),
     "one image drawn": (["adapt", "--method", "tgan", "--source", "{gan}", "--target", "robots", "--num_images", "1"], ["--num_images"]),
