@@ -44,6 +44,28 @@ def test_colour_by_hand(images):
     torch.testing.assert_close(flat, images[3].mean() + (images[3] - images[3].mean()) / 2)
 
 
+def test_colour_against_loops_over_pixels(images):
+    """Brightness first, then saturation, then contrast about the mean of what that made."""
+    u = torch.rand(4, 3, generator=dice(5), dtype=torch.float64)
+    want = torch.empty_like(images)
+    for i, (b, s, c) in enumerate(u.tolist()):
+        image = images[i] + b - 0.5
+        for row in range(16):
+            for column in range(16):
+                grey = image[:, row, column].mean()
+                image[:, row, column] = grey + 2 * s * (image[:, row, column] - grey)
+        want[i] = image.mean() + (0.5 + c) * (image - image.mean())
+    torch.testing.assert_close(augment.colour(images, u), want)
+
+
+def test_what_is_drawn_has_the_ranges_of_the_paper():
+    """An eighth of the side either way; a square's middle anywhere, so that the border cuts some."""
+    drawn = augment.draw(4000, 16, augment.POLICY, dice())
+    assert drawn["translation"].unique().tolist() == [-2, -1, 0, 1, 2] and drawn["cutout"].unique().tolist() == list(range(17))
+    assert drawn["color"].min() >= 0 and drawn["color"].max() <= 1 and drawn["color"].mean(0).sub(0.5).abs().max() < 0.02
+    assert (drawn["translation"][:, 0] != drawn["translation"][:, 1]).any() and drawn["color"].shape == (4000, 3)
+
+
 @pytest.mark.parametrize("policy", ["color", "translation", "cutout", augment.POLICY])
 def test_gradients_pass_through_as_finite_differences_say(images, policy):
     drawn = {name: one.double() if one.is_floating_point() else one for name, one in augment.draw(2, 16, policy, dice()).items()}

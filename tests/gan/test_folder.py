@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from dslib import UserError, models
 from dslib.gan import draw, folder
+from dslib.gan.adapt import METHODS
 from dslib.gan.networks import Pair
 
 
@@ -70,11 +71,16 @@ def test_pickled_generators_are_refused_unopened(tmp_path, name):
 
 def test_other_folders_say_what_they_are(tmp_path, monkeypatch):
     pipe = make_source()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(UserError, match="holds a diffusion pipeline, not a GAN: use dslib adapt-t2i"):
+        folder.load_gan(tmp_path / "text")
     models.save_pipeline(pipe.unet, pipe.scheduler, tmp_path / "ddpm")
     with pytest.raises(UserError, match="holds a diffusion pipeline, not a GAN: use --method finetune or domainstudio"):
         folder.load_gan(tmp_path / "ddpm")
     folder.save_gan(make_gan(), tmp_path / "gan")
-    with pytest.raises(UserError, match="holds a GAN, not a diffusion pipeline: .*--method tgan, tgan-diffaug, freezed, ewc, cdc or dcl"):
+    methods = ", ".join(METHODS).replace(", dcl", " or dcl")
+    with pytest.raises(UserError, match=f"holds a GAN, not a diffusion pipeline: .*--method {methods}"):
         models.load_source(tmp_path / "gan")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no gan.safetensors"):

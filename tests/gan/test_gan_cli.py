@@ -131,6 +131,11 @@ def test_a_collapsed_generator_is_called_so_everywhere(arguments, tmp_path, monk
     facts = json.loads((tmp_path / "o" / "metrics.json").read_text())
     assert "tgan" in facts["collapsed"] and facts["scores"][-1]["name"] == "tgan (collapsed)"
     assert "tgan has collapsed" in (tmp_path / "o" / "report.html").read_text("utf-8")
+    photos = arguments[arguments.index("--train_data_dir") + 1]
+    assert run("evaluate", tmp_path / "o", "--train_data_dir", photos, "--num_images", 6, "--output", tmp_path / "s.json") == 0
+    said = capsys.readouterr()
+    assert "o has collapsed" in said.err and "of the training images" in said.err and "| o (collapsed) |" in said.out
+    assert "nearly one and the same" in json.loads((tmp_path / "s.json").read_text())["collapsed"]
 
 
 # ------------------------------------------------------------------------------------------ pretrain-gan

@@ -57,22 +57,15 @@ def test_every_method_trains_both_players_and_leaves_source_and_images_alone(ima
 
 
 @pytest.mark.parametrize("method", adapt.METHODS)
-def test_the_same_seed_does_the_same_and_another_does_not(images, method):
-    first, again, other = (state(last(adapt.adapt(make_gan(), images, settings(method, seed=seed)))) for seed in (1, 1, 2))
-    assert same(first, again) and not same(first, other)
-
-
-@pytest.mark.parametrize("method", adapt.METHODS)
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(images, tmp_path, method):
-    config = settings(method, max_train_steps=4, output_dir=str(tmp_path), lr_decay_steps=2, checkpointing_seconds=0)
+def test_the_same_seed_does_the_same_also_when_resumed_bit_for_bit_and_another_does_not(images, tmp_path, method):
+    config = settings(method, output_dir=str(tmp_path), lr_decay_steps=2, checkpointing_seconds=0)
     whole = last(adapt.adapt(make_gan(), images, config))
-    for record in adapt.adapt(make_gan(), images, config):
-        if record.step == 1:
-            checkpoint.save_checkpoint(config, record)
-            break
+    record = next(adapt.adapt(make_gan(), images, config))
+    checkpoint.save_checkpoint(config, record)
     torch.manual_seed(99)
     rest = list(adapt.adapt(make_gan(), images, replace(config, resume_from_checkpoint="latest")))
-    assert [record.step for record in rest] == [2, 3, 4] and same(state(whole), state(rest[-1]))
+    assert [record.step for record in rest] == [2, 3] and same(state(whole), state(rest[-1]))
+    assert not same(weights(record.model), weights(next(adapt.adapt(make_gan(), images, settings(method, seed=2))).model))
 
 
 def test_a_resumed_pretraining_equals_an_uninterrupted_one(images, tmp_path):
@@ -196,7 +189,7 @@ def test_only_latents_away_from_anchors_are_compared(images):
     layer = cdc.one_layer(0, len(theirs.layers), config.seed)
     found = method.generator(method.pair, mine, drawn)[1]["cdc"]
     want = cdc.consistency(mine.layers[layer][3:], theirs.layers[layer][3:])
-    assert float(found) > 0 and torch.allclose(found, want, rtol=1e-3)
+    assert found > 0 and torch.allclose(found, want, rtol=1e-3)
 
 
 # ------------------------------------------------------------------------------------------ bad input

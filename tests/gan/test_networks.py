@@ -70,6 +70,7 @@ def test_impossible_channels_are_named():
 
 def test_rows_of_latents_do_not_depend_on_how_many_there_are():
     assert torch.equal(draw.latents(3, 8, 7), draw.latents(9, 8, 7)[:3]) and not torch.equal(draw.latents(3, 8, 7), draw.latents(3, 8, 8))
+    assert torch.cdist(draw.latents(20, 8, 7, draw.ANCHORS), draw.latents(20, 8, 7, draw.FISHER)).min() > 0.1, "another use, other latents"
     with pytest.raises(UserError, match="at least 1"):
         draw.latents(0, 8)
 
@@ -86,4 +87,11 @@ def test_a_collapsed_generator_is_called_so():
     alike = images[:1] + 0.01 * images
     assert draw.collapse(images, images) is None and draw.collapse(0.5 * images, images) is None
     assert "nearly one and the same" in draw.collapse(alike, images)
-    assert draw.collapse(images[:1].expand(8, -1, -1, -1), images) and draw.collapse(images * float("nan"), images)
+    assert draw.collapse(images[:1].expand(8, -1, -1, -1), images)
+
+
+def test_a_generator_that_draws_no_numbers_is_refused():
+    generator = make_gan().generator
+    generator.start.data.fill_(float("nan"))
+    with pytest.raises(UserError, match="the GAN draws NaN or infinity"):
+        draw.draw(generator, draw.latents(2, 8))
