@@ -24,7 +24,7 @@ def diagonal_first(x):
 
 def mean_kl(adapted, source):
     """F.kl_div as it comes: another direction, and a mean."""
-    return F.kl_div(losses.pairwise_log_probs(adapted), losses.pairwise_log_probs(source.detach()), log_target=True)
+    return losses.pairwise_kl(adapted, source, "sou||ada", "mean")
 
 
 def without(what: str):
