@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("ACCELERATE_USE_CPU", "true")     # the tests compare bit for bit, which a GPU does not promise
+os.environ["DSLIB_MINE"] = os.path.join(tempfile.gettempdir(), "dslib-tests", "nobody.py")      # no reader's own functions
 if "DSLIB_CACHE" not in os.environ:                     # one for all: workers, kernels and commands take it over from here
     CACHE = tempfile.TemporaryDirectory(prefix="dslib-cache-")
     os.environ["DSLIB_CACHE"] = CACHE.name

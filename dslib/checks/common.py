@@ -5,20 +5,21 @@ import json
 from numbers import Real
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import ddpm
 from ..base.files import data_dir
-from .limits import SECONDS, NoNetwork, OutOfTime, limited, offline
+from . import limits
+from .limits import NoNetwork, OutOfTime, limited, offline
 
 
-def attempt(fn, *args, seconds: float = SECONDS) -> tuple[object, str | None]:
-    """Call the reader's function: (result, None), or (None, what went wrong) in one line; no longer than seconds, and offline."""
+def attempt(fn, *args) -> tuple[object, str | None]:
+    """Call the reader's function, for a while and offline: (result, None), or (None, what went wrong) in one line."""
     try:
-        with limited(seconds), offline():
+        with limited(limits.SECONDS), offline():
             result = fn(*args)
     except OutOfTime:
-        return None, f"it does not end: stopped after {seconds:.0f} s. Is there a loop whose condition never changes?"
+        return None, f"it does not end: stopped after {limits.SECONDS:.0f} s. Is there a loop whose condition never changes?"
     except NoNetwork:
         return None, "it asks for the network: all that it needs is in its arguments"
     except SystemExit:
@@ -86,7 +87,7 @@ def guarded(student, reference):
     """The reader's function, watched: where it fails later, one line says how, and from then on the reference answers.
 
     Failing: an exception, None, or another shape, dtype, device or other values than the reference on arguments of a
-    new kind. Compared are tensors, alone or in tuples, lists and dicts; other answers are taken as they are.
+    new kind. Compared are numbers and tensors, alone or in tuples, lists and dicts; networks are taken as they are.
     """
     known, broken = set(), []
 
@@ -96,7 +97,7 @@ def guarded(student, reference):
             return reference(*args, **kwargs)
         got, problem = called(student, args, kwargs)
         kind = tuple(kind_of(a) for a in (*args, *kwargs.values()))
-        if problem is None and kind not in known and tensors_of(got):
+        if problem is None and kind not in known and not isinstance(got, nn.Module):
             with torch.no_grad():
                 problem = unlike(got, reference(*args, **kwargs))
             known.add(kind)
@@ -125,11 +126,12 @@ def kind_of(value) -> tuple:
 
 
 def tensors_of(value) -> dict[str, Tensor]:
-    """The tensors of an answer by place: "" for one alone, else its key or number."""
-    if isinstance(value, Tensor):
-        return {"": value}
+    """The numbers and tensors of an answer by place: "" for one alone, else its key or number."""
+    alone = as_number(value)
+    if isinstance(alone, Tensor):
+        return {"": alone}
     places = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (tuple, list)) else ()
-    return {f" of {place}": one for place, one in places if isinstance(one, Tensor)}
+    return {f" of {place}": as_number(one) for place, one in places if isinstance(as_number(one), Tensor)}
 
 
 def unlike(got, want) -> str | None:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from ..base.files import write_atomic
 from .exercises import CHAPTER_OF, check_of, known_as
-from .limits import SECONDS, NoNetwork, OutOfTime, limited, offline
+from . import limits
+from .limits import NoNetwork, OutOfTime, limited, offline
 from .travel import PACKAGES, CannotTravel, packed
 
 NAME = "my_domainstudio.py"
@@ -118,7 +119,7 @@ def loaded(text: str, name: str = NAME) -> tuple[dict, str | None]:
         return {}, f"{found[0]}{f' (and {len(found) - 1} more)' if len(found) > 1 else ''}"
     space = {"__name__": name.removesuffix(".py")}
     try:
-        with limited(SECONDS), offline():
+        with limited(limits.SECONDS), offline():
             exec(compile(text, name, "exec"), space)
     except OutOfTime:
         return {}, "it does not end when it is read"
