@@ -1,11 +1,13 @@
 """Grade ``my_domainstudio.py`` files: every function by its check, then all together on a domain that the reader has not seen.
 
-A file runs in a process of its own, offline, for a limited time; it may import torch, numpy and Python's harmless modules.
+A file runs in a process and a folder of its own, offline, for a limited time; it may import torch, numpy and Python's harmless
+modules. That keeps out slips, not malice: grade strangers' files on a machine that may be lost.
 """
 
 import argparse
 import difflib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from ..measure.score import text_table
 from .student_file import NAME, faults
 from .travel import PACKAGES
 
+COURSE = Path(__file__).resolve().parents[2]
 ALONE = tuple(name for name in PACKAGES if name != "dslib")      # a hand-in stands on its own
 
 
@@ -60,8 +63,9 @@ def judged(file: Path, settings: dict) -> tuple[list[dict], str | None]:
         report = Path(folder) / "report.jsonl"
         report.touch()
         command = [sys.executable, "-m", "dslib.checks.judge", str(file), str(report), json.dumps(settings)]
+        around = os.environ | {"PYTHONPATH": os.pathsep.join([str(COURSE), *filter(None, [os.environ.get("PYTHONPATH")])])}
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=settings["seconds"] + 120)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=settings["seconds"] + 120, cwd=folder, env=around)
             ended = None if done.returncode == 0 else (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:200]
         except subprocess.TimeoutExpired:
             ended = f"stopped after {settings['seconds'] + 120:.0f} s"
@@ -111,6 +115,8 @@ def main(argv: list[str]) -> None:
     """Grade the files one after the other. Raises UserError at the end if one of them has a fault."""
     settings = vars(parser().parse_args(argv))
     files = settings.pop("files")
+    if settings["source"] and Path(settings["source"]).exists():
+        settings["source"] = str(Path(settings["source"]).resolve())
     data.check_domain(settings["target"])
     for name in ("max_train_steps", "num_images", "num_inference_steps", "seconds"):
         if settings[name] < 1:

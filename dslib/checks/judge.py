@@ -1,7 +1,7 @@
 """What the process does in which a hand-in runs: try each function, adapt with them, score; a line of JSON a finding.
 
-``python -m dslib.checks.judge FILE REPORT SETTINGS``: settings are JSON. Once the course's own work is done, the reader's code may
-neither connect, nor start programs, nor write files.
+``python -m dslib.checks.judge FILE REPORT SETTINGS``: settings are JSON. Once the course's own work is done, the reader's Python may
+neither connect, nor start programs, nor open files to write.
 """
 
 import contextlib

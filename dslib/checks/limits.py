@@ -14,8 +14,8 @@ class OutOfTime(BaseException):
     """The time is over. No Exception, so that a reader's ``except Exception`` lets it through."""
 
 
-class NoNetwork(OSError):
-    """Somebody asked for a connection."""
+class NoNetwork(BaseException):
+    """Somebody asked for a connection. No Exception, so that no library turns it into one of its own."""
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..base.files import write_atomic
-from .exercises import CHAPTER_OF, check_of, known_as
 from . import limits
+from .exercises import CHAPTER_OF, check_of, known_as
 from .limits import NoNetwork, OutOfTime, limited, offline
 from .travel import PACKAGES, CannotTravel, packed
 

@@ -284,9 +284,10 @@ def check_ddpm_step(fn) -> bool:
     problem = problem or diagnose(got, want, mistakes)
     if problem is None:
         last = ddpm_step(x_t, eps, 49, -1, z, schedule)
-        wrapped = {"it looked up alphas_cumprod[−1], the last entry, where ᾱ is 1": ddpm_step(x_t, eps, 49, len(schedule) - 1, z, schedule),
-                   "noise is added to the finished image: β̃ is 0 there": last + (1 - schedule[49]).sqrt() * z}
+        noisy = {"noise is added to the finished image: β̃ is 0 there": last + (1 - schedule[49]).sqrt() * z}
         got, problem = attempt(fn, x_t.clone(), eps.clone(), 49, -1, z.clone(), schedule.clone())
-        problem = problem or diagnose(got, last, wrapped)
+        problem = problem or diagnose(got, last, noisy)
+        if problem and "NaN" in problem:
+            problem = "the root of a negative β: it looked up alphas_cumprod[−1], the last entry, where ᾱ is 1"
         problem = problem and f"right inside the chain, but not at its end, where t_prev is −1: {problem}"
     return conclude("ddpm_step", problem)

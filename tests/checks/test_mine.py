@@ -22,6 +22,7 @@ def q_sample(x_0, t, eps, alphas_cumprod):
     """Your code here."""
     return None
 '''
+SHOWN = ["○ q_sample: not written yet", "✓ q_sample: all checks passed", "✗ q_sample: the noise is not scaled"]
 CHECK = 'q_sample = checks.mine("q_sample")'
 NUMBER = itertools.count()
 
@@ -73,7 +74,7 @@ def test_what_passes_is_kept_and_works_in_the_next_chapter(file, capsys):
 def test_nothing_written_shows_a_right_answer_and_a_slip_and_goes_on_with_the_library(file, capsys):
     space = notebook(STUB, CHECK)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("○ q_sample: not written yet") and lines[1].startswith("✓ q_sample") and lines[2].startswith("✗ q_sample: the noise")
+    assert [line[:len(start)] for line, start in zip(lines, SHOWN)] == SHOWN
     assert lines[3:] == ["→ the library's: q_sample"] and space["q_sample"] is ddpm.q_sample and not file.exists()
 
 
@@ -116,19 +117,15 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         notebook('checks.mine("qsample")')
 
 
-def test_in_a_kernel_too_endless_loops_end_and_the_next_notebook_has_it(file):
+def test_in_a_kernel_too_functions_are_kept_and_endless_loops_end():
     begin = "from dslib import checks\nfrom dslib.checks import limits\nlimits.SECONDS = 1"
     endless = "def predict_x0(x_t, t, eps, alphas_cumprod):\n    while True:\n        pass"
-    first = printed(begin, RIGHT, CHECK, endless, 'predict_x0 = checks.mine("predict_x0")')
-    assert "is kept in my_domainstudio.py" in first and "✗ predict_x0: it does not end: stopped after 1 s" in first
-    assert printed(begin, CHECK) == "→ yours: q_sample\n"
-
-
-def printed(*cells: str) -> str:
-    """What a notebook prints, run in a kernel of its own."""
+    cells = [begin, RIGHT, CHECK, endless, 'predict_x0 = checks.mine("predict_x0")', "del q_sample", CHECK]
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in cells])
     NotebookClient(made, timeout=120, kernel_name="python3").execute()
-    return "".join(o.get("text", "") for cell in made.cells for o in cell.outputs if o.get("name") == "stdout")
+    said = ["".join(o.get("text", "") for o in cell.outputs if o.get("name") == "stdout") for cell in made.cells]
+    assert "is kept in my_domainstudio.py" in said[2] and "✗ predict_x0: it does not end: stopped after 1 s" in said[4]
+    assert said[6] == "→ yours: q_sample\n"
 
 
 # ------------------------------------------------------------------------- what travels
@@ -174,11 +171,11 @@ def test_a_function_may_call_another_of_the_readers_or_the_librarys(file, capsys
     head, sections = student_file.split(file.read_text())
     assert list(sections) == ["q_sample", "simple_loss"]
     space, problem = student_file.loaded(file.read_text())
-    assert problem is None and space["q_sample"].__module__ == "my_domainstudio"       # the reader's own, though the library's is imported above
+    assert problem is None and space["q_sample"].__module__ == "my_domainstudio"       # though the library's is imported above
 
 
 @pytest.mark.parametrize("code, words", [
-    ("a_bar = torch.ones(1000)" + RIGHT.replace("    return", "    a_bar\n    return"), "it uses a_bar, a Tensor of this notebook: make it an argument"),
+    ("a_bar = torch.ones(1000)" + RIGHT.replace("    return", "    a_bar\n    return"), "uses a_bar, a Tensor of this notebook: make it"),
     ("import nbformat" + RIGHT.replace("    return", "    nbformat\n    return"), "it uses nbformat, which not every reader has"),
     ("q_sample = eval('lambda x, t, e, s: s[t].view(-1,1,1,1)**.5 * x + (1-s[t].view(-1,1,1,1))**.5 * e')", "its source cannot be read"),
 ])
@@ -222,8 +219,10 @@ def test_a_file_written_by_hand_is_kept_and_added_to(file, capsys):
 
 @pytest.mark.parametrize("text, words", [
     ("def q_sample(:\n", "line 1 is no Python"), ("import requests\n" + RIGHT, "line 1 imports requests: only torch"),
-    (RIGHT + "print(q_sample)\n", "line 5 does something outside of a function"), (RIGHT + "X = 1 / 0\n", "raised ZeroDivisionError when it was read"),
-    (RIGHT.replace("return", "open('x')\n    return"), "calls open()"), (RIGHT.replace("1 - a", "2 - a"), "q_sample in my_domainstudio.py: the values differ"),
+    (RIGHT + "print(q_sample)\n", "line 5 does something outside of a function"),
+    (RIGHT + "X = 1 / 0\n", "raised ZeroDivisionError when it was read"),
+    (RIGHT.replace("return", "open('x')\n    return"), "calls open()"),
+    (RIGHT.replace("1 - a", "2 - a"), "q_sample in my_domainstudio.py: the values differ"),
     (b"\xff\xfe", "cannot be read"),
 ])
 def test_a_file_that_is_broken_is_named_and_the_library_goes_on(text, words, file, capsys):
