@@ -4,6 +4,7 @@
 no network: MathJax and reveal.js come from Python packages of the ``site`` extra and are copied into it.
 """
 
+import ast
 import re
 import shutil
 import sys
@@ -56,12 +57,43 @@ def link_equations(text: str, known: set[str]) -> str:
                    for i, part in enumerate(parts))
 
 
+def reference_sources() -> dict[str, str]:
+    """The source of every exercise's reference by the name that ``checks.solution`` takes; read, not imported."""
+    exercises = ast.parse((ROOT / "dslib" / "checks" / "exercises.py").read_text("utf-8"))
+    table = next(node.value for node in exercises.body if isinstance(node, ast.Assign) and node.targets[0].id == "SOLUTIONS")
+
+    def home(module: str) -> Path:
+        inside = ROOT / "dslib" / "checks" / f"{module}.py"
+        return inside if inside.exists() else ROOT / "dslib" / f"{module}.py"
+    return {key.value: source_of(home(value.value.id), value.attr) for key, value in zip(table.keys, table.values)}
+
+
+def source_of(path: Path, name: str) -> str:
+    """The source of a function of a module, or of the module beside it that it is imported from."""
+    text = path.read_text("utf-8")
+    for node in ast.parse(text).body:
+        if getattr(node, "name", None) == name:
+            return ast.get_source_segment(text, node)
+        if isinstance(node, ast.ImportFrom) and node.level and node.module and name in [alias.name for alias in node.names]:
+            return source_of(path.parents[node.level - 1] / f"{node.module.replace('.', '/')}.py", name)
+    raise SystemExit(f"{path.name} has no {name}")
+
+
+def fold_solutions(text: str, sources: dict[str, str]) -> str:
+    """In the place of each call of ``checks.solution`` inside a folded solution, what it prints."""
+    def shown(match):
+        names = re.findall(r'checks\.solution\("(\w+)"\)', match[1])
+        return match[0] if not names else "<details><summary>Solution</summary>\n\n" + "\n\n".join(
+            f"```python\n{sources[name]}\n```" for name in names) + "\n\n</details>"
+    return re.sub(r"<details><summary>Solution</summary>(.*?)</details>", shown, text, flags=re.S)
+
+
 def stage_chapter(path: Path, known: set[str], target: Path) -> None:
-    """A chapter for the site: linked equations, and a line below every explorer that says why nothing moves."""
-    notebook, cells = nbformat.read(path, as_version=4), []
+    """A chapter for the site: linked equations, solutions to unfold, a line below every explorer that says why nothing moves."""
+    notebook, cells, sources = nbformat.read(path, as_version=4), [], reference_sources()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = link_equations(cell.source, known)
+            cell.source = fold_solutions(link_equations(cell.source, known), sources)
         cells.append(cell)
         if cell.cell_type == "code" and "widgets.explore" in cell.source:
             cells.append(nbformat.v4.new_markdown_cell(STILL))
