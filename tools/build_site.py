@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 TEXTS = ["README.md", "notebooks/README.md", "data/README.md", "data/source/README.md", "data/text_to_image/README.md", "CONTRIBUTING.md",
          "CHANGELOG.md", "THIRD_PARTY.md"]
+WORKED = ROOT / "tests" / "checks" / "my_domainstudio.py"
 STILL = "*On this page the sliders stand still: the figure shows where they start. In JupyterLab (`make lab`) they move.*"
 
 
@@ -57,6 +58,16 @@ def link_equations(text: str, known: set[str]) -> str:
                    for i, part in enumerate(parts))
 
 
+def worked_sources() -> dict[str, str]:
+    """The functions of the worked solution by the name that ``checks.solution`` takes, helpers before them."""
+    text = WORKED.read_text("utf-8")
+    found = {node.name: source_of(WORKED, node.name) for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+    helpers = {name: source for name, source in found.items() if name in ("abar", "hf")}
+    return {{"haar_step": "haar"}.get(name, name): "\n\n\n".join(
+        [part for helper, part in helpers.items() if f"{helper}(" in source] + [source])
+        for name, source in found.items() if name not in helpers}
+
+
 def reference_sources() -> dict[str, str]:
     """The source of every exercise's reference by the name that ``checks.solution`` takes; read, not imported."""
     exercises = ast.parse((ROOT / "dslib" / "checks" / "exercises.py").read_text("utf-8"))
@@ -73,14 +84,14 @@ def source_of(path: Path, name: str) -> str:
     text = path.read_text("utf-8")
     for node in ast.parse(text).body:
         if getattr(node, "name", None) == name:
-            return ast.get_source_segment(text, node)
+            return "\n".join(text.splitlines()[node.lineno - 1:node.end_lineno])
         if isinstance(node, ast.ImportFrom) and node.level and node.module and name in [alias.name for alias in node.names]:
             return source_of(path.parents[node.level - 1] / f"{node.module.replace('.', '/')}.py", name)
     raise SystemExit(f"{path.name} has no {name}")
 
 
 def fold_solutions(text: str, sources: dict[str, str]) -> str:
-    """In the place of each call of ``checks.solution`` inside a folded solution, what it prints."""
+    """In the place of each call of ``checks.solution`` inside a folded solution, a solution."""
     def shown(match):
         names = re.findall(r'checks\.solution\("(\w+)"\)', match[1])
         return match[0] if not names else "<details><summary>Solution</summary>\n\n" + "\n\n".join(
@@ -90,7 +101,7 @@ def fold_solutions(text: str, sources: dict[str, str]) -> str:
 
 def stage_chapter(path: Path, known: set[str], target: Path) -> None:
     """A chapter for the site: linked equations, solutions to unfold, a line below every explorer that says why nothing moves."""
-    notebook, cells, sources = nbformat.read(path, as_version=4), [], reference_sources()
+    notebook, cells, sources = nbformat.read(path, as_version=4), [], reference_sources() | worked_sources()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = fold_solutions(link_equations(cell.source, known), sources)

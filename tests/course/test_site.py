@@ -106,17 +106,20 @@ def test_equations_become_links_in_text_but_not_in_code():
 def test_every_solution_is_there_folded(site, chapter):
     text = "".join(c.source for c in nbformat.read(chapter, as_version=4).cells if c.cell_type == "markdown")
     names = re.findall(r'checks\.solution\("(\w+)"\)', text)
-    sources = builder().reference_sources()
+    sources = builder().reference_sources() | builder().worked_sources()
     folded = [details for details in soup(site / "notebooks" / f"{chapter.stem}.html").find_all("details")
               if details.summary and details.summary.text == "Solution"]
     shown = re.sub(r"\s+", "", "".join(details.text for details in folded))
     assert names and all(re.sub(r"\s+", "", sources[name]) in shown for name in names) and "checks.solution" not in shown
 
 
-def test_the_folded_solutions_are_what_the_notebook_would_print():
+def test_the_folded_solutions_are_the_worked_ones_or_what_the_notebook_would_print():
     from dslib import checks
-    sources = builder().reference_sources()
+    sources, worked = builder().reference_sources(), builder().worked_sources()
     assert {name: inspect.getsource(fn).strip() for name, fn in checks.SOLUTIONS.items()} == sources
+    assert len(worked) >= 19 and worked.keys() <= sources.keys()
+    for name, source in worked.items():                      # each runs with the others, which are solutions too
+        compile(source, name, "exec")
     other = "<details><summary>Answer</summary>checks.solution</details>"
     assert builder().fold_solutions(other, sources) == other
 
