@@ -90,8 +90,8 @@ def told(findings: list[dict], settings: dict) -> tuple[list[str], bool]:
         if "apart" in one:
             same = one["apart"] < settings["tolerance"]
             fine = fine and same
-            lines.append(f"{'✓' if same else '✗'} {settings['target']}, {one['steps']} steps: your weights are "
-                         f"{one['apart']:.2g} of dslib's way apart from dslib's (at most {settings['tolerance']:g})")
+            lines.append(f"{'✓' if same else '✗'} {settings['target']}, {one['steps']} steps: the weights differ from dslib's by "
+                         f"{one['apart']:.2g} of the way that training moved them (allowed: {settings['tolerance']:g})")
         if "scores" in one:
             lines.append(text_table([SimpleNamespace(**row) for row in one["scores"]]))
     return lines, fine

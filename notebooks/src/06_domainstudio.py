@@ -49,7 +49,7 @@ near, far = "sunglasses", "sketches"
 steps = rt.pick(smoke=1, cpu=40, colab=300)
 num_images = rt.pick(smoke=4, cpu=16, colab=100)
 inference_steps = rt.pick(smoke=2, cpu=15, colab=20)
-own_target, own_steps = "engraved", rt.pick(smoke=1, cpu=40, colab=300)      # of your DomainStudio; or "sunglasses"
+own_target, own_steps = rt.pick(smoke="sunglasses", cpu="engraved"), rt.pick(smoke=1, cpu=40, colab=300)     # of your DomainStudio
 
 # %% [markdown]
 # ## Where we are going
@@ -488,23 +488,23 @@ print(sorted(p.relative_to(folder / "mine").as_posix() for p in (folder / "mine"
 # people drawn by another hand, with the same images, noise and steps as `dslib`. The library stands in for what is missing.
 
 # %% tags=["nbval-ignore-output"]
-from dslib.checks import whole
+from dslib.checks import whole as beside
 
 settings = train.TrainConfig(max_train_steps=own_steps, seed=rt.seed)
-own_ten, frozen = data.load_domain(own_target, "ten").images, whole.frozen(source)
+own_ten, frozen = data.load_domain(own_target, "ten").images, beside.frozen(source)
 
 
 def my_loss(net, x_0, t, eps):
     return total_loss(terms_of(net, frozen, x_0, t, eps, a_bar), weights)
 
 
-mine = train_loop(whole.noise_net(source), whole.batches(source, own_ten, settings), my_loss, settings.learning_rate).unet
-theirs = whole.by_library(source, own_ten, settings)
+mine = train_loop(beside.noise_net(source), beside.batches(source, own_ten, settings), my_loss, settings.learning_rate).unet
+theirs = beside.by_library(source, own_ten, settings)
 own = {"source": drawn["source"], "yours": draw(mine), "dslib": draw(theirs)}
 plots.show(plots.rows({f"{own_target}: the ten": own_ten} | own),
-           alt="The ten engraved faces, then samples of the source, of your DomainStudio and of dslib's, from the same noise.")
+           alt=f"The ten of {own_target}, then samples of the source, of your DomainStudio and of dslib's, from the same noise.")
 print(text_table(score_all(own, own_ten, own_target)))
-print(f"your weights are {whole.apart(mine, theirs, source.unet):.1%} of dslib's way apart from dslib's")
+print(f"your weights differ from dslib's by {beside.apart(mine, theirs, source.unet):.1%} of the way that training moved them")
 
 # %% [markdown]
 # The same formulas give the same pictures; rounding is all that parts the weights. `python -m dslib.checks my_domainstudio.py` asks for

@@ -94,7 +94,7 @@ def write(folder: Path, text: str, name: str = student_file.NAME) -> Path:
 def test_the_worked_solution_is_graded_without_a_fault(tmp_path, settings):
     lines, fine = hand_in.graded(Path(shutil.copy(WORKED, tmp_path / "anna.py")), settings)
     assert fine and lines[0] == "– the name is anna.py, not my_domainstudio.py: read all the same"
-    assert lines[1] == "✓ 19 of 19 functions pass" and lines[2].startswith("✓ gouache, 2 steps: your weights are ")
+    assert lines[1] == "✓ 19 of 19 functions pass" and lines[2].startswith("✓ gouache, 2 steps: the weights differ from dslib's by ")
     assert "| yours |" in lines[3] and "| dslib |" in lines[3] and "real, held out" in lines[3]
 
 
