@@ -69,8 +69,7 @@ from dslib.show import plots
 
 q_sample, predict_x0 = checks.mine("q_sample", "predict_x0")
 source = models.load_source()
-device = source.device
-a_bar = source.scheduler.alphas_cumprod.to(device)
+device, a_bar = source.device, source.scheduler.alphas_cumprod.to(source.device)
 faces = data.load_domain(data.SOURCE, "test", 10).images.to(device)
 
 
