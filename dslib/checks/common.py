@@ -83,7 +83,7 @@ def conclude(name: str, problem: str | None) -> bool:
     return problem is None
 
 
-def guarded(student, reference):
+def guarded(student, reference, from_file: bool = False):
     """The reader's function, watched: where it fails later, one line says how, and from then on the reference answers.
 
     Failing: an exception, None, or another shape, dtype, device or other values than the reference on arguments of a
@@ -107,7 +107,7 @@ def guarded(student, reference):
                   f"{getattr(reference, '__name__', 'own')}")
             return reference(*args, **kwargs)
         return got
-    answer.student, answer.reference = student, reference
+    answer.student, answer.reference, answer.from_file = student, reference, from_file
     return answer
 
 

@@ -21,16 +21,18 @@ def mine(*names: str):
     given, from_file, not_there = [], [], []
     for name in names:
         reference, here = reference_of(name), around.get(name)
-        here = getattr(here, "student", here)
+        here = None if getattr(here, "from_file", False) else getattr(here, "student", here)
         fn = None if here is None or here is reference else of_notebook(name, here)
+        read = fn is None
         if fn is None:
             fn, problem = stored(name)
             if problem:
                 print(f"✗ {problem}")
             if fn is None and here is reference:
-                print(f"→ {name} is the library's already: to have yours checked, run the cell with your function, then this one")
+                print(f"→ {name} is the library's already: to have yours checked, run the cell that defines it (chapter "
+                      f"{CHAPTER_OF[name]}), then this one")
             (not_there if fn is None else from_file).append(name)
-        given.append(reference if fn is None else guarded(fn, reference))
+        given.append(reference if fn is None else guarded(fn, reference, read))
     told = [f"yours: {', '.join(from_file)}"] * bool(from_file) + [f"the library's: {', '.join(not_there)}"] * bool(not_there)
     if told:
         print(f"→ {'; '.join(told)}")

@@ -14,7 +14,7 @@ from ..base.files import write_atomic
 from . import limits
 from .exercises import CHAPTER_OF, check_of, known_as
 from .limits import NoNetwork, OutOfTime, limited, offline
-from .travel import PACKAGES, CannotTravel, packed
+from .travel import PACKAGES, CannotTravel, free_names, packed
 
 NAME = "my_domainstudio.py"
 HEAD = '''"""My DomainStudio. checks.mine keeps here what passed its check, a section a function.
@@ -73,13 +73,24 @@ def keep(name: str, fn) -> str:
         if (old and old.edited()) or (not old and defines(head, name)):
             return f"is used here; {file.name} has one that you wrote there by hand, and keeps that: delete it there to have this one kept"
         sections[name] = Section(body, fingerprint(body))
-        missing = [line for line in dict.fromkeys(imports) if line not in head.splitlines()]
-        write_atomic(file, joined("\n".join([head.rstrip(), *missing]), sections).encode())
+        lines = [line for line in head.rstrip().splitlines() if not is_idle(line, sections)]
+        lines += [line for line in dict.fromkeys(imports) if line not in lines]
+        write_atomic(file, joined("\n".join(lines), sections).encode())
     except CannotTravel as error:
         return f"is used here, but not kept for other chapters: {error}"
+    except SyntaxError:
+        return f"is used here, but not kept: {file.name} has a section that is no Python; mend that or delete it"
     except (OSError, UnicodeDecodeError) as error:
         return f"is used here, but not kept: {file} cannot be written ({getattr(error, 'strerror', None) or error})"
     return f"is kept in {file.name}"
+
+
+def is_idle(line: str, sections: dict[str, Section]) -> bool:
+    """Whether a line imports something of dslib that no section needs any more: the reader has written it since."""
+    if not line.startswith(("from dslib", "import dslib")):
+        return False
+    name = line.split()[-1]
+    return name in sections or not any(name in free_names(section.body) for section in sections.values())
 
 
 def defines(text: str, name: str) -> bool:

@@ -91,7 +91,7 @@ def test_what_is_wrong_is_not_kept(file, capsys):
 def test_the_cell_may_be_run_again_and_the_function_mended(capsys):
     space = notebook(RIGHT.replace("(1 - a).sqrt()", "(1 - a)"), CHECK)
     run(space, CHECK)
-    assert "run the cell with your function, then this one" in capsys.readouterr().out
+    assert "run the cell that defines it (chapter 01), then this one" in capsys.readouterr().out
     run(space, RIGHT)
     run(space, CHECK)
     run(space, CHECK)
@@ -110,6 +110,12 @@ def test_several_are_given_in_one_line(capsys):
     capsys.readouterr()
     space = notebook('q_sample, haar_step = checks.mine("q_sample", "haar_step")')
     assert capsys.readouterr().out == "→ yours: q_sample; the library's: haar_step\n" and len(space["haar_step"](torch.zeros(2, 2))) == 4
+
+
+def test_a_later_chapters_cell_may_be_run_again(capsys):
+    notebook(RIGHT, CHECK)
+    capsys.readouterr()
+    assert is_right(notebook(CHECK, CHECK)["q_sample"]) and capsys.readouterr().out == "→ yours: q_sample\n" * 2
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
@@ -169,7 +175,7 @@ def test_a_function_may_call_another_of_the_readers_or_the_librarys(file, capsys
     notebook('simple_loss = checks.mine("simple_loss")')
     assert capsys.readouterr().out == "→ yours: simple_loss\n"
     head, sections = student_file.split(file.read_text())
-    assert list(sections) == ["q_sample", "simple_loss"]
+    assert list(sections) == ["q_sample", "simple_loss"] and "dslib.ddpm" not in file.read_text()      # nobody needs it any more
     space, problem = student_file.loaded(file.read_text())
     assert problem is None and space["q_sample"].__module__ == "my_domainstudio"       # though the library's is imported above
 
