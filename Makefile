@@ -16,7 +16,7 @@ PYTEST := TQDM_DISABLE=1 DSLIB_TIER=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pyt
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: $(READY)  ## ten sunglasses faces in, new ones out, beside naive fine-tuning; about 5 minutes on two cores
+demo: $(READY)  ## ten sunglasses faces in, new ones out, beside naive fine-tuning; 5 to 10 minutes on two cores
 	$(BIN)/dslib adapt --target sunglasses --compare_finetune --max_train_steps 270 --overwrite --output_dir $(DEMO) $(ARGS)
 	@echo && echo "Open $(CURDIR)/$(DEMO)/report.html"
 

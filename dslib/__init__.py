@@ -10,6 +10,7 @@ only what is above it in this list::
     show/      plots, the explorers of the chapters, the page of a run
     plane/     the method in two dimensions
     text/      text to image: captions, latents, prompts, a person
+    gan/       the GANs that the paper compares with: a source, and ways to adapt it
     study/     grids of runs, their curves and tables, the cost of a step
     cli/       the command ``dslib`` and its options
     checks/    self-checks and solutions of the exercises

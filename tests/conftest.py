@@ -63,6 +63,12 @@ def make_text_pipeline(seed: int = 1234):
     return latent.assemble(vae, text_encoder, tokenizer, unet)
 
 
+def make_gan(channels: tuple[int, ...] = (16, 16, 8), seed: int = 1234):
+    """A GAN with random weights, ready to be a source: 16×16 images of three channels, twice the side for each more."""
+    from dslib.gan.networks import Pair
+    return Pair(8, channels, seed).requires_grad_(False).eval()
+
+
 def make_images(n: int, resolution: int, seed: int = 0):
     """Soft coloured blobs with a little noise on top, (n,3,R,R) in [-1,1]."""
     import torch

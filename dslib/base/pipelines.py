@@ -69,6 +69,9 @@ def check_folder(folder: Path, wanted: str = "DDPMPipeline", parts: tuple[str, .
 
     Returns the variant to open ("fp16"), None where every part has plain weights.
     """
+    if (folder / "gan.safetensors").exists():
+        raise UserError(f"{folder} holds a GAN, not a diffusion pipeline: dslib adapt takes it with --method tgan, tgan-diffaug, freezed, "
+                        "ewc, cdc or dcl")
     if not (folder / "model_index.json").exists():
         raise UserError(f"{folder} has no model_index.json: it is not a diffusers pipeline (a checkpoint-… folder resumes "
                         "a run, --resume_from_checkpoint)")

@@ -3,18 +3,18 @@
 import argparse
 import csv
 import io
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..base.device import main_process
 from ..base.errors import UserError, run, shown
 from ..base.locks import release
-from . import pretraining, t2i
+from . import gan, pretraining, t2i
 from .options import (
     EXAMPLES,
     OR_RESUME,
     HelpFormatter,
+    Parser,
     add_backbone,
     add_config,
     add_images,
@@ -27,12 +27,16 @@ from .options import (
     prepare_output,
     training_images,
 )
+from .results import write_scores
 from .watch import watch
 
 
 def cmd_adapt(args) -> None:
     from .. import models, sample, train
-    check_method(args.method)
+    check_method(args)
+    if gan.is_method(args.method):
+        gan.adapt(args)
+        return
     config_from(args, train.TrainConfig, output_dir=args.output_dir or "runs")
     if args.compare_finetune and args.resume_from_checkpoint not in (None, "latest"):
         raise UserError("--compare_finetune trains two models: resume them with --resume_from_checkpoint latest, not from one checkpoint")
@@ -63,12 +67,17 @@ def cmd_adapt(args) -> None:
             raise KeyboardInterrupt(f" while drawing; the trained model is in {output}: 'dslib sample {output}' draws with it") from None
 
 
-def check_method(method: str) -> None:
-    """Say where a method of text-to-image sources belongs, before any work."""
+def check_method(args) -> None:
+    """Say where a method of text-to-image sources belongs, and which option is another kind of method's, before any work."""
+    from ..gan.adapt import METHODS as OF_GANS
     from ..text import text_to_image
     from ..train import METHODS
-    if method not in METHODS and method in text_to_image.METHODS:
-        raise UserError(f"--method is {method!r}, which adapts text-to-image models: use one of {', '.join(METHODS)}, or dslib adapt-t2i")
+    known = ", ".join((*METHODS, *OF_GANS))
+    if args.method not in (*METHODS, *OF_GANS) and args.method in text_to_image.METHODS:
+        raise UserError(f"--method is {args.method!r}, which adapts text-to-image models: use one of {known}, or dslib adapt-t2i")
+    if args.method not in (*METHODS, *OF_GANS):
+        raise UserError(f"--method is {args.method!r}: use one of {', '.join(METHODS)}, or of {', '.join(OF_GANS)} with a GAN as --source")
+    gan.check_options(args)
 
 
 def adapt_one(source, images, config):
@@ -80,9 +89,6 @@ def adapt_one(source, images, config):
 def write_results(args, source, unets, histories, images, domain, name, output, done) -> None:
     """Sample every model from the same noise, score, and write the report. done: the run's step, identity, images in words, config."""
     from .. import sample
-    from ..measure.score import evidence_of, row_of, text_table
-    from ..show import hero
-    from ..show.page import write_report
     size, channels = source.unet.config.sample_size, source.unet.config.in_channels
     noise = sample.start_noise(args.num_images, size, args.seed, channels)
     drawing = (args.num_inference_steps, args.scheduler)
@@ -92,23 +98,18 @@ def write_results(args, source, unets, histories, images, domain, name, output, 
             name_until = f"{key}, source until {args.source_until}"
             samples[name_until] = sample.sample(unets[key], source.scheduler, noise, *drawing, progress=f"sampling {name_until}",
                                                 source=source, source_until=args.source_until)
-    print("scoring …", file=sys.stderr)
-    evidence = evidence_of(samples, images, domain, args.backbone)
-    scores = [row_of(name, one) for name, one in evidence.items()]
-    facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir and shown(args.train_data_dir),
-             "backbone": args.backbone, "resolution": size, "num_images": args.num_images, "seed": args.seed, "scheduler": args.scheduler,
-             "num_inference_steps": args.num_inference_steps} | done
-    lead = f"{len(images)} training images, {done['step']} steps, seed {args.seed}."
-    where = write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts,
-                         hero.of_evidence(evidence, images))
-    print(text_table(scores))
-    print(f"\nReport:   {where}\nPipeline: {output}  (DDPMPipeline.from_pretrained opens it)")
+    write_scores(args, samples, histories, images, domain, name, output, done,
+                 {"resolution": size, "scheduler": args.scheduler, "num_inference_steps": args.num_inference_steps})
+    print(f"Pipeline: {output}  (DDPMPipeline.from_pretrained opens it)")
 
 
 def cmd_sample(args) -> None:
     from .. import data, models, sample
     from ..base.files import write_atomic
     from ..show import plots
+    if gan.is_folder(args.pipeline):
+        gan.sample(args)
+        return
     pipe = models.load_source(args.pipeline)
     check_drawing(args, pipe.scheduler, least=1)
     first = None if args.source_until is None else models.load_source(args.source)
@@ -130,7 +131,10 @@ def cmd_evaluate(args) -> None:
     from ..measure.score import score_all, text_table, write_metrics
     check_output_file(args.output, args.overwrite)
     folder, facts, channels = Path(args.samples), {}, 3
-    if (folder / "model_index.json").exists() or not folder.is_dir():
+    if gan.is_folder(folder):
+        images = gan.drawn(args, folder, 2)
+        size = images.shape[-1]
+    elif (folder / "model_index.json").exists() or not folder.is_dir():
         pipe = models.load_source(args.samples)
         check_drawing(args, pipe.scheduler, 2, pipe.unet.config.sample_size)
         size, channels = pipe.unet.config.sample_size, pipe.unet.config.in_channels
@@ -142,7 +146,10 @@ def cmd_evaluate(args) -> None:
         found = data.ImageFolder(folder, size, at_least=2, skip=("grid.png",), recursive=args.recursive)
         images, facts = found.images[:args.num_images], {"sample_images": found.summary}
     targets, domain, facts["training_images"] = training_images(args, size, channels)
-    scores = score_all({shown(folder.name): images}, targets, domain, args.backbone)
+    name = shown(folder.name)
+    if gan.is_folder(folder) and (why := gan.collapse(name, images, targets, "the training images")):
+        name, facts["collapsed"] = gan.COLLAPSED.format(name), why
+    scores = score_all({name: images}, targets, domain, args.backbone)
     print(text_table(scores))
     print(f"\nbackbone {args.backbone}, {size}×{size} pixels, {len(images)} images, seed {args.seed}")
     if args.output:
@@ -195,7 +202,7 @@ def cmd_table(args) -> None:
     missing = [path for path in args.metrics if not Path(path).is_file()]
     if missing:
         raise UserError(f"no file {missing[0]}: give the metrics.json files that dslib adapt wrote")
-    table = tables.collate([Path(path) for path in args.metrics])
+    table = tables.collate([Path(path) for path in args.metrics], gan.defaults())
     if args.pool:
         table = tables.pool(table, tables.load_table(args.pool))
     print(tables.collated_text(table))
@@ -221,39 +228,40 @@ def cmd_env(args) -> None:
 UNTIL = "{} the steps above this t are the source's, as the authors' code can do (ledger row 15)"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Every command with every option and its default."""
-    parser = argparse.ArgumentParser(prog="dslib", description="Adapt a diffusion model to about ten images (DomainStudio, arXiv "
-                                     "2306.14153).", epilog="dslib COMMAND --help shows every option and an example.")
+def build_parser(of_gan: bool = False) -> argparse.ArgumentParser:
+    """Every command with every option and its default. of_gan: the defaults of ``adapt`` are those of a GAN's methods."""
+    parser = Parser(prog="dslib", description="Adapt a diffusion model to about ten images (DomainStudio, arXiv 2306.14153).",
+                    epilog="dslib COMMAND --help shows every option and an example.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, function, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, epilog=f"example:\n  {EXAMPLES[name]}",
                                   usage=f"dslib {name} …    (dslib {name} --help lists every option)", formatter_class=HelpFormatter)
-        sub.set_defaults(function=function)
+        sub.set_defaults(function=function, parser=sub)
         return sub
 
-    add_adapting(command)
+    add_adapting(command, of_gan)
     add_comparing(command)
     add_training(command)
     return parser
 
 
-def add_adapting(command) -> None:
+def add_adapting(command, of_gan: bool = False) -> None:
     """adapt, sample and evaluate; command(name, function, text) makes a parser."""
     from ..train import TrainConfig
     adapt = command("adapt", cmd_adapt, "Fine-tune a source model on about ten images and write pipeline, pictures and report.")
     add_images(adapt)
-    adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
+    adapt.add_argument("--source", help="pipeline folder or hub id, or the folder of a GAN; default: the shipped avatar model")
     adapt.add_argument("--compare_finetune", action="store_true", help="also train the naive baseline and put both in the report")
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(adapt, TrainConfig, skip=("lr_warmup_steps",))
+    add_config(adapt, TrainConfig, skip=("lr_warmup_steps", "method"))
+    gan.add_options(adapt, of_gan)
     add_sampling(adapt, 64)
     adapt.add_argument("--source_until", type=int, help=UNTIL.format("also draw rows in which"))
     add_backbone(adapt)
 
-    draw = command("sample", cmd_sample, "Draw images with a saved pipeline.")
-    draw.add_argument("pipeline", help="pipeline folder or hub id")
+    draw = command("sample", cmd_sample, "Draw images with a saved pipeline, or a GAN.")
+    draw.add_argument("pipeline", help="pipeline folder or hub id, or the folder of a GAN")
     draw.add_argument("--output_dir", help="default: samples/ inside the pipeline folder")
     draw.add_argument("--seed", type=int, default=0, help="start noise")
     draw.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
@@ -261,7 +269,7 @@ def add_adapting(command) -> None:
     draw.add_argument("--source", help="of --source_until: the source that the pipeline was adapted from; default: the shipped one")
     draw.add_argument("--source_until", type=int, help=UNTIL.format("draw so that"))
 
-    evaluate = command("evaluate", cmd_evaluate, "Score a pipeline, or a folder of samples, against training images.")
+    evaluate = command("evaluate", cmd_evaluate, "Score a pipeline, a GAN or a folder of samples, against training images.")
     evaluate.add_argument("samples", help="pipeline folder, hub id, or folder of images")
     add_images(evaluate)
     evaluate.add_argument("--seed", type=int, default=0, help="start noise")
@@ -296,6 +304,7 @@ def add_comparing(command) -> None:
 def add_training(command) -> None:
     """pretrain, the text-to-image commands, table and env."""
     pretraining.add_command(command)
+    gan.add_commands(command)
     t2i.add_commands(command)
 
     table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")
@@ -313,6 +322,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; a mistake of the reader's ends in one line and exit code 2."""
     def command() -> None:
         args = build_parser().parse_args(argv)
+        if args.function is cmd_adapt and gan.is_method(args.method):
+            args = build_parser(of_gan=True).parse_args(argv)
         expand_home(args)
         args.function(args)
     try:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -22,6 +23,7 @@ EXAMPLES = {
     "pretrain": "dslib pretrain --output_dir runs/source",
     "adapt-t2i": "dslib adapt-t2i --target portraits --compare\n"
                  "  dslib adapt-t2i --train_data_dir my_ten_photos --instance_prompt 'a face in sks style' --output_dir runs/mine-t2i",
+    "pretrain-gan": "dslib pretrain-gan --output_dir runs/gan",
     "pretrain-t2i": "dslib pretrain-t2i --stage vae --output_dir runs/t2i-vae\n"
                     "  dslib pretrain-t2i --stage unet --vae runs/t2i-vae/vae --output_dir runs/t2i",
     "table": "dslib table runs/*/metrics.json --output table.csv",
@@ -39,6 +41,14 @@ def add_config(parser: argparse.ArgumentParser, config: type, skip: tuple[str, .
             parser.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, default=default, help=about)
         else:
             parser.add_argument(f"--{f.name}", type=f.metadata["kind"], default=default, help=about)
+
+
+class Parser(argparse.ArgumentParser):
+    """Help that is longer than a pipe's buffer, into a closed pipe, ends like any other output there; argparse keeps silent about it."""
+
+    def _print_message(self, message, file=None):
+        if message and (file := file or sys.stderr) is not None:
+            file.write(message)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -71,7 +81,8 @@ def config_from(args: argparse.Namespace, config: type, **changes):
     return config(**(given | changes)).check()
 
 
-CHECKPOINTS = ("checkpoint-*/state.json", "finetune/checkpoint-*/state.json")
+CHECKPOINTS = ("checkpoint-*/state.json", "finetune/checkpoint-*/state.json", "tgan/checkpoint-*/state.json")
+RESULTS = ("model_index.json", "gan.safetensors")      # the sign of a run that came to its end
 OR_RESUME = ", or --resume_from_checkpoint latest to go on"
 
 
@@ -91,7 +102,7 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
         probe = folder / ".write-test.part"
         probe.touch()
         probe.unlink()
-        killed = run and lock_folder(folder, option) and not (folder / "model_index.json").exists()
+        killed = run and lock_folder(folder, option) and not any((folder / name).exists() for name in RESULTS)
         ours = resume and (killed or any(next(folder.glob(pattern), None) for pattern in CHECKPOINTS))
         if not (overwrite or ours) and any(entry.name not in FILES for entry in folder.iterdir()):
             release(mark=killed)
@@ -103,7 +114,7 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
         for pattern in CHECKPOINTS:
             for old in folder.glob(pattern):
                 shutil.rmtree(old.parent)
-        for name in ("model_index.json", "finetune/model_index.json", "log.csv"):
+        for name in (*RESULTS, "finetune/model_index.json", "tgan/gan.safetensors", "log.csv"):
             (folder / name).unlink(missing_ok=True)
     return folder
 

@@ -11,10 +11,10 @@ from ..base.files import write_atomic
 from ..base.interrupts import answered
 
 
-def watch(stream, config, label: str, log: Path | None = None, images_a_step: int = 0):
+def watch(stream, config, label: str, log: Path | None = None, images_a_step: int = 0, logged: tuple[str, ...] = ()):
     """Drive a training generator: progress bar, history, optional CSV log; Ctrl-C, SIGTERM and a closed terminal save first, at once.
 
-    Returns (last Step or None, history: term → values).
+    logged: terms that have a column of their own in the log, besides the first. Returns (last Step or None, history: term → values).
     """
     from tqdm.auto import tqdm
 
@@ -47,7 +47,7 @@ def watch(stream, config, label: str, log: Path | None = None, images_a_step: in
                 bar.set_postfix({name: f"{float(values[-1]):.3g}" for name, values in history.items() if name != "step"},
                                 refresh=False)
             if log is not None and main_process() and record.step % 50 == 0:
-                append_log(log, record, history, images_a_step, time.time() - began)
+                append_log(log, record, history, images_a_step, time.time() - began, logged)
     return record, {name: [float(v) for v in values] for name, values in history.items()}
 
 
@@ -63,13 +63,16 @@ def trim_log(path: Path, step: int) -> float:
     return float(kept[-1][4]) if len(kept) > 1 else 0.0
 
 
-def append_log(path: Path, record, history: dict[str, list], images_a_step: int, seconds: float) -> None:
-    """One line a 50 steps: step, images seen, mean of the first loss term over the 50, learning rate, seconds since the start."""
+def append_log(path: Path, record, history: dict[str, list], images_a_step: int, seconds: float, logged: tuple[str, ...] = ()) -> None:
+    """One line a 50 steps: step, images seen, mean of the first loss term over the 50, learning rate, seconds since the start; and the
+    means of the terms ``logged``."""
+    def mean(term: str) -> str:
+        recent = [float(v) for v in history[term][-50:]]
+        return f"{sum(recent) / len(recent):.6f}"
+
     new, term = not path.exists(), next(iter(record.terms))
-    recent = [float(v) for v in history[term][-50:]]
     with open(path, "a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if new:
-            writer.writerow(["step", "images", f"loss_{term}", "learning_rate", "seconds"])
-        mean = f"{sum(recent) / len(recent):.6f}"
-        writer.writerow([record.step, record.step * images_a_step, mean, f"{record.lr:.3e}", f"{seconds:.0f}"])
+            writer.writerow(["step", "images", f"loss_{term}", "learning_rate", "seconds", *logged])
+        writer.writerow([record.step, record.step * images_a_step, mean(term), f"{record.lr:.3e}", f"{seconds:.0f}", *map(mean, logged)])

@@ -1,10 +1,14 @@
-"""``python -m dslib.study STUDY``: regime, results, results-t2i, ablations, curves, memorisation, source or bench, each with ``--help``."""
+"""``python -m dslib.study STUDY``: regime, evidence, claim, results, results-t2i, ablations, curves, memorisation, source or bench.
+
+Each has its ``--help``.
+"""
 
 import sys
 
-from . import ablations, bench, curves, memorisation, regime, results
+from . import ablations, bench, claim, curves, evidence, memorisation, regime, results
 
-STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main, "regime": regime.main}
+STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main, "regime": regime.main,
+           "claim": claim.main, "evidence": evidence.main}
 
 
 def main(argv: list[str]) -> int:

@@ -22,6 +22,7 @@ from ..base import errors
 from ..base.errors import UserError, first_line
 from ..base.files import as_json, data_dir, write_atomic
 from ..base.identity import fingerprint
+from ..base.statistics import copied
 from ..measure.probes import domain_probe
 from ..measure.score import REAL, TRUE, Evidence, measure
 from . import grid
@@ -44,12 +45,13 @@ METHODS: dict[str, dict] = {
     "lora": NAIVE | {"lora_rank": 4, "learning_rate": 2e-3},
     "distilled": {"lambda_img": 0.0, "lambda_hf": 0.0, "lambda_distill": 1.0},
     "distilled, anchored": ANCHORED | {"lambda_img": 0.0, "lambda_hf": 0.0, "lambda_distill": 1.0},
-    "authors": {"pairwise_variant": "authors", "pairwise_weighting": "none", "hfmse_weighting": "none"},
+    "authors": {"pairwise_variant": "authors", "pairwise_weighting": "none", "hfmse_weighting": "none",
+                "lambda_img": 4.0, "lambda_hf": 4.0, "lambda_hfmse": 1.0},        # their README's weights, of their means of three images
     "naive, ema 0": NAIVE | {"ema_max_decay": 0.0},
     "naive, ema 0.999": NAIVE | {"ema_max_decay": 0.999},
 }
 MAIN = ("naive", "published", "anchored", "anchored, no L_hf")
-UNTIL = {"naive": (700, 500, 300), "anchored": (500,)}       # t_0 of source-until-t, a way of drawing: the training is the same
+UNTIL = {"naive": (500,), "anchored": (500,)}       # t_0 of source-until-t, a way of drawing: the training is the same
 
 
 class Ruler:
@@ -72,12 +74,20 @@ class Ruler:
         source = None if until is None else self.source
         return sample.sample(unet, self.source.scheduler, self.noise, INFERENCE_STEPS, "dpmsolver", source=source, source_until=until)
 
-    def measure(self, images: Tensor, paired: bool = True) -> dict[str, float | None]:
-        """Scores of images (N,3,R,R), by their keys; paired: image i is of noise i, so that people can be compared."""
+    def evidence(self, images: Tensor, paired: bool = True) -> Evidence:
+        """What images (N,3,R,R) are scored by; paired: image i is of noise i, so that people can be compared."""
         evidence = Evidence(images, self.ten, real=self.real, nearest_real=self.real_to_ten.min(1).values, reference=self.reference,
                             probe=self.probe, source_samples=self.drawn if paired else None, twins=self.twins if paired else None)
         evidence.real_to_targets = self.real_to_ten          # of a thousand images: computed once
-        return {key: None if value is None else round(value, 5) for key, value in measure(evidence, SCORES).items()}
+        return evidence
+
+    def measure(self, images: Tensor, paired: bool = True) -> dict[str, float | None]:
+        """Scores of images (N,3,R,R), by their keys."""
+        return rounded(self.evidence(images, paired))
+
+    def strip(self) -> Tensor:
+        """Rows of pictures without a model: source samples and, where they are known, their true answers. (rows, PICTURES, 3, R, R)."""
+        return torch.stack([images[:PICTURES] for images in (self.drawn, self.twins) if images is not None])
 
     def goal_rows(self) -> list[tuple[str, dict]]:
         """(name, scores) of what no model has drawn: sets of real images, source pictures and samples, and the true answers."""
@@ -87,6 +97,17 @@ class Ruler:
         pictures = data.load_domain(data.SOURCE, self.split, n, self.ten.shape[-1]).images
         rows += [("source pictures", self.measure(pictures, paired=False)), ("source samples", self.measure(self.drawn))]
         return rows if self.twins is None else [*rows, (TRUE, self.measure(self.twins))]
+
+
+def rounded(evidence: Evidence) -> dict[str, float | None]:
+    """The scores of the protocol, by their keys."""
+    return {key: None if value is None else round(value, 5) for key, value in measure(evidence, SCORES).items()}
+
+
+def first_pictures(evidence: Evidence) -> dict[str, list[int]]:
+    """Of the first pictures: which of the ten is nearest, and is it nearer than real images are? What their strip needs to be read."""
+    distance, which = evidence.nearest
+    return {"nearest_ten": which[:PICTURES].tolist(), "copied": copied(distance, evidence.nearest_real)[:PICTURES].int().tolist()}
 
 
 def path_of(folder: Path, target: str, method: str, seed: int) -> Path:
@@ -106,7 +127,8 @@ def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
         unet = step.averaged()
         for until in (None, *UNTIL.get(method, ())):
             drawn = ruler.draw(unet, until)
-            rows.append({"step": step.step, "until": until, "seconds": round(spent, 1)} | ruler.measure(drawn))
+            evidence = ruler.evidence(drawn)
+            rows.append({"step": step.step, "until": until, "seconds": round(spent, 1)} | rounded(evidence) | first_pictures(evidence))
             print(f"{run.path.stem}: {as_json(rows[-1], None)}", file=sys.stderr, flush=True)
             pictures.append(drawn[:PICTURES])
         began = time.perf_counter()
@@ -140,6 +162,7 @@ def work(folder: Path, runs: list[tuple[str, str, int]], source: str | None, sto
             goal = grid.Run(path_of(folder, target, REAL, 0), {"target": target, "method": REAL})
             if not grid.is_whole(goal.path):
                 rows = [{"step": 0, "until": None, "name": name} | scores for name, scores in rulers[target].goal_rows()]
+                write_atomic(goal.path.with_suffix(".png"), png(rulers[target].strip()))
                 write_atomic(goal.path, as_file(goal, facts, rows))
         return follow(run, rulers[target], facts)
 

@@ -29,24 +29,25 @@ def columns() -> dict[str, Kind]:
     return table_kinds() | {"obeyed": OBEYED}
 
 
-def without_defaults(config: dict, path: Path) -> dict:
+def without_defaults(config: dict, path: Path, other_methods: dict[str, dict] | None = None) -> dict:
     """What of a run's settings differs from the defaults, so that a key that came later parts no runs from before and after it.
 
-    A key that this version does not know is named on stderr, and compared like the others.
+    other_methods: the defaults of methods with settings of their own, a GAN's. A key that this version does not know is named on stderr,
+    and compared like the others.
     """
-    defaults = WITHOUT_EFFECT | {f.name: f.default for f in fields(train.TrainConfig)}
+    defaults = (other_methods or {}).get(config.get("method")) or WITHOUT_EFFECT | {f.name: f.default for f in fields(train.TrainConfig)}
     if unknown := sorted(config.keys() - defaults.keys() - set(NOT_COMPARED)):
         print(f"{path}: this version knows no setting {', '.join(unknown)}; the run shares a row with runs of the same value",
               file=sys.stderr)
     return {key: value for key, value in config.items() if key not in NOT_COMPARED and (key not in defaults or defaults[key] != value)}
 
 
-def read_run(path: Path) -> tuple[dict, list[tuple[tuple, dict]]]:
+def read_run(path: Path, other_methods: dict[str, dict] | None = None) -> tuple[dict, list[tuple[tuple, dict]]]:
     """A run's metrics.json, and its rows, each with what it may share a row of the table by: SETTINGS in their order, then the rest."""
     try:
         run = json.loads(Path(path).read_text("utf-8"))
         steps = run["config"].get("max_train_steps")
-        others = json.dumps(without_defaults(run["config"], path) | {"source": run.get("source", "shipped")}, sort_keys=True)
+        others = json.dumps(without_defaults(run["config"], path, other_methods) | {"source": run.get("source", "shipped")}, sort_keys=True)
         where = (run["backbone"], run["resolution"], run["num_images"], run["scheduler"], run["num_inference_steps"], others)
         shares = {name: statistics.mean(one["share"] for one in said.values()) for name, said in run.get("obeyed", {}).items() if said}
         obeyed = {row["name"]: {"obeyed": shares.get(row["name"])} if "obeyed" in run else {} for row in run["scores"]}
@@ -55,7 +56,7 @@ def read_run(path: Path) -> tuple[dict, list[tuple[tuple, dict]]]:
         raise UserError(f"{path} is no metrics.json of dslib adapt") from None
 
 
-def collate(paths: list[Path]) -> list[dict]:
+def collate(paths: list[Path], other_methods: dict[str, dict] | None = None) -> list[dict]:
     """Many runs' metrics.json → one tidy row a (target, images, steps): mean and standard deviation over the seeds.
 
     Only runs that differ in nothing but the seed share a row. Runs of ``adapt-t2i`` bring a column ``obeyed`` along. A score that some
@@ -64,7 +65,7 @@ def collate(paths: list[Path]) -> list[dict]:
     groups: dict[tuple, dict[int, dict]] = {}
     known: dict[tuple, dict[str, tuple[str, Path]]] = {}
     for path in paths:
-        run, rows = read_run(path)
+        run, rows = read_run(path, other_methods)
         for key, row in rows:
             check_alike(known.setdefault(key, {}), run, path)
             if groups.setdefault(key, {}).setdefault(run["seed"], row) is not row:

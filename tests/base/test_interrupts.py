@@ -81,6 +81,8 @@ MEMBERS = {
 @pytest.mark.parametrize("what", MEMBERS)
 def test_a_signal_is_answered_at_once_saves_whole_and_the_rest_is_the_same(tmp_path, monkeypatch, at, whole, what):
     signals, place, n, step, reached = MEMBERS[what]
+    if signal.getsignal(HUP) == signal.SIG_IGN:         # these tests may be running under nohup themselves
+        signal.signal(HUP, signal.SIG_DFL)
     before = [signal.getsignal(number) for number in (INT, TERM, HUP)]
     calls = at(place, signals, n)
     settings = config(tmp_path, checkpointing_steps=1 if place == "writing" else 0)

@@ -23,6 +23,8 @@ from safetensors import SafetensorError
 from dslib import data, models, sample, train
 from dslib.base import checkpoint, identity
 from dslib.cli import commands, watch
+from dslib.gan.adapt import GANConfig
+from dslib.gan.pretrain import PretrainGAN
 from dslib.measure import probes
 from dslib.pretrain import PretrainConfig
 from dslib.text.text_to_image import TextConfig
@@ -238,7 +240,7 @@ def test_env_as_a_module():
         assert re.search(rf"^{word} +\S", done.stdout, re.MULTILINE)
 
 
-COMMANDS = ["adapt", "sample", "evaluate", "domains", "pretrain", "table", "env"]
+COMMANDS = ["adapt", "sample", "evaluate", "domains", "pretrain", "pretrain-gan", "table", "env"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -273,7 +275,7 @@ def test_the_first_page_of_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         run("--help")
     text = capsys.readouterr().out
-    assert all(re.search(rf"^ +{c} ", text, re.MULTILINE) for c in COMMANDS)
+    assert all(re.search(rf"^ +{c}( |$)", text, re.MULTILINE) for c in COMMANDS)
 
 
 # ------------------------------------------------------------------------------------------ interrupted
@@ -639,7 +641,7 @@ def attributes_read() -> set[str]:
     return {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
 
 
-@pytest.mark.parametrize("config", [train.TrainConfig, PretrainConfig, TextConfig], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("config", [train.TrainConfig, PretrainConfig, TextConfig, GANConfig, PretrainGAN], ids=lambda c: c.__name__)
 def test_every_declared_setting_is_read_somewhere(config):
     unread = {f.name for f in dataclasses.fields(config)} - attributes_read() - {"lambda_img", "lambda_hf", "lambda_hfmse", "lambda_vlb"}
     assert not unread, f"declared, offered and never read: {unread}"        # the four are read by domainstudio.total, by name
@@ -647,7 +649,8 @@ def test_every_declared_setting_is_read_somewhere(config):
 
 def test_every_option_of_every_command_is_read():
     sub = next(a for a in commands.build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    read, by_name = attributes_read(), {f.name for c in (train.TrainConfig, PretrainConfig, TextConfig) for f in dataclasses.fields(c)}
+    configs = train.TrainConfig, PretrainConfig, TextConfig, GANConfig
+    read, by_name = attributes_read(), {f.name for config in configs for f in dataclasses.fields(config)}
     for name, parser in sub.choices.items():
         unread = {action.dest for action in parser._actions if action.dest != "help"} - read - by_name
         assert not unread, f"dslib {name} declares and never reads {unread}"

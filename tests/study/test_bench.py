@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import make_images, make_source
 
-from dslib import data, haar, losses, models, train
+from dslib import data, domainstudio, haar, losses, models, train
 from dslib.study import bench
 from dslib.text import latent
 
@@ -66,6 +66,7 @@ def test_main_writes_a_table_and_a_figure(tmp_path, monkeypatch, capsys, tiny_te
     monkeypatch.setattr(data, "load_domain", lambda name, split, n=10: data.Domain(images[:n], [], name, split))
     monkeypatch.setattr(bench, "memory_rows", lambda methods: [])
     monkeypatch.setattr(latent, "load_pipeline", lambda folder: tiny_text)
+    monkeypatch.setattr(domainstudio, "draw_anchors", lambda source, n, config: images[:n, None])
     bench.main(["--steps", "1", "--num_images", "12", "--output", str(tmp_path / "out")])
     rows = list(csv.DictReader((tmp_path / "out" / "bench.csv").open()))
     assert [r["case"] for r in rows if r["what"] == "optimiser step"] == ["finetune", "domainstudio", "anchored", "loops", "bank"]

@@ -7,7 +7,7 @@ from scipy import stats
 
 from dslib.base.errors import UserError
 from dslib.study import curves, evidence
-from dslib.study.regime import SCORES
+from dslib.study.regime import COLUMNS, SCORES
 
 
 def row(method="naive", seed=0, step=0, hit=0.0, until=None, target="engraved", **scores):
@@ -82,3 +82,47 @@ def test_a_goal_is_a_prediction_interval_of_sets_of_real_images():
     assert (middle, low, high) == pytest.approx((0.22, 0.22 - half, 0.22 + half))
     with pytest.raises(UserError, match="gouache"):
         evidence.goal(rows, "gouache", "nearest")
+
+
+TABLE = [row(f"real, held out {i}", copies=c, intra=0.25) for i, c in enumerate((0.04, 0.06, 0.05))] + [
+    row(method, seed, step, hit=hit, copies=copies + seed / 100 + wobble * (seed == 1), intra=0.2, until=until)
+    for seed in (0, 1, 2) for method, until, step, hit, copies, wobble in (
+        ("naive", None, 100, 0.8, 0.1, 0), ("naive", None, 200, 1.0, 0.3, 0), ("naive", 500, 200, 1.0, 0.1, 0.02),
+        ("anchored", None, 200, 0.9, 0.05, 0.01))]
+
+
+def test_every_method_is_compared_with_one_and_all_p_values_are_corrected_together():
+    lines = {line.name: line for line in evidence.compare(TABLE, "engraved", step=200, scores=("hit", "copies"))}
+    assert list(lines) == ["naive", "naive, source for t > 500", "anchored"] and not lines["naive"].against
+    found = lines["anchored"].against["copies"]
+    assert found.mean == pytest.approx(-0.25 + 0.01 / 3) and found.seeds == [0, 1, 2]
+    alone = [line.against[score].p for line in lines.values() for score in line.against]
+    together = [line.corrected[score] for line in lines.values() for score in line.against]
+    assert len(alone) == 4 and together == pytest.approx(evidence.holm(alone)) and sum(together) > sum(alone)
+
+
+def test_at_equal_hit_a_method_stands_where_it_arrives_and_the_others_are_left_out():
+    lines = {line.name: line for line in evidence.compare(TABLE, "engraved", hit=0.9, scores=("copies",))}
+    assert lines["naive"].seeds["copies"][0] == pytest.approx(0.2) and lines["naive"].seeds["step"][0] == pytest.approx(150)
+    assert "anchored" not in {line.name for line in evidence.compare(TABLE, "engraved", hit=0.95, scores=("copies",))}
+    with pytest.raises(UserError, match="gouache: no run of 'naive' at 90% hits"):
+        evidence.compare(TABLE, "gouache", hit=0.9)
+
+
+def test_the_printed_table_has_the_band_the_means_and_the_differences():
+    scores = ("copies", "intra", "kept")
+    told = evidence.text(TABLE, "engraved", evidence.compare(TABLE, "engraved", step=200, scores=scores), scores).splitlines()
+    _, low, high = evidence.goal(TABLE, "engraved", "copies")
+    assert told[2].startswith(f"| one more set of real images | – | – | {low:.2f} to {high:.2f} | 0.250 to 0.250 | –")
+    assert told[3] == "| naive | 3 | 200 ± 0 | 0.31 ± 0.01 | 0.200 ± 0.000 | – |"
+    assert any(line.startswith("| anchored | -0.25 [") and line.endswith("| +0.000 [+0.000, +0.000], p 1 | – |") for line in told)
+
+
+def test_the_command_reads_a_table_and_says_what_it_lacks(tmp_path, capsys):
+    full = [{"num_images": 64, "split": "test", "source": "x"} | one for one in TABLE]
+    (tmp_path / "t.csv").write_text(curves.as_csv(full, COLUMNS))
+    assert evidence.main(["--table", str(tmp_path / "t.csv"), "--step", "200"]) == 0
+    assert "| anchored | 3 |" in capsys.readouterr().out
+    assert evidence.main(["--table", str(tmp_path / "t.csv"), "--against", "nobody"]) == 2
+    assert "no run of 'nobody' at 90% hits" in capsys.readouterr().err
+    assert evidence.main(["--table", str(tmp_path / "no.csv")]) == 2

@@ -12,7 +12,7 @@ from dslib import data
 from dslib.base.errors import UserError
 from dslib.models import save_pipeline
 from dslib.study import __main__ as study
-from dslib.study import curves, regime
+from dslib.study import claim, curves, regime
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def shrink(monkeypatch, folder):
 
 def run(folder, source, *more):
     return study.main(["regime", "--folder", str(folder), "--source", str(source), "--num_images", "32", "--stops", "1", "2",
-                       "--seeds", "0", "--targets", "engraved", *more])
+                       "--seeds", "0", "--targets", "engraved", "--option", "num_anchors", "10", *more])
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,8 @@ def test_a_run_leaves_rows_of_every_stop_and_way_of_drawing(done):
     assert names == ["real, held out 0", "real, held out 1", "source pictures", "source samples", "the true answer"]
     assert runs["real, held out"]["rows"][-1]["kept"] == 1 and runs["real, held out"]["rows"][3]["own"] == 1
     assert curves.sheet(done / "engraved-naive-0.png", 32).shape == (4, 3, 3, 32, 32)
+    assert curves.sheet(done / "engraved-real-held-out-0.png", 32).shape == (2, 3, 3, 32, 32), "source samples and their true answers"
+    assert all(len(row["nearest_ten"]) == len(row["copied"]) == 3 for row in runs["naive"]["rows"])
 
 
 def test_what_is_there_is_not_made_again_and_a_damaged_file_is(done, small, monkeypatch):
@@ -114,3 +116,46 @@ def test_every_method_is_a_setting_that_the_library_knows():
     for name, changes in regime.METHODS.items():
         assert regime.train.TrainConfig(**changes).check().method in ("finetune", "domainstudio"), name
     assert set(regime.MAIN) | set(regime.UNTIL) <= regime.METHODS.keys()
+
+
+def named(monkeypatch, *more, **asked):
+    """What :func:`claim.figure` would show."""
+    seen = {}
+    monkeypatch.setattr(claim.hero, "figure", lambda ten, rows: seen.update(rows))
+    claim.figure(*more, **asked)
+    return seen
+
+
+def test_the_claims_picture_shows_the_rows_that_were_asked_for(done, small, monkeypatch):
+    rows = named(monkeypatch, done, "engraved", [("naive", None), ("naive", 500), ("anchored, no L_hf", None)], step=2)
+    run = json.loads((done / "engraved-naive-0.json").read_text())["rows"]
+    assert list(rows) == ["source", "the true answer", "naive fine-tuning\n2 steps", "naive fine-tuning, source for t > 500\n2 steps",
+                          "anchored, no L_hf\n2 steps"]
+    strip = curves.sheet(done / "engraved-naive-0.png", 32)
+    for name, i in (("naive fine-tuning\n2 steps", 2), ("naive fine-tuning, source for t > 500\n2 steps", 3)):
+        assert torch.equal(data.to_uint8(rows[name].images), strip[i])
+        assert rows[name].nearest.tolist() == run[i]["nearest_ten"] and rows[name].copied.int().tolist() == run[i]["copied"]
+        assert rows[name].note == f"{run[i]['copies']:.0%} copies\n{run[i]['hit']:.0%} hits"
+    assert torch.equal(data.to_uint8(rows["the true answer"].images), curves.sheet(done / "engraved-real-held-out-0.png", 32)[1])
+
+
+def test_at_equal_hit_the_first_stop_that_reaches_it_is_shown(done, small, monkeypatch):
+    path = done / "engraved-naive-0.json"
+    run = json.loads(path.read_text())
+    for row, hit in zip(run["rows"], (0.5, 0.9, 0.9, 0.95)):
+        row["hit"] = hit
+    path.write_text(json.dumps(run))
+    assert "naive fine-tuning\n2 steps" in named(monkeypatch, done, "engraved", [("naive", None)], hit=0.9)
+    assert "naive fine-tuning\n1 steps" in named(monkeypatch, done, "engraved", [("naive", None)], hit=0.4)
+    with pytest.raises(UserError, match="no row with 99% hits"):
+        claim.figure(done, "engraved", [("naive", None)], hit=0.99)
+
+
+def test_the_claim_is_written_and_what_is_missing_is_named(done, small, tmp_path, capsys):
+    ask = ["claim", "--folder", str(done), "--output", str(tmp_path / "claim.png"), "--step", "1", "--rows"]
+    assert study.main([*ask, "naive"]) == 0 and (tmp_path / "claim.png").stat().st_size > 1000
+    capsys.readouterr()
+    (done / "engraved-naive-0.png").unlink()
+    for rows, words in ((["naive"], "engraved-naive-0.png is missing"), (["published"], "engraved-published-0.json is missing"),
+                        (["naive/x"], "--rows naive/x"), (["nobody"], "--rows nobody")):
+        assert study.main([*ask, *rows]) == 2 and words in capsys.readouterr().err, rows
