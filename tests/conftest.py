@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("ACCELERATE_USE_CPU", "true")     # the tests compare bit for bit, which a GPU does not promise
+os.environ["DSLIB_MINE"] = os.path.join(tempfile.gettempdir(), "dslib-tests", "nobody.py")      # no reader's own functions
 if "DSLIB_CACHE" not in os.environ:                     # one for all: workers, kernels and commands take it over from here
     CACHE = tempfile.TemporaryDirectory(prefix="dslib-cache-")
     os.environ["DSLIB_CACHE"] = CACHE.name
@@ -20,7 +21,7 @@ import pytest  # noqa: E402
 SECONDS = {"test_sd_shaped.py": 75, "test_colab.py": 60, "test_browser.py": 60, "test_site.py": 45, "test_cli.py": 45,
            "test_text_to_image.py": 35, "test_frozen.py": 30, "test_processes.py": 30, "test_train.py": 25, "test_latent.py": 25,
            "test_prompted.py": 25, "test_metrics.py": 20, "test_notebooks.py": 14, "test_data.py": 6,
-           "test_manners.py": 90, "test_sources.py": 60, "test_randomness.py": 40}
+           "test_manners.py": 90, "test_whole.py": 70, "test_mine.py": 35, "test_sources.py": 60, "test_randomness.py": 40}
 
 
 def seconds_of(path: Path) -> float:

@@ -118,6 +118,7 @@ def tidy(notebook) -> None:
 if __name__ == "__main__":
     os.environ.setdefault("DSLIB_TIER", "cpu")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ["DSLIB_MINE"] = str(HERE / "nobody.py")          # not there: what is shown is the library's
     if unknown := [a for a in sys.argv[1:] if a.startswith("-") and a not in ("--text", "--expected", "--record")]:
         sys.exit(__doc__ if unknown[0] in ("-h", "--help") else f"{unknown[0]} is no option\n\n{__doc__}")
     kinds = {"--text": retext, "--expected": expect, "--record": build_and_record}

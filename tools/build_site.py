@@ -4,6 +4,7 @@
 no network: MathJax and reveal.js come from Python packages of the ``site`` extra and are copied into it.
 """
 
+import ast
 import re
 import shutil
 import sys
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 TEXTS = ["README.md", "notebooks/README.md", "data/README.md", "data/source/README.md", "data/text_to_image/README.md", "CONTRIBUTING.md",
          "CHANGELOG.md", "THIRD_PARTY.md"]
+WORKED = ROOT / "tests" / "checks" / "my_domainstudio.py"
 STILL = "*On this page the sliders stand still: the figure shows where they start. In JupyterLab (`make lab`) they move.*"
 
 
@@ -56,12 +58,53 @@ def link_equations(text: str, known: set[str]) -> str:
                    for i, part in enumerate(parts))
 
 
+def worked_sources() -> dict[str, str]:
+    """The functions of the worked solution by the name that ``checks.solution`` takes, helpers before them."""
+    text = WORKED.read_text("utf-8")
+    found = {node.name: source_of(WORKED, node.name) for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+    helpers = {name: source for name, source in found.items() if name in ("abar", "hf")}
+    return {{"haar_step": "haar"}.get(name, name): "\n\n\n".join(
+        [part for helper, part in helpers.items() if f"{helper}(" in source] + [source])
+        for name, source in found.items() if name not in helpers}
+
+
+def reference_sources() -> dict[str, str]:
+    """The source of every exercise's reference by the name that ``checks.solution`` takes; read, not imported."""
+    exercises = ast.parse((ROOT / "dslib" / "checks" / "exercises.py").read_text("utf-8"))
+    table = next(node.value for node in exercises.body if isinstance(node, ast.Assign) and node.targets[0].id == "SOLUTIONS")
+
+    def home(module: str) -> Path:
+        inside = ROOT / "dslib" / "checks" / f"{module}.py"
+        return inside if inside.exists() else ROOT / "dslib" / f"{module}.py"
+    return {key.value: source_of(home(value.value.id), value.attr) for key, value in zip(table.keys, table.values)}
+
+
+def source_of(path: Path, name: str) -> str:
+    """The source of a function of a module, or of the module beside it that it is imported from."""
+    text = path.read_text("utf-8")
+    for node in ast.parse(text).body:
+        if getattr(node, "name", None) == name:
+            return "\n".join(text.splitlines()[node.lineno - 1:node.end_lineno])
+        if isinstance(node, ast.ImportFrom) and node.level and node.module and name in [alias.name for alias in node.names]:
+            return source_of(path.parents[node.level - 1] / f"{node.module.replace('.', '/')}.py", name)
+    raise SystemExit(f"{path.name} has no {name}")
+
+
+def fold_solutions(text: str, sources: dict[str, str]) -> str:
+    """In the place of each call of ``checks.solution`` inside a folded solution, a solution."""
+    def shown(match):
+        names = re.findall(r'checks\.solution\("(\w+)"\)', match[1])
+        return match[0] if not names else "<details><summary>Solution</summary>\n\n" + "\n\n".join(
+            f"```python\n{sources[name]}\n```" for name in names) + "\n\n</details>"
+    return re.sub(r"<details><summary>Solution</summary>(.*?)</details>", shown, text, flags=re.S)
+
+
 def stage_chapter(path: Path, known: set[str], target: Path) -> None:
-    """A chapter for the site: linked equations, and a line below every explorer that says why nothing moves."""
-    notebook, cells = nbformat.read(path, as_version=4), []
+    """A chapter for the site: linked equations, solutions to unfold, a line below every explorer that says why nothing moves."""
+    notebook, cells, sources = nbformat.read(path, as_version=4), [], reference_sources() | worked_sources()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = link_equations(cell.source, known)
+            cell.source = fold_solutions(link_equations(cell.source, known), sources)
         cells.append(cell)
         if cell.cell_type == "code" and "widgets.explore" in cell.source:
             cells.append(nbformat.v4.new_markdown_cell(STILL))

@@ -5,16 +5,25 @@ import json
 from numbers import Real
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import ddpm
 from ..base.files import data_dir
+from . import limits
+from .limits import NoNetwork, OutOfTime, limited, offline
 
 
 def attempt(fn, *args) -> tuple[object, str | None]:
-    """Call the reader's function: (result, None), or (None, what went wrong) in one line."""
+    """Call the reader's function, for a while and offline: (result, None), or (None, what went wrong) in one line."""
     try:
-        result = fn(*args)
+        with limited(limits.SECONDS), offline():
+            result = fn(*args)
+    except OutOfTime:
+        return None, f"it does not end: stopped after {limits.SECONDS:.0f} s. Is there a loop whose condition never changes?"
+    except NoNetwork:
+        return None, "it asks for the network: all that it needs is in its arguments"
+    except SystemExit:
+        return None, "it calls exit(): return the answer instead"
     except Exception as error:                            # whatever the reader's code raises is a finding, not a crash
         return None, f"it raised {type(error).__name__}: {error}"
     return (result, None) if result is not None else (None, "it returns None: nothing written yet?")
@@ -74,37 +83,41 @@ def conclude(name: str, problem: str | None) -> bool:
     return problem is None
 
 
-def use(student, reference, passed: bool):
-    """The reader's function if its self-check passed, else the reference; says which in one line.
+def guarded(student, reference, from_file: bool = False):
+    """The reader's function, watched: where it fails later, one line says how, and from then on the reference answers.
 
-    A function that passed and fails later, or gives another shape, dtype, device or other values than the reference
-    on arguments of a new kind, is named in one line; from then on the reference answers. Answers that are no tensors
-    are not compared. ``student`` may be None.
+    Failing: an exception, None, or another shape, dtype, device or other values than the reference on arguments of a
+    new kind. Compared are numbers and tensors, alone or in tuples, lists and dicts; networks are taken as they are.
     """
-    library = getattr(reference, "__name__", "the reference")
-    name = getattr(student, "__name__", "your function")
-    if not passed or student is None:
-        print(f"→ from here on: the library's {library} (yours, once its check passes)")
-        return reference
-    print(f"→ from here on: your {name}")
     known, broken = set(), []
 
     @functools.wraps(student)
     def answer(*args, **kwargs):
         if broken:
             return reference(*args, **kwargs)
-        got, problem = attempt(functools.partial(student, **kwargs), *args)
+        got, problem = called(student, args, kwargs)
         kind = tuple(kind_of(a) for a in (*args, *kwargs.values()))
-        if problem is None and isinstance(got, Tensor) and kind not in known:
+        if problem is None and kind not in known and not isinstance(got, nn.Module):
             with torch.no_grad():
                 problem = unlike(got, reference(*args, **kwargs))
             known.add(kind)
         if problem:
             broken.append(problem)
-            print(f"✗ your {name} passed its check, but here {problem[:200]}. Going on with the library's {library}")
+            print(f"✗ your {student.__name__} passed its check, but here {problem[:200]}. Going on with the library's "
+                  f"{getattr(reference, '__name__', 'own')}")
             return reference(*args, **kwargs)
         return got
+    answer.student, answer.reference, answer.from_file = student, reference, from_file
     return answer
+
+
+def called(fn, args: tuple, kwargs: dict) -> tuple[object, str | None]:
+    """As :func:`attempt`, without its limits: this is the reader's function at work, perhaps for minutes."""
+    try:
+        result = fn(*args, **kwargs)
+    except Exception as error:
+        return None, f"it raised {type(error).__name__}: {error}"
+    return result, "it returns None" if result is None else None
 
 
 def kind_of(value) -> tuple:
@@ -112,15 +125,36 @@ def kind_of(value) -> tuple:
     return (tuple(value.shape), value.dtype, value.device) if isinstance(value, Tensor) else (type(value),)
 
 
-def unlike(got: Tensor, want: Tensor) -> str | None:
+def tensors_of(value) -> dict[str, Tensor]:
+    """The numbers and tensors of an answer by place: "" for one alone, else its key or number."""
+    alone = as_number(value)
+    if isinstance(alone, Tensor):
+        return {"": alone}
+    places = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (tuple, list)) else ()
+    return {f" of {place}": as_number(one) for place, one in places if isinstance(as_number(one), Tensor)}
+
+
+def unlike(got, want) -> str | None:
     """How an answer differs from the reference's, in words that follow "here"; None if it does not."""
+    mine, theirs = tensors_of(got), tensors_of(want)
+    if mine.keys() != theirs.keys():
+        return f"it returns {len(mine)} tensors, expected {len(theirs)}"
+    for place, wanted in theirs.items():
+        if problem := unlike_tensor(mine[place], wanted, place):
+            return problem
+    return None
+
+
+def unlike_tensor(got: Tensor, want: Tensor, place: str) -> str | None:
+    """:func:`unlike` for one tensor of an answer."""
     for what in ("shape", "dtype", "device"):
         mine, theirs = getattr(got, what), getattr(want, what)
         if mine != theirs:
             mine, theirs = (tuple(mine), tuple(theirs)) if what == "shape" else (mine, theirs)
-            return f"the {what} is {mine}, expected {theirs}"
-    if not torch.allclose(got.detach(), want, rtol=1e-3, atol=1e-4, equal_nan=True):
-        return f"the values differ by up to {float((got.detach() - want).abs().max()):.3g}"
+            return f"the {what}{place} is {mine}, expected {theirs}"
+    got, want = (x.detach().double() for x in (got, want))
+    if not torch.allclose(got, want, rtol=1e-3, atol=1e-4, equal_nan=True):
+        return f"the values{place} differ by up to {float((got - want).abs().max()):.3g}"
     return None
 
 

@@ -20,12 +20,12 @@
 # | Read / run | 45 min / 4 min on two CPU cores |
 # | Device | a laptop CPU is enough |
 # | Needs | chapters 00 and 01; you have trained some network before |
-# | Paper | DDPM eq. 14; DDIM eq. 12; improved DDPM eqs. 15, 16; DomainStudio §1, L_simple and L_vlb |
+# | Paper | DDPM eqs. 6, 7, 14; DDIM eq. 12; improved DDPM eqs. 15, 16; DomainStudio §1, L_simple and L_vlb |
 # | `dslib` files | `models.py`, `sample.py`, `pretrain.py`, the loop in `train.py`, `vlb` in `losses.py` |
 # | You will keep | a training loop with averaged weights, and a chain of guesses that you can stop and look at |
 #
 # **You will**
-# - write the loss, and look into the network it trains;
+# - write the loss and the training loop, and look into the network they train;
 # - find out how a normalisation layer can erase the colours of a picture;
 # - train for a minute, and average the weights so that the average does not remember its random start;
 # - walk back from noise in three ways and measure what each step buys;
@@ -61,9 +61,10 @@ seeds = rt.pick(smoke=[0], cpu=[0, 1, 2])
 # %%
 import torch
 
-from dslib import data, ddpm, models, sample
+from dslib import checks, data, models, sample
 from dslib.show import plots
 
+q_sample = checks.mine("q_sample")
 source = models.load_source()
 a_bar = source.scheduler.alphas_cumprod
 six = sample.start_noise(6, 64, seed=3)
@@ -83,7 +84,7 @@ plots.show(plots.rows({"x_t": left, "guess of x_0": guesses}, columns=len(headin
            alt="Top: noise that turns into a face in twenty steps. Bottom: the model's guess of the face at each step.")
 
 # %% [markdown]
-# Near $T$ the bottom row shows magnified mistakes, as chapter 01 has taught us to expect. Then a face comes through,
+# Near $T$ the bottom row shows magnified mistakes (chapter 01). Then a face comes through,
 # outline and colours first, details last. The top row follows it: at each step a little of the noise is exchanged
 # for a little of the guess, and the early mistakes are taken back, because each step asks the network anew.
 #
@@ -113,8 +114,8 @@ plots.show(plots.rows({"x_t": left, "guess of x_0": guesses}, columns=len(headin
 #
 # *Difficulty ●○○ · importance ●●● · 10 minutes*
 #
-# Write `simple_loss(model, x_0, t, eps, alphas_cumprod)`. `ddpm.q_sample` noises the images for you. A diffusers
-# model returns an object; its tensor is `.sample`. The result is one number, a tensor of shape ().
+# Write `simple_loss(model, x_0, t, eps, alphas_cumprod)` with your `q_sample`. A diffusers model returns an object; its
+# tensor is `.sample`. The result is one number, a tensor of shape ().
 
 # %%
 def simple_loss(model, x_0, t, eps, alphas_cumprod):
@@ -122,9 +123,7 @@ def simple_loss(model, x_0, t, eps, alphas_cumprod):
     return None
 
 # %%
-from dslib import checks
-
-_ = checks.check_simple_loss(simple_loss)
+simple_loss = checks.mine("simple_loss")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -139,8 +138,7 @@ _ = checks.check_simple_loss(simple_loss)
 #
 # ## The network
 #
-# Any network that maps a picture and a number to a picture of the same size would do. Everybody uses a U-Net, and we
-# borrow diffusers'. What goes in, what comes out, and what happens between:
+# We borrow diffusers' U-Net. What goes in, what comes out, and what happens between:
 
 # %%
 unet = models.new_unet(64)
@@ -197,7 +195,7 @@ seen = []
 for _ in range(rt.pick(smoke=2, cpu=30)):
     x_0 = small[torch.randint(len(small), (16,))]                 # (16,3,32,32)
     t, eps = torch.randint(1000, (16,)), torch.randn_like(x_0)
-    loss = checks.simple_loss(naive, x_0, t, eps, a_bar)
+    loss = simple_loss(naive, x_0, t, eps, a_bar)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -206,8 +204,7 @@ print(f"loss of the first step {seen[0]:.3f}, of the last {seen[-1]:.3f}")
 
 # %% [markdown]
 # The loss starts near 1: a network that knows nothing answers about zero, and the noise has variance 1. It falls
-# at once, because at large $t$ the picture *is* the noise and handing it back is nearly right. The rest of the
-# training is about the rest.
+# at once, because at large $t$ the picture *is* the noise.
 #
 # ## How to lose all colours
 #
@@ -254,7 +251,7 @@ def mean_error(unet, t, seed):
     """Squared error of the spatial mean of ε̂ at step t, and of the guess "zero", over faces and channels."""
     eps = torch.randn(faces.shape, generator=torch.Generator().manual_seed(1000 * seed + t))
     many = torch.full((len(faces),), t)
-    guess = predict(unet, ddpm.q_sample(faces, many, eps, a_bar), many)
+    guess = predict(unet, q_sample(faces, many, eps, a_bar), many)
     return [float((guess - eps).mean((2, 3)).square().mean()), float(eps.mean((2, 3)).square().mean())]
 
 
@@ -276,15 +273,11 @@ for t, (wrong, zero) in zip(steps.tolist(), found.mean(0).tolist()):
 # be told. In the middle the model does better than the linear guess, because it sees more than the mean: a face
 # whose colours it recognises tells what the mean ought to be. Towards $T$ the picture is gone, the mean of $x_t$
 # *is* the mean of the noise, and a network which sees it can follow the linear guess down. The shipped model does so
-# most of the way: it lies far below 1, though not quite as low as the formula. A model on the flat line would be
-# blind to colour. The first version of the shipped model, with eight groups, was, and its colours drifted: the model card
-# (`data/source/README.md`) tells the story.
+# most of the way. A model on the flat line would be blind to colour, as its first version was (`data/source/README.md`).
 #
-# Larger groups let the mean through. That alone was slow. Since the plain loss hardly sees one number in 4096, and
-# steps near $T$ have the smallest loss of all, pretraining counts them up to ten times (`high_noise_weight`) and adds
-# `pretrain.coarse_error`: the error averaged over blocks of 2×2, 4×4 … 64×64 before it is
-# squared, each with a weight that grows with the block (after Hoogeboom et al. 2023). Two errors that
-# $L_\text{simple}$ cannot tell apart:
+# Larger groups let the mean through, slowly. So pretraining also counts steps near $T$ up to ten times
+# (`high_noise_weight`) and adds `pretrain.coarse_error`: the error averaged over blocks of 2×2 to 64×64 before it is
+# squared (after Hoogeboom et al. 2023). Two errors that $L_\text{simple}$ cannot tell apart:
 
 # %%
 from dslib import pretrain
@@ -328,7 +321,7 @@ def ema_update(average, new, step, max_decay, power):
     return None
 
 # %%
-_ = checks.check_ema_update(ema_update)
+ema_update = checks.mine("ema_update")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -342,7 +335,7 @@ _ = checks.check_ema_update(ema_update)
 #
 # ## Now import it
 #
-# diffusers' `EMAModel`, which `dslib.train` uses, does the same:
+# diffusers' `EMAModel`, which `dslib.train` uses, does the same as yours:
 
 # %% tags=["nbval-check-output"]
 from diffusers.training_utils import EMAModel
@@ -352,16 +345,68 @@ ema, average = EMAModel([weight], decay=0.9, use_ema_warmup=True, power=0.75), t
 for step in range(50):
     weight.data += torch.randn(3)
     ema.step([weight])
-    average = checks.ema_update(average, weight.detach(), step, max_decay=0.9, power=0.75)
+    average = ema_update(average, weight.detach(), step, max_decay=0.9, power=0.75)
 torch.allclose(average, ema.shadow_params[0], atol=1e-5)
+
+# %% [markdown]
+# ## Exercise: the training loop
+#
+# *Difficulty ●●● · importance ●●● · 25 minutes*
+#
+# Write `train_loop(model, batches, loss, lr, max_decay=0.99, power=0.75)`: train a copy (`copy.deepcopy`) and return a network that
+# holds the averaged weights. It adapts models in chapter 06.
+#
+# - `torch.optim.AdamW(…, weight_decay=0.0)`, a step a batch. A batch is `(x_0, t, eps)`; `loss(model, x_0, t, eps)` is a scalar.
+# - Clip gradients to norm 1: `torch.nn.utils.clip_grad_norm_`.
+# - After every step, your `ema_update` for each weight; steps count from 0.
+
+# %%
+import copy
+
+
+def train_loop(model, batches, loss, lr, max_decay=0.99, power=0.75):
+    """Your code here: a network, a list of (x_0, t, eps), a function, a rate → the averaged network."""
+    return None
+
+# %%
+train_loop = checks.mine("train_loop")
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# A second copy of the model holds the average. Inside `torch.no_grad()`, go through `zip(average.parameters(), model.parameters())` and
+# `copy_` what `ema_update` returns.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("train_loop")` in a new cell.
+# </details>
+#
+# The naive network goes on learning, in your loop:
+
+# %% tags=["nbval-ignore-output"]
+def draw(step):
+    """A batch of the small faces, always the same for a step: (x_0, t, eps)."""
+    dice = torch.Generator().manual_seed(step)
+    x_0 = small[torch.randint(len(small), (16,), generator=dice)]
+    return x_0, torch.randint(1000, (16,), generator=dice), torch.randn(x_0.shape, generator=dice)
+
+
+def loss_of(model, x_0, t, eps):
+    return simple_loss(model, x_0, t, eps, a_bar)
+
+
+further = train_loop(naive, [draw(step) for step in range(rt.pick(smoke=2, cpu=60))], loss_of, 1e-3)
+with torch.no_grad():
+    for name, model in {"before": naive, "after": further}.items():
+        print(f"loss {name}: {sum(float(loss_of(model, *draw(-k))) for k in range(1, 9)) / 8:.3f}")
 
 # %% [markdown]
 # ## Train for a minute
 #
-# `pretrain.pretrain` is the naive loop with the comforts: averaged weights, clipped gradients, mirrored images,
-# timesteps spread evenly over each batch, the coarse error, and min-SNR weights, which make the nearly clean steps
-# count less. Five hundred faces of 32×32 pixels, random weights, about a minute. For comparison we keep a second
-# average, *without* warm-up.
+# `pretrain.pretrain` is that loop with comforts: mirrored images, timesteps spread evenly over each batch, the coarse error, and
+# min-SNR weights, which make the nearly clean steps count less. Five hundred faces of 32×32 pixels, about a minute. For
+# comparison we keep a second average, *without* warm-up.
 
 # %% tags=["nbval-ignore-output"]
 import time
@@ -385,8 +430,6 @@ print(f"{train_steps} steps in {time.time() - began:.0f} s: L_simple {history['s
 plots.show(plots.losses({"one minute": history}), alt="L_simple and the coarse error against the step, both falling.")
 
 # %%
-import copy
-
 late = copy.deepcopy(record.averaged())
 for p, slow in zip(late.parameters(), unwarmed):
     p.data.copy_(slow)
@@ -404,9 +447,8 @@ plots.show(plots.rows(minute),
 #
 # ## Load, or train
 #
-# A minute is not enough, and nobody wants to wait for hours in a notebook. So the course ships a model that the same
-# loop made, with the full 64×64 pixels and far more faces. `data/source/README.md` says how; `dslib pretrain` makes
-# another.
+# A minute is not enough. So the course ships a model that the same loop made, with 64×64 pixels and far more faces
+# (`data/source/README.md`).
 
 # %%
 import json
@@ -425,12 +467,8 @@ print(f"shipped model: Fréchet ratio {card['frechet_ratio']:.1f} on {card['num_
 # $$\textbf{DDIM:}\quad x_{t'} = \sqrt{\bar\alpha_{t'}}\;\tilde x_0 + \sqrt{1-\bar\alpha_{t'}}\;\varepsilon_\theta \tag{2.3}$$
 #
 # Noise the guess again, to the lower level, with the *predicted* noise. Nothing random happens. The second term is
-# called the direction pointing to $x_t$.
-#
-# **DDPM** replaces a part of that predicted noise by fresh noise. Mistakes of the prediction are washed out that way,
-# but it takes many small steps: the formula for how much fresh noise is right holds for small ones. **DPM-Solver**
-# adds no noise either; it also uses the *previous* prediction to extrapolate, as a second-order solver of
-# differential equations does.
+# called the direction pointing to $x_t$. **DPM-Solver** adds no noise either; it also uses the *previous* prediction to
+# extrapolate, as a second-order solver of differential equations does.
 #
 # ## Exercise: one step of DDIM
 #
@@ -445,7 +483,7 @@ def ddim_step(x_t, eps, t, t_prev, alphas_cumprod):
     return None
 
 # %%
-_ = checks.check_ddim_step(ddim_step)
+ddim_step = checks.mine("ddim_step")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -458,24 +496,57 @@ _ = checks.check_ddim_step(ddim_step)
 # `checks.solution("ddim_step")` in a new cell.
 # </details>
 #
-# diffusers' `DDIMScheduler` walks the same way. Five steps of the source model, both ways:
+# ## Exercise: one step of DDPM
+#
+# *Difficulty ●●● · importance ●●○ · 20 minutes*
+#
+# Bayes' rule tells where $x_{t'}$ lay, had $\tilde x_0$ been the picture: a Gaussian, the *posterior*. **DDPM** draws from it,
+# $x_{t'} = \tilde\mu_t + \sqrt{\tilde\beta_t}\,z$, with fresh noise $z$. With $\beta = 1 - \bar\alpha_t/\bar\alpha_{t'}$:
+#
+# $$\tilde\mu_t = \frac{\sqrt{\bar\alpha_{t'}}\,\beta}{1-\bar\alpha_t}\,\tilde x_0
+# + \frac{\sqrt{1-\beta}\,(1-\bar\alpha_{t'})}{1-\bar\alpha_t}\,x_t, \qquad
+# \tilde\beta_t = \frac{1-\bar\alpha_{t'}}{1-\bar\alpha_t}\,\beta \tag{2.4}$$
+#
+# Write `ddpm_step(x_t, eps, t, t_prev, z, alphas_cumprod)`. At the end, $\tilde\beta = 0$.
 
-# %% tags=["nbval-check-output"]
-from diffusers import DDIMScheduler
+# %%
+def ddpm_step(x_t, eps, t, t_prev, z, alphas_cumprod):
+    """Your code here: (N,3,R,R), (N,3,R,R), int, int, (N,3,R,R), (T,) → (N,3,R,R)."""
+    return None
 
-ddim = DDIMScheduler.from_config(source.scheduler.config, timestep_spacing="trailing", clip_sample=False)
-ddim.set_timesteps(5)
-x_t, worst = six[:2], 0.0
-for t in ddim.timesteps.tolist():
-    eps = predict(source.unet, x_t, torch.full((2,), t))
-    ours = checks.ddim_step(x_t, eps, t, t - 200, a_bar)
-    x_t = ddim.step(eps, t, x_t).prev_sample
-    worst = max(worst, float((ours - x_t).abs().max() / x_t.abs().max()))
-bool(worst < 1e-5)
+# %%
+ddpm_step = checks.mine("ddpm_step")
 
 # %% [markdown]
-# One thing was switched off for this comparison: `clip_sample`. In earnest, every sampler here clips $\tilde x_0$ to
-# [-1, 1], because near $T$ the guess is far outside.
+# <details><summary>Hint</summary>
+#
+# The first two lines are those of `ddim_step`. Each factor of $\tilde\mu$ is a number.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("ddpm_step")` in a new cell.
+# </details>
+#
+# diffusers walks the same way. Five steps of the source model, with both:
+
+# %% tags=["nbval-check-output"]
+from diffusers import DDIMScheduler, DDPMScheduler
+
+for kind in (DDIMScheduler, DDPMScheduler):
+    theirs = kind.from_config(source.scheduler.config, timestep_spacing="trailing", clip_sample=False)
+    theirs.set_timesteps(5)
+    x_t, worst = six[:2], 0.0
+    for t in theirs.timesteps.tolist():
+        eps, z = predict(source.unet, x_t, torch.full((2,), t)), torch.randn(x_t.shape, generator=torch.Generator().manual_seed(t))
+        ours = ddim_step(x_t, eps, t, t - 200, a_bar) if kind is DDIMScheduler else ddpm_step(x_t, eps, t, t - 200, z, a_bar)
+        dice = {"generator": torch.Generator().manual_seed(t)} if kind is DDPMScheduler else {}
+        x_t = theirs.step(eps, t, x_t, **dice).prev_sample
+        worst = max(worst, float((ours - x_t).abs().max() / x_t.abs().max()))
+    print(kind.__name__, bool(worst < 1e-5))
+
+# %% [markdown]
+# For this comparison `clip_sample` was off. In earnest, every sampler here clips $\tilde x_0$ to [-1, 1], because near $T$ the
+# guess is far outside.
 #
 # ## Three chains
 #
@@ -540,12 +611,10 @@ print(f"controls: plain noise {distance(noise.clamp(-1, 1)) / unit:.0f}; "
 # ahead of both others. DDPM treats the guess as if it were the picture, and adds only as much fresh noise as would
 # then be right; over a large jump that is too little, since the guess is still a blur. With more steps the jumps
 # shrink and DDPM gains most; at twenty it is ahead of DDIM. Now its fresh noise is an advantage: it washes out
-# earlier mistakes, which DDIM carries along to the end. None of them reaches 1: what is left is the network's part,
-# not the sampler's.
+# earlier mistakes, which DDIM carries along to the end.
 #
-# The axis is logarithmic. The ratio depends on how many images are compared, since small sets of real faces differ by
-# chance; the model card's, which used more, is another number. Compare inside this figure only. And look at the
-# pictures:
+# The axis is logarithmic. The ratio depends on how many images are compared, so compare inside this figure only. And look
+# at the pictures:
 
 # %%
 few, many = step_counts[-3:][0], step_counts[-1]
@@ -561,7 +630,7 @@ plots.show(plots.rows(pictures, columns=min(10, num_images)),
 #
 # ## Learned variance
 #
-# DDPM's fresh noise needs a variance $\sigma_t^2$. It lies between $\tilde\beta_t$ (right if there were one picture
+# The variance of DDPM's fresh noise lies between $\tilde\beta_t$ of (2.4) (right if there were one picture
 # only) and $\beta_t$ (right if pictures were noise). Improved DDPM lets the network choose: it has 2C output
 # channels, and the second half, $v$, places $\log\sigma_t^2$ between the two logarithms. $L_\text{simple}$ does not
 # contain $\sigma_t$, so a further term has to train it: $L_\text{vlb}$, the real variational bound, with weight
@@ -578,7 +647,7 @@ betas = source.scheduler.betas
 both = models.new_unet(64, learned_variance=True)
 x_0, t = faces[:2], torch.tensor([20, 400])
 eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(rt.seed))
-x_t = ddpm.q_sample(x_0, t, eps, a_bar)
+x_t = q_sample(x_0, t, eps, a_bar)
 eps_hat, v = domainstudio.split_variance(both(x_t, t).sample, 3)
 terms = {"L_simple": (eps_hat - eps).square().mean(), "L_vlb": losses.vlb(eps_hat, v, x_0, x_t, t, betas)}
 size = {}
@@ -602,7 +671,7 @@ a_prev = torch.cat([torch.ones(1), a_bar[:-1]])
 for t in (1, 2, 5, 20, 100, 500):
     many_t = torch.full((len(faces),), t)
     eps = torch.randn(faces.shape, generator=torch.Generator().manual_seed(t))
-    x_t = ddpm.q_sample(faces, many_t, eps, a_bar)
+    x_t = q_sample(faces, many_t, eps, a_bar)
     guess = predict(source.unet, x_t, many_t)
     bits = torch.stack([losses.vlb(guess, torch.full_like(x_t, float(v)), faces, x_t, many_t, betas) for v in places])
     print(f"t = {t:3d}   smaller / larger {(1 - a_prev[t]) / (1 - a_bar[t]):.3f}   L_vlb: smaller {bits[0]:.5f}, "
@@ -614,9 +683,8 @@ for t in (1, 2, 5, 20, 100, 500):
 # there a learned variance lets DDPM draw well in far fewer steps (Nichol & Dhariwal 2021). DDIM and DPM-Solver add no
 # noise and have no use for it.
 #
-# So the course's models have three output channels. In the authors' code that would have a consequence which one does
-# not expect: there, DomainStudio's *high-frequency* terms are computed only if the variance is learned, and are
-# dropped silently otherwise (ledger row 4). Here they do not depend on it.
+# So the course's models have three output channels. In the authors' code DomainStudio's *high-frequency* terms would then
+# be dropped silently (ledger row 4).
 
 # %%
 mean_share = float(shares[:, -1].mean())
@@ -654,6 +722,7 @@ widgets.explore_chain(chains)
 # | (2.2) | `checks.ema_update` | `test_checks_02.py::test_ema_update_is_diffusers` |
 # | (2.3) | `checks.ddim_step` | `test_checks_02.py::test_ddim_step_is_diffusers` |
 # | (2.3) | `sample.chain` | `test_sample.py::test_chain_is_a_plain_loop_over_the_scheduler` |
+# | (2.4) | `checks.ddpm_step` | `test_checks_02.py::test_ddpm_step_is_diffusers` |
 #
 # ## Paper, authors' code, ours
 #
@@ -686,7 +755,7 @@ widgets.explore_chain(chains)
 #
 # ## In this notebook we have
 #
-# - written the loss, one block, the average and one step of a sampler, and checked each against the library;
+# - written the loss, one block, the average, the training loop and a step of two samplers, and checked each;
 # - seen how group normalisation can hide the mean of a picture, and measured that the shipped model sees it;
 # - trained a network for a minute and compared its raw and its averaged weights;
 # - drawn with three samplers from one network and measured quality against steps, beside real images and noise;

@@ -161,8 +161,8 @@ def guess_points(x_t, t, eps, a_bar):
     return None
 
 # %%
-noised = checks.use(noise_points, checks.noise_points, checks.check_noise_points(noise_points))
-guessed = checks.use(guess_points, checks.guess_points, checks.check_guess_points(guess_points))
+noise_points = checks.mine("noise_points")
+guess_points = checks.mine("guess_points")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -174,14 +174,8 @@ guessed = checks.use(guess_points, checks.guess_points, checks.check_guess_point
 # `checks.solution("noise_points")` and `checks.solution("guess_points")` in a new cell.
 # </details>
 #
-# `checks.use` takes your function if its check passed, else the library's, and says which. So a ✗ stops nobody. Here is
-# what a check says when something is there but wrong, and when all is well:
-
-# %% tags=["nbval-check-output"]
-_ = checks.check_guess_points(lambda x_t, t, eps, a_bar: x_t - (1 - a_bar[t][:, None]).sqrt() * eps)
-_ = checks.check_guess_points(checks.guess_points)
-
-# %% [markdown]
+# `checks.mine` gives your function if its check passed, else the library's. So a ✗ stops nobody.
+#
 # Your guess at work. An arrow leads from a noisy point to what the source believes was there:
 
 # %% tags=["slide"]
@@ -193,7 +187,7 @@ def field(model, t):
     """(noisy points, the model's guesses of where they came from), both (81,2)."""
     when = torch.full((len(places),), t)
     with torch.no_grad():
-        return places, guessed(places, when, model(places, when), plane.A_BAR)
+        return places, guess_points(places, when, model(places, when), plane.A_BAR)
 
 
 fields = {f"t = {t}, $\\bar\\alpha_t$ = {plane.A_BAR[t]:.2f}": field(source, t) for t in (50, 200, 400)}
@@ -223,8 +217,8 @@ def angle_kl(adapted, source):
     return None
 
 # %%
-_ = checks.check_angle_log_probs(angle_log_probs)
-held = checks.use(angle_kl, checks.angle_kl, checks.check_angle_kl(angle_kl))
+angle_log_probs = checks.mine("angle_log_probs")
+angle_kl = checks.mine("angle_kl")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -250,9 +244,9 @@ def on_ring(angle, radius=1.0):
 squeezed = even * 0.6                                                  # 0 to 330° become 0 to 198°
 for name, x in {"radius 2": on_ring(even, 2.0), "all turned by 40°": on_ring(even + 0.7), "mirrored": on_ring(-even),
                 "squeezed into 198°": on_ring(squeezed), "two neighbours swapped": on_ring(even)[[1, 0, *range(2, 12)]]}.items():
-    print(f"{name:<24} L_img = {abs(float(held(x, on_ring(even)))):.4f}")
+    print(f"{name:<24} L_img = {abs(float(angle_kl(x, on_ring(even)))):.4f}")
 x = on_ring(squeezed, 2.0).requires_grad_()
-held(x, on_ring(even)).backward()
+angle_kl(x, on_ring(even)).backward()
 push, outward = -x.grad, x.detach() / 2
 radial = (push * outward).sum(1).abs().mean() / push.norm(dim=1).mean()
 print(f"share of the push that points in or out: {radial:.6f}")
@@ -280,7 +274,7 @@ plots.show(plots_plane.field({"squeezed, on the wide ring": (x.detach(), ends)},
 # 5. Let the learning rate fall from `lr` to 0: at batch `i` of `n` it is `lr * (1 - i / n)`, with
 #    `optimizer.param_groups[0]["lr"] = …`.
 #
-# Use `noised`, `guessed` and `held` from above: your own, where they passed.
+# Use `noise_points`, `guess_points` and `angle_kl` from above: your own, where they passed.
 
 # %%
 
@@ -292,7 +286,7 @@ def adapt(source, batches, a_bar, lambda_img, lr):
     return None
 
 # %%
-adapting = checks.use(adapt, checks.adapt, checks.check_adapt(adapt))
+adapt = checks.mine("adapt")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -302,7 +296,7 @@ adapting = checks.use(adapt, checks.adapt, checks.check_adapt(adapt))
 # </details>
 # <details><summary>Solution</summary>
 #
-# `checks.solution("adapt")` in a new cell. It calls the library's `noise_points`, `guess_points` and `angle_kl` by their own names.
+# `checks.solution("adapt")` in a new cell.
 # </details>
 #
 # That is the method. How long is it, without blank lines and docstrings?
@@ -331,7 +325,7 @@ def run(method, seed, weight=lambda_img, steps=steps, arc=360.0):
     """(ten points, adapted network) of a method and seed, through your loop if it passed."""
     ten = plane.ring(10, plane.RADIUS, seed, arc)
     batches = plane.batches(ten, steps, seed, anchors if method == "anchored" else None)
-    return ten, adapting(source, batches, plane.A_BAR, 0.0 if method == "naive" else weight, 2e-3)
+    return ten, adapt(source, batches, plane.A_BAR, 0.0 if method == "naive" else weight, 2e-3)
 
 
 def table(rows):
@@ -378,16 +372,16 @@ plots.show(plots_plane.clouds(shown, twins, "The pairwise loss keeps the wheel o
 
 # %% tags=["slide"]
 when = torch.full((40,), shown_t)
-noisy = noised(on_ring(torch.arange(40) * torch.pi / 20), when, plane.start_noise(40, seed=3), plane.A_BAR)
+noisy = noise_points(on_ring(torch.arange(40) * torch.pi / 20), when, plane.start_noise(40, seed=3), plane.A_BAR)
 models = {"source": source} | {method: runs[method][seed][1] for method in methods}
 with torch.no_grad():
-    beliefs = {name: guessed(noisy, when, model(noisy, when), plane.A_BAR) for name, model in models.items()}
+    beliefs = {name: guess_points(noisy, when, model(noisy, when), plane.A_BAR) for name, model in models.items()}
 order = plane.degrees(beliefs["source"]).argsort()
 beliefs = {name: x[order] for name, x in beliefs.items()}
 found = {name: losses.cosine_matrix(x) for name, x in beliefs.items()}
 plots.show(plots_plane.matrices(found, "Naive training breaks the band into blocks"),
            alt="Forty by forty cosine matrices of four models, and below each its difference to the source's.")
-print({name: f"L_img {abs(float(held(x, beliefs['source']))):.3f}" for name, x in beliefs.items()})
+print({name: f"L_img {abs(float(angle_kl(x, beliefs['source']))):.3f}" for name, x in beliefs.items()})
 
 # %% [markdown]
 # - **A band along the diagonal**: neighbours are alike, points across the ring are not. The source's guesses have it.
@@ -556,7 +550,7 @@ widgets_plane.explore_plane(source, noise, anchors, steps=steps)
 # |---|---|---|
 # | samples stay inside the wide ring | λ too large, or the gradient not softened | lower λ; `scale_gradient` |
 # | clumps at the stars | λ too small or too many steps | raise λ, stop earlier |
-# | `use` says that your function failed later | it fits the check's shapes only | read the line: shape, dtype or device is named |
+# | a line says that your function failed later | it fits the check's shapes only | read the line: shape, dtype or device is named |
 # | all methods are the same | the source was trained in place | adapt a copy |
 #
 # ## Equations, code, tests

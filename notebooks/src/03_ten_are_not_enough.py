@@ -188,9 +188,10 @@ plots.show(plots.losses(history), alt="Denoising loss of finetune and scratch ag
 # %%
 from dslib import checks, metrics
 
+nearest = checks.mine("nearest")
 shown = saved["finetune"][last]
 distances = metrics.lpips_matrix(shown, ten.images)                       # (N, K)
-by_lpips, by_pixels = distances.argmin(1), checks.nearest(shown, ten.images)
+by_lpips, by_pixels = distances.argmin(1), nearest(shown, ten.images)
 plots.show(plots.rows({"finetune": shown, "nearest by LPIPS": ten.images[by_lpips],
                        "nearest by pixels": ten.images[by_pixels]},
                       labels=[f"{d:.2f}" for d in distances.min(1).values[:10].tolist()]),
@@ -230,7 +231,7 @@ def copy_rate(nearest_samples, nearest_real, percentile=5):
     return None
 
 # %%
-_ = checks.check_copy_rate(copy_rate)
+copy_rate = checks.mine("copy_rate")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -247,7 +248,7 @@ held_out = data.load_domain(target, "test", num_held_out)
 nearest_real = metrics.nearest_lpips(held_out.images, ten.images)
 print(f"real images: mean distance {nearest_real.mean():.3f}, 5 % are below {torch.quantile(nearest_real, 0.05):.3f}")
 for step, drawn in saved["finetune"].items():
-    rate = metrics.copy_rate(metrics.nearest_lpips(drawn, ten.images), nearest_real)
+    rate = copy_rate(metrics.nearest_lpips(drawn, ten.images), nearest_real)
     print(f"finetune, {step:3d} steps: {rate:4.0%} suspicious")
 
 # %% [markdown]
@@ -275,7 +276,7 @@ def intra_lpips_by_hand(distances_to_targets, distances_within):
     return None
 
 # %%
-_ = checks.check_intra_lpips_by_hand(intra_lpips_by_hand)
+intra_lpips_by_hand = checks.mine("intra_lpips_by_hand")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -291,11 +292,11 @@ _ = checks.check_intra_lpips_by_hand(intra_lpips_by_hand)
 #
 # ## Now import it
 #
-# The library's version, on the real images:
+# The same as the library's, on real images:
 
 # %% tags=["nbval-check-output"]
 to_the_ten, within = metrics.lpips_matrix(held_out.images, ten.images), metrics.lpips_matrix(held_out.images)
-by_hand = checks.intra_lpips_by_hand(to_the_ten, within)
+by_hand = intra_lpips_by_hand(to_the_ten, within)
 bool(abs(by_hand - metrics.intra_lpips(held_out.images, ten.images).mean) < 1e-4)
 
 # %% [markdown]

@@ -171,7 +171,7 @@ def haar_step(x):
 # %%
 from dslib import checks
 
-_ = checks.check_haar(haar_step)
+haar_step = checks.mine("haar_step")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -185,13 +185,13 @@ _ = checks.check_haar(haar_step)
 #
 # ## Now import it
 #
-# `haar.dwt2` is the library's version. It agrees with the loop, and with PyWavelets, whose names and signs are not
+# `haar.dwt2` is the library's version. Yours agrees with the loop, and with PyWavelets, whose names and signs are not
 # ours. So compare band by band:
 
 # %% tags=["nbval-check-output"]
 import pywt
 
-ll, lh, hl, hh = haar.dwt2(faces.images)
+ll, lh, hl, hh = haar_step(faces.images)
 cA, (cH, cV, cD) = pywt.dwt2(faces.images.numpy(), "haar")
 for words, ours, theirs in (("ll =  cA", ll, cA), ("hl = -cH", hl, -cH), ("lh = -cV", lh, -cV), ("hh =  cD", hh, cD)):
     print(words, bool((ours - torch.from_numpy(theirs)).abs().max() < 1e-5))
@@ -216,7 +216,7 @@ def by_convolution(x):
     return F.conv2d(x, kernels, stride=2, groups=3).unflatten(1, (3, 4))
 
 
-bool((by_convolution(faces.images) - torch.stack(haar.dwt2(faces.images), dim=2)).abs().max() < 1e-5)
+bool((by_convolution(faces.images) - torch.stack(haar_step(faces.images), dim=2)).abs().max() < 1e-5)
 
 # %% [markdown]
 # The authors' code builds four new convolution layers at every call (ledger row 8). What does it cost for a batch of
@@ -267,7 +267,7 @@ def inverse_haar(ll, lh, hl, hh):
     return None
 
 # %%
-_ = checks.check_inverse_haar(inverse_haar)
+inverse_haar = checks.mine("inverse_haar")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -284,9 +284,9 @@ _ = checks.check_inverse_haar(inverse_haar)
 # picture's:
 
 # %% tags=["nbval-check-output"]
-bands = haar.dwt2(faces.images)
+bands = haar_step(faces.images)
 whole, split_up = faces.images.square().sum(), sum(band.square().sum() for band in bands)
-print("rebuilt:    ", bool((haar.idwt2(*bands) - faces.images).abs().max() < 1e-5))
+print("rebuilt:    ", bool((inverse_haar(*bands) - faces.images).abs().max() < 1e-5))
 print("energy kept:", bool(abs(split_up / whole - 1) < 1e-4))
 
 # %% [markdown]
@@ -300,7 +300,7 @@ def levels(x, how_many=3):
     """(N,3,R,R) → [(lh, hl, hh) of level 1, of level 2, …] and the LL that is left, (N,3,R/2^k,R/2^k)."""
     details = []
     for _ in range(how_many):
-        x, *detail = haar.dwt2(x)
+        x, *detail = haar_step(x)
         details.append(detail)
     return details, x
 
@@ -599,8 +599,7 @@ for k, (name, values) in enumerate(similar.items()):
 # large value is.
 
 # %%
-from dslib import ddpm
-
+q_sample, predict_x0 = checks.mine("q_sample", "predict_x0")
 a_bar = source.scheduler.alphas_cumprod
 
 
@@ -608,9 +607,9 @@ def guess(x_0, t, seed=0):
     """x̃_0 of the source model for images (N,3,R,R) noised to one step t: (N,3,R,R)."""
     steps = torch.full((len(x_0),), int(t))
     eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1000 * seed + int(t)))
-    x_t = ddpm.q_sample(x_0, steps, eps, a_bar)
+    x_t = q_sample(x_0, steps, eps, a_bar)
     with torch.no_grad():
-        return ddpm.predict_x0(x_t, steps, source.unet(x_t, steps).sample, a_bar)
+        return predict_x0(x_t, steps, source.unet(x_t, steps).sample, a_bar)
 
 
 believed = guess(faces.images[:10], 200)
@@ -665,19 +664,19 @@ def weighted_hf_mse(adapted, target, alphas_cumprod_t):
     return None
 
 # %%
-_ = checks.check_weighted_hf_mse(weighted_hf_mse)
+weighted_hf_mse = checks.mine("weighted_hf_mse")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# `haar.high_frequency` gives hf. Weigh the squares, image by image, then take the mean over everything.
+# hf is `lh + hl + hh` of your `haar_step`. Weigh the squares, image by image, then take the mean over everything.
 # </details>
 # <details><summary>Solution</summary>
 #
 # `checks.solution("weighted_hf_mse")`
 # </details>
 #
-# The library's version is `losses.hf_mse(adapted, target, weight)`. Here it is for the source model's own guesses of
+# The library's is `losses.hf_mse(adapted, target, weight)`. Here is yours for the source model's own guesses of
 # its own domain, step by step (ledger row 9). The control is a guess without any detail, a flat picture.
 
 # %%
@@ -690,7 +689,7 @@ def hf_errors(seed):
     found = []
     for t in steps:
         guessed, weight = guess(some, t, seed), a_bar[t].expand(len(some))
-        found.append([float(losses.hf_mse(guessed, some)), float(losses.hf_mse(guessed, some, weight))])
+        found.append([float(losses.hf_mse(guessed, some)), float(weighted_hf_mse(guessed, some, weight))])
     return torch.tensor(found).T
 
 

@@ -9,10 +9,9 @@
 # %% [markdown] tags=["slide"]
 # # 6. All terms together: DomainStudio
 #
-# **Claim.** By the end you will have shown what taking away each of DomainStudio's terms does in a short run, and which changes are
-# large enough to see. The evidence is a row of pictures per variant, from the same noise, the distances to real images beside it,
-# and the gradient that each term sends into the network. The controls: naive fine-tuning, the source model, pairwise weights ten
-# times too large, and terms as published, without a weighting over $t$.
+# **Claim.** By the end you will have shown what taking away each of DomainStudio's terms does in a short run. The evidence: a row of
+# pictures a variant from the same noise, distances to real images, and each term's gradient. The controls: naive fine-tuning, the
+# source, pairwise weights ten times too large, and terms as published, without a weighting over $t$.
 #
 # | | |
 # |---|---|
@@ -21,14 +20,15 @@
 # | Needs | chapters 01, 03, 04 and 05; "ledger rows" are explained in [chapter 00](00_tour.ipynb) |
 # | Paper | DomainStudio §1, the whole objective; its weights |
 # | `dslib` files | `domainstudio.py`, `train.py`, `base/checkpoint.py` |
-# | You will keep | the training loop with named terms, and a way to choose the weights |
+# | You will keep | `my_domainstudio.py`: your own DomainStudio; a way to choose the weights |
 #
 # **You will**
-# - put the objective together and watch every term;
+# - write the objective and watch every term;
 # - adapt to two domains, one near, one far;
 # - leave out one term at a time;
 # - balance the weights by gradient norms, and see what wrong ones do;
-# - stop, resume, save, and reload in plain diffusers.
+# - stop, resume, save, and reload in plain diffusers;
+# - adapt with your own functions alone, and score the result beside `dslib`.
 
 # %% tags=["setup", "nbval-ignore-output"]
 # Setup, the same cell in every chapter. FETCH runs only where there is no dslib, as in Colab; `make badges REPO=owner/name` writes it.
@@ -49,6 +49,7 @@ near, far = "sunglasses", "sketches"
 steps = rt.pick(smoke=1, cpu=40, colab=300)
 num_images = rt.pick(smoke=4, cpu=16, colab=100)
 inference_steps = rt.pick(smoke=2, cpu=15, colab=20)
+own_target, own_steps = rt.pick(smoke="sunglasses", cpu="engraved"), rt.pick(smoke=1, cpu=40, colab=300)     # of your DomainStudio
 
 # %% [markdown]
 # ## Where we are going
@@ -56,15 +57,14 @@ inference_steps = rt.pick(smoke=2, cpu=15, colab=20)
 # A committed result, 600 steps (`dslib adapt --target sunglasses --compare_finetune`): what the following cells build up to in fewer.
 
 # %% tags=["slide"]
-from dslib import data, models
+from dslib import checks, data, models
 from dslib.show import plots
 
 plots.show(env.data_dir() / "results" / "demo" / "samples.png",
            alt="Rows: the ten training images, source, naive fine-tuning, DomainStudio; a column is one noise.")
 
 # %% [markdown]
-# Read it column by column: in 6, 7 and 9 DomainStudio keeps more of the source's person than naive fine-tuning does; in 5 and 10
-# both borrow from the ten.
+# Read it column by column. In 5 and 10 both methods borrow from the ten.
 
 # %% [markdown] tags=["slide"]
 # ## The objective
@@ -82,37 +82,50 @@ plots.show(env.data_dir() / "results" / "demo" / "samples.png",
 #
 # Two terms pull towards the ten, two hold on to the source. All the rest is choosing the weights.
 #
-# ## The naive version
+# ## Exercise: the four terms
 #
-# One step, written out with what the chapters before have built. Note what goes to both models: the same `x_t`, the same
-# `t`.
+# *Difficulty ●●● · importance ●●● · 30 minutes*
+#
+# Write `terms_of(net, frozen, x_0, t, eps, alphas_cumprod, published=False)` with what you have built: a dict of `simple`, `img`, `hf`
+# and `hfmse`, unweighted. Both models get the same $x_t$ and $t$; no gradient reaches `frozen`. Two lines differ from the paper, unless
+# `published`:
+#
+# - `hfmse` weighs each image by $\bar\alpha_t$ (chapter 05).
+# - What the pairwise terms send back through each guess is multiplied by $w = \sqrt{\bar\alpha_t}$: `x.detach() + w * (x - x.detach())`
+#   has the value of `x`, and `w` times its gradient. Why, is measured below.
 
 # %%
 import copy
 
 import torch
 
-from dslib import ddpm, domainstudio, losses, train
+from dslib import ddpm, domainstudio, train
 from dslib.base import checkpoint
 
 source = models.load_source()
 a_bar = source.scheduler.alphas_cumprod.to(source.device)
 weights = {"simple": 1.0, "img": 0.3, "hf": 0.3, "hfmse": 0.5}
+q_sample, predict_x0, train_loop = checks.mine("q_sample", "predict_x0", "train_loop")
+pairwise_kl, haar_step, weighted_hf_mse = checks.mine("pairwise_kl", "haar_step", "weighted_hf_mse")
 
 
-def terms_of(adapted, x_0, t, eps, published=False):
-    """Every term of the objective for a batch (N,3,R,R). Published: no weighting over t."""
-    x_t = ddpm.q_sample(x_0, t, eps, a_bar)
-    eps_ada = adapted(x_t, t).sample
-    with torch.no_grad():
-        eps_sou = source.unet(x_t, t).sample
-    x0_ada = ddpm.predict_x0(x_t, t, eps_ada, a_bar)
-    x0_sou = ddpm.predict_x0(x_t, t, eps_sou, a_bar)
-    compared = x0_ada if published else losses.scale_gradient(x0_ada, a_bar[t].sqrt())
-    return {"simple": (eps_ada - eps).square().mean(),
-            "img": losses.pairwise_kl(compared, x0_sou),
-            "hf": losses.hf_pairwise_kl(compared, x0_sou),
-            "hfmse": losses.hf_mse(x0_ada, x_0, weight=None if published else a_bar[t])}
+def terms_of(net, frozen, x_0, t, eps, alphas_cumprod, published=False):
+    """Your code here: two networks, (N,3,R,R), (N,), (N,3,R,R), (T,) → {name: scalar tensor}."""
+    return None
+
+# %%
+terms_of = checks.mine("terms_of")
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Two guesses by `predict_x0`, the frozen one inside `torch.no_grad()`. High frequencies are the sum of the last three bands of
+# `haar_step`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("terms_of")` in a new cell.
+# </details>
 
 # %%
 ten = {name: data.load_domain(name, "ten").images for name in (near, far)}
@@ -120,17 +133,13 @@ generator = torch.Generator().manual_seed(rt.seed)
 x_0 = ten[near].to(source.device)
 t = ddpm.sample_timesteps(len(x_0), len(a_bar), generator).to(source.device)
 eps = torch.randn(x_0.shape, generator=generator).to(source.device)
-at_the_start = terms_of(source.unet, x_0, t, eps)
+at_the_start = terms_of(source.unet, source.unet, x_0, t, eps, a_bar)
 print({name: round(float(value), 6) for name, value in at_the_start.items()})
 
 # %% [markdown]
 # Before the first step the adapted model *is* the source, so the pairwise terms are zero, and so are their gradients:
 # zero is their minimum. They
 # begin to pull when the denoising loss has moved the model away.
-#
-# Two lines differ from the paper. `hf_mse` weights each image by $\bar\alpha_t$, as chapter 05 explained. And
-# `losses.scale_gradient` leaves the pairwise terms' *values* as they are but multiplies what they send back through each guess
-# by $\sqrt{\bar\alpha_t}$. Why, and what happens without, is measured below; `published=True` is the paper's form.
 #
 # ## Exercise: the sum
 #
@@ -145,9 +154,7 @@ def total_loss(terms, weights):
     return None
 
 # %%
-from dslib import checks
-
-_ = checks.check_total_loss(total_loss)
+total_loss = checks.mine("total_loss")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -166,7 +173,7 @@ _ = checks.check_total_loss(total_loss)
 # %% tags=["nbval-check-output"]
 config = train.TrainConfig(lambda_img=0.3, lambda_hf=0.3, lambda_hfmse=0.5)
 library, _ = domainstudio.domainstudio_loss(source.unet, source.unet, x_0, t, eps, a_bar, source.scheduler.betas, config)
-by_hand = sum(weights[name] * value for name, value in at_the_start.items())
+by_hand = total_loss(at_the_start, weights)
 bool((library - by_hand).abs() < 1e-5)
 
 # %% [markdown]
@@ -223,11 +230,9 @@ plots.show(plots.rows({f"{near}: the ten": ten[near], f"{far}: the ten": ten[far
            alt="The ten of both domains, then source, naive and DomainStudio samples of both domains from the same noise.")
 
 # %% [markdown]
-# After so few steps both domains are half-way, which shows best what is happening. On the near domain, sunglasses appear
-# on the source's people, and DomainStudio moves colours and backgrounds more than the naive model does. On the far domain, faces
-# turn into white shapes with black hair, and pieces of colour stay behind; the two methods can hardly be told apart there. The far
-# domain is where any method has the harder
-# task: compare the README's table.
+# After so few steps both domains are half-way. On the near domain, sunglasses appear on the source's people, and DomainStudio moves
+# colours and backgrounds more than the naive model does. On the far domain, faces turn into white shapes with black hair; the two
+# methods can hardly be told apart there.
 #
 # ## Leave one out
 #
@@ -283,7 +288,7 @@ print(text_table(list(scores.values())))
 #
 # $$\frac{\partial \tilde x_0}{\partial \varepsilon_\theta} = -\frac{\sqrt{1-\bar\alpha_t}}{\sqrt{\bar\alpha_t}}: \tag{6.2}$$
 #
-# the factor of chapter 01 again, up to 157 near $T$. `scale_gradient` takes the denominator out.
+# the factor of chapter 01 again, up to 157 near $T$. The weight $w$ takes the denominator out.
 
 # %% tags=["slide"]
 def gradient_norms(unet, x_0, steps_of, published):
@@ -292,7 +297,7 @@ def gradient_norms(unet, x_0, steps_of, published):
     norms = {}
     for seed in range(2):
         eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed)).to(x_0.device)
-        for name, value in terms_of(unet, x_0, steps_of, eps, published).items():
+        for name, value in terms_of(unet, source.unet, x_0, steps_of, eps, a_bar, published).items():
             gradients = torch.autograd.grad(value, list(unet.parameters()), retain_graph=True, allow_unused=True)
             norm = torch.stack([g.square().sum() for g in gradients if g is not None]).sum().sqrt()
             norms[name] = norms.get(name, 0.0) + float(norm) / 2
@@ -330,9 +335,9 @@ def balanced_weights(norms, share=0.5):
     return None
 
 # %%
-_ = checks.check_balanced_weights(balanced_weights)
+balanced_weights = checks.mine("balanced_weights")
 for name, norms in by_range.items():
-    print(f"{name:<16}", {term: float(f"{w:.3g}") for term, w in checks.balanced_weights(norms, 0.5).items()})
+    print(f"{name:<16}", {term: float(f"{w:.3g}") for term, w in balanced_weights(norms, 0.5).items()})
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -373,7 +378,7 @@ print(f"{'authors, variance not learned':<28} total {weighted['simple'] + weight
 # Their weights were made for a model with a learned variance and for other sums. On this batch, L_hfmse without a weight
 # over $t$ is
 # nearly all of their objective, several hundred times the denoising loss. If the variance is not learned, L_hfmse vanishes without
-# a word, and L_hf with it. Two runs of the same code can thus minimise quite different things.
+# a word, and L_hf with it.
 #
 # ## Two habits of the text-to-image code
 #
@@ -392,23 +397,22 @@ prior = data.load_domain(data.SOURCE, "test", len(x_0)).images.to(source.device)
 def guesses(unet, x_0, seed=0):
     """x̃_0 of clean images (N,3,R,R) at the steps of our batch, from the noise of a seed."""
     eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed)).to(x_0.device)
-    x_t = ddpm.q_sample(x_0, t, eps, a_bar)
-    return ddpm.predict_x0(x_t, t, unet.to(x_0.device)(x_t, t).sample, a_bar)
+    x_t = q_sample(x_0, t, eps, a_bar)
+    return predict_x0(x_t, t, unet.to(x_0.device)(x_t, t).sample, a_bar)
 
 
 print("how far is the yardstick from the frozen source's?  (mean and range of three noises)")
 for name, unet in {"the frozen source": source.unet, **{" ".join(k): v for k, v in adapted.items()}}.items():
-    moved_by = [float(losses.pairwise_kl(guesses(unet, prior, s), guesses(source.unet, prior, s))) for s in range(3)]
+    moved_by = [float(pairwise_kl(guesses(unet, prior, s), guesses(source.unet, prior, s))) for s in range(3)]
     print(f"  {name:<32} {sum(moved_by) / 3:.4f}   ({min(moved_by):.4f} to {max(moved_by):.4f})")
-noise_alone = [float(losses.pairwise_kl(guesses(source.unet, prior, s + 3), guesses(source.unet, prior, s))) for s in range(3)]
+noise_alone = [float(pairwise_kl(guesses(source.unet, prior, s + 3), guesses(source.unet, prior, s))) for s in range(3)]
 print(f"  {'frozen source, another noise':<32} {sum(noise_alone) / 3:.4f}   ({min(noise_alone):.4f} to {max(noise_alone):.4f})")
 
 # %% [markdown]
 # A yardstick that the model in training reads off itself is not fixed: every adapted model's has moved. On sunglasses the two without L_img
 # moved least (0.002). With the weighted L_img it is 0.018 to 0.034, where another noise gives 0.036; with ten times the weights the
 # yardstick is broken (0.28). On sketches the two methods hardly differ (0.008 and 0.010).
-# The loss sees only the ten, and nobody asks it to keep the pattern among the source's own faces. Whoever measures diversity by this
-# yardstick measures a moving target, and can lower the loss by moving it. The frozen source's cannot move.
+# Whoever measures diversity by it measures a moving target. The frozen source's cannot move.
 #
 # **Row 7: one pass or two?** The code gives the whole batch one $t$ for the pairwise terms, and then sends it
 # through the model again, with a fresh $t$ for each image, for the denoising loss. We take all terms from one pass.
@@ -419,14 +423,14 @@ import time
 
 def two_passes(unet):
     """The same terms, the text-to-image code's way."""
-    terms = terms_of(unet, x_0, torch.full_like(t, int(t[0])), eps)         # one t for the batch: the pairwise terms
-    x_t = ddpm.q_sample(x_0, t, eps, a_bar)
+    terms = terms_of(unet, source.unet, x_0, torch.full_like(t, int(t[0])), eps, a_bar)     # one t for the batch
+    x_t = q_sample(x_0, t, eps, a_bar)
     return terms | {"simple": (unet(x_t, t).sample - eps).square().mean()}   # … and again, a fresh t per image
 
 
 unet, seen = copy.deepcopy(adapted[near, "finetune"]).to(source.device).requires_grad_(True), []
 hook = unet.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-for name, way in {"one pass": lambda unet: terms_of(unet, x_0, t, eps), "two passes": two_passes}.items():
+for name, way in {"one pass": lambda unet: terms_of(unet, source.unet, x_0, t, eps, a_bar), "two passes": two_passes}.items():
     seconds = []
     for _ in range(rt.pick(smoke=1, cpu=4)):
         seen.clear()
@@ -437,8 +441,8 @@ for name, way in {"one pass": lambda unet: terms_of(unet, x_0, t, eps), "two pas
 hook.remove()
 
 # %% [markdown]
-# Twice the images through the adapted model, for terms that one pass gives as well. (The time grows less than twofold: the frozen
-# source runs once either way.) Whether one $t$ for the whole batch helps the pairwise terms was not measured here.
+# Twice the images through the adapted model, for terms that one pass gives as well. Whether one $t$ for the whole batch helps the
+# pairwise terms was not measured here.
 #
 # ## Stop, resume, save, reload
 #
@@ -476,6 +480,35 @@ pipe = DDPMPipeline.from_pretrained(folder / "mine")
 pipe.set_progress_bar_config(disable=True)
 image = pipe(batch_size=1, num_inference_steps=inference_steps, generator=torch.Generator().manual_seed(0)).images[0]
 print(sorted(p.relative_to(folder / "mine").as_posix() for p in (folder / "mine").rglob("*.*")), image.size)
+
+# %% [markdown]
+# ## My DomainStudio
+#
+# `my_domainstudio.py` beside this notebook holds what you have written since chapter 00. Here it adapts the source to `engraved`, the same
+# people drawn by another hand, with the same images, noise and steps as `dslib`. The library stands in for what is missing.
+
+# %% tags=["nbval-ignore-output"]
+from dslib.checks import whole as beside
+
+settings = train.TrainConfig(max_train_steps=own_steps, seed=rt.seed)
+own_ten, frozen = data.load_domain(own_target, "ten").images, beside.frozen(source)
+
+
+def my_loss(net, x_0, t, eps):
+    return total_loss(terms_of(net, frozen, x_0, t, eps, a_bar), weights)
+
+
+mine = train_loop(beside.noise_net(source), beside.batches(source, own_ten, settings), my_loss, settings.learning_rate).unet
+theirs = beside.by_library(source, own_ten, settings)
+own = {"source": drawn["source"], "yours": draw(mine), "dslib": draw(theirs)}
+plots.show(plots.rows({f"{own_target}: the ten": own_ten} | own),
+           alt=f"The ten of {own_target}, then samples of the source, of your DomainStudio and of dslib's, from the same noise.")
+print(text_table(score_all(own, own_ten, own_target)))
+print(f"your weights differ from dslib's by {beside.apart(mine, theirs, source.unet):.1%} of the way that training moved them")
+
+# %% [markdown]
+# The same formulas give the same pictures; rounding is all that parts the weights. `python -m dslib.checks my_domainstudio.py` asks for
+# the same on a domain held back, without the library's help.
 
 # %%
 _ = checks.check_expected("06", rt, naive_intra=scores["naive"].intra_lpips, all_terms_intra=scores["all terms"].intra_lpips,
@@ -548,10 +581,11 @@ widgets.explore_weights(by_range)
 #
 # ## In this notebook we have
 #
-# - put the objective together and watched every term;
+# - written the objective and watched every term;
 # - adapted to a near and a far domain;
 # - left out one term at a time, and made the weights ten times too large on purpose;
 # - measured how hard each term pulls;
-# - stopped, resumed, saved and reloaded.
+# - stopped, resumed, saved and reloaded;
+# - adapted with functions of our own.
 #
 # **Next:** chapter 07 asks how to measure all this without fooling oneself.

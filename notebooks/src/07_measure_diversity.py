@@ -160,7 +160,7 @@ def lpips_from_features(a, b):
 # %%
 from dslib import checks
 
-_ = checks.check_lpips_from_features(lpips_from_features)
+lpips_from_features = checks.mine("lpips_from_features")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -176,7 +176,7 @@ _ = checks.check_lpips_from_features(lpips_from_features)
 # ## Now import it
 
 # %% tags=["nbval-check-output"]
-by_hand = checks.lpips_from_features(metrics.lpips_features(six), metrics.lpips_features(six))
+by_hand = lpips_from_features(metrics.lpips_features(six), metrics.lpips_features(six))
 print("loop:    ", bool((pair_by_pair(six) - metrics.lpips_matrix(six)).abs().max() < 1e-5))
 print("by hand: ", bool((by_hand - metrics.lpips_matrix(six)).abs().max() < 1e-5))
 print("features:", tuple(metrics.lpips_features(six).shape))
@@ -331,7 +331,7 @@ def entropy_bits(counts):
     return None
 
 # %%
-_ = checks.check_entropy_bits(entropy_bits)
+entropy_bits = checks.mine("entropy_bits")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -653,7 +653,7 @@ def half_sample_error(statistic, n, repeats=100):
     return None
 
 # %%
-_ = checks.check_half_sample_error(half_sample_error)
+half_sample_error = checks.mine("half_sample_error")
 
 # %% [markdown]
 # <details><summary>Hint</summary>

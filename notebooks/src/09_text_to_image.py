@@ -126,7 +126,7 @@ def guided(eps_empty, eps_text, scale):
 # %%
 from dslib import checks
 
-_ = checks.check_guided(guided)
+guided = checks.mine("guided")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -150,7 +150,7 @@ def draw_by_hand(prompt, noise, scale):
     scheduler.set_timesteps(inference_steps)
     for t in scheduler.timesteps:
         eps_text, eps_empty = (source.unet(z, t, words.expand(len(z), -1, -1)).sample for words in (text, empty))
-        z = scheduler.step(checks.guided(eps_empty, eps_text, scale), t, z).prev_sample
+        z = scheduler.step(guided(eps_empty, eps_text, scale), t, z).prev_sample
     return latent.decode(source.vae, z).cpu().clamp(-1, 1)
 
 # %% [markdown]
@@ -258,7 +258,7 @@ def dreambooth_loss(net, z_0, z_prior, t, eps, texts, alphas_cumprod):
     return None
 
 # %%
-_ = checks.check_dreambooth_loss(dreambooth_loss)
+dreambooth_loss = checks.mine("dreambooth_loss")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -286,7 +286,7 @@ settings = {method: text_to_image.TextConfig(method=method) for method in text_t
 loss, terms = text_to_image.dreambooth_loss(source.unet, None, source.vae, z_0, z_prior, t, eps, texts, a_bar, settings["dreambooth"])
 
 # %% tags=["nbval-check-output"]
-by_hand = checks.dreambooth_loss_by_hand(source.unet, z_0, z_prior, t, eps, texts, a_bar)
+by_hand = dreambooth_loss(source.unet, z_0, z_prior, t, eps, texts, a_bar)
 bool((loss - by_hand).abs() < 1e-4)
 
 # %% [markdown] tags=["slide"]

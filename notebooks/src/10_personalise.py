@@ -187,7 +187,7 @@ def one_batch(z_0, z_prior, z_subject, t, eps, texts, alphas_cumprod):
 # %%
 from dslib import checks
 
-_ = checks.check_one_batch(one_batch)
+one_batch = checks.mine("one_batch")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -210,7 +210,7 @@ generator = torch.Generator().manual_seed(rt.seed)
 t, eps = ddpm.sample_timesteps(5, len(a_bar), generator).to(source.device), torch.randn(z_0.shape, generator=generator).to(source.device)
 z_0, z_prior, z_subject = (z.to(source.device) for z in (z_0, prior[:5], z_subject))
 with torch.no_grad():
-    x_t, all_t, all_texts = checks.one_batch(z_0, z_prior, z_subject, t, eps, texts, a_bar)
+    x_t, all_t, all_texts = one_batch(z_0, z_prior, z_subject, t, eps, texts, a_bar)
     error = source.unet(x_t, all_t, all_texts).sample - eps.repeat(3, 1, 1, 1)
     by_hand = sum(part.square().mean() for part in error.chunk(3))
     loss, terms = text_to_image.dreambooth_loss(source.unet, None, source.vae, z_0, z_prior, t, eps, texts, a_bar,
@@ -261,7 +261,7 @@ def recognised(read, person):
     return None
 
 # %%
-_ = checks.check_recognised(recognised)
+recognised = checks.mine("recognised")
 
 # %% [markdown]
 # <details><summary>Hint</summary>

@@ -3,9 +3,68 @@
 import pytest
 import torch
 
-from dslib import checks
+from dslib import checks, ddpm, haar, losses
 from dslib.env import UserError
 from dslib.show import plots, widgets
+
+
+def parts(net, frozen, x_0, t, eps, s, published=False, asked=None, no_grad=True, soft=True):
+    """(guesses of both, softened ones, weights over t, answer): what the terms are made of."""
+    x_t = ddpm.q_sample(x_0, t, eps, s) if asked is None else asked
+    answer = net(x_t, t).sample
+    with torch.set_grad_enabled(not no_grad):
+        sou = ddpm.predict_x0(x_t, t, frozen(x_t, t).sample, s)
+    ada = ddpm.predict_x0(x_t, t, answer, s)
+    compared = losses.scale_gradient(ada, s[t].sqrt()) if soft and not published else ada
+    return ada, sou, compared, None if published else s[t], answer
+
+
+def objective(change=lambda *given: {}, **how):
+    """The four terms with one of them wrong: change(ada, sou, compared, weight, answer, x_0, eps) → {name: value}."""
+    def terms_of(net, frozen, x_0, t, eps, s, published=False):
+        ada, sou, compared, weight, answer = found = parts(net, frozen, x_0, t, eps, s, published, **how)
+        right = {"simple": (answer - eps).square().mean(), "img": losses.pairwise_kl(compared, sou),
+                 "hf": losses.hf_pairwise_kl(compared, sou), "hfmse": losses.hf_mse(ada, x_0, weight)}
+        return right | change(*found, x_0, eps)
+    return terms_of
+
+
+def kl_into_source(compared, sou):
+    p, q = losses.pairwise_log_probs(compared), losses.pairwise_log_probs(sou)
+    return (p.exp() * (p - q)).sum()
+
+
+@pytest.mark.parametrize("wrong, hint", [
+    (objective(lambda a, s, c, w, e, x, n: {"simple": (a - x).square().mean()}), "simple: it is the error of the guess"),
+    (objective(lambda a, s, c, w, e, x, n: {"simple": (e - n).square().mean().detach()}), "simple: the value is right but no gradient"),
+    (objective(lambda a, s, c, w, e, x, n: {"img": losses.pairwise_kl(s, c)}), "img: the arguments are swapped"),
+    (objective(lambda a, s, c, w, e, x, n: {"img": losses.pairwise_kl(c, s) / 5}), "img: it is divided by N"),
+    (objective(lambda a, s, c, w, e, x, n: {"img": losses.pairwise_kl(c, x)}), "img: the source was compared with the training images"),
+    (objective(lambda a, s, c, w, e, x, n: {"img": losses.hf_pairwise_kl(c, s)}), "img: these are the high frequencies"),
+    (objective(lambda a, s, c, w, e, x, n: {"hf": losses.pairwise_kl(c, s)}), "hf: the guesses themselves"),
+    (objective(lambda a, s, c, w, e, x, n: {"hf": losses.pairwise_kl(haar.dwt2(c)[0], haar.dwt2(s)[0])}), "hf: LL was compared"),
+    (objective(lambda a, s, c, w, e, x, n: {"hf": losses.hf_pairwise_kl(s, c)}), "hf: the arguments are swapped"),
+    (objective(lambda a, s, c, w, e, x, n: {"hfmse": losses.hf_mse(a, x)}), "hfmse: each image's square"),
+    (objective(lambda a, s, c, w, e, x, n: {"hfmse": losses.hf_mse(a, x, None if w is None else w.sqrt())}), "hfmse: the weight is √ᾱ_t"),
+    (objective(lambda a, s, c, w, e, x, n: {"hfmse": losses.hf_mse(a, s, w)}), "hfmse: it compares with the source"),
+    (objective(lambda a, s, c, w, e, x, n: {"hfmse": (w.view(-1, 1, 1, 1) * (a - x).square()).mean() if w is not None else 0}),
+     "hfmse: the pictures themselves"),
+    (objective(soft=False), "img: the value is right, but its gradient is not softened"),
+    (objective(lambda a, s, c, w, e, x, n: {"img": kl_into_source(c, s)}, no_grad=False), "reaches the frozen source"),
+    (objective(lambda a, s, c, w, e, x, n: {"img": losses.pairwise_kl(losses.scale_gradient(a, w), s) if w is not None else 0}),
+     "img: the value is right, but its gradient is not:"),
+    (lambda net, frozen, x, t, e, s, published=False: objective()(net, frozen, x, t, e, s), "not with published=True"),
+    (lambda net, frozen, x, t, e, s: objective()(net, frozen, x, t, e, s), "TypeError"),
+    (lambda net, *given: net(given[1], given[2]) - given[3], "its tensor is .sample"),
+    (lambda *given: {"simple": torch.zeros(())}, "expected a dict with simple, img, hf, hfmse"),
+    (lambda *given: 3.0, "expected a dict"), (lambda *given: None, "nothing written yet"),
+    (lambda *given: dict.fromkeys(("simple", "img", "hf", "hfmse"), 1.0), "simple: it returns a float"),
+    (objective(lambda a, s, c, w, e, x, n: {"img": 2 * losses.pairwise_kl(c, s)}), "img: the values differ"),
+])
+def test_mistakes_with_the_terms_are_named(wrong, hint, capsys):
+    assert not checks.check_terms_of(wrong)
+    assert hint in capsys.readouterr().out
+    assert checks.check_terms_of(objective())
 
 
 @pytest.mark.parametrize("wrong, hint", [

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import inspect
 import re
 import shutil
 import subprocess
@@ -99,6 +100,29 @@ def test_equations_become_links_in_text_but_not_in_code():
     assert builder().link_equations(text, {"4.1"}) == (
         "See [(4.1)](#eq-4-1) and `(4.1)`, not (9.9) nor [(4.1)](x).\n\n\n\n(eq-4-1)=\n\\begin{equation*}\na \\tag{4.1}\n\\end{equation*}"
         "\n\n\n\n$f(4.1)$")
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
+def test_every_solution_is_there_folded(site, chapter):
+    text = "".join(c.source for c in nbformat.read(chapter, as_version=4).cells if c.cell_type == "markdown")
+    names = re.findall(r'checks\.solution\("(\w+)"\)', text)
+    sources = builder().reference_sources() | builder().worked_sources()
+    folded = [details for details in soup(site / "notebooks" / f"{chapter.stem}.html").find_all("details")
+              if details.summary and details.summary.text == "Solution"]
+    shown = re.sub(r"\s+", "", "".join(details.text for details in folded))
+    assert names and all(re.sub(r"\s+", "", sources[name]) in shown for name in names) and "checks.solution" not in shown
+
+
+def test_the_folded_solutions_are_the_worked_ones_or_what_the_notebook_would_print():
+    from dslib import checks
+    from dslib.checks import student_file
+    sources, worked = builder().reference_sources(), builder().worked_sources()
+    assert {name: inspect.getsource(fn).strip() for name, fn in checks.SOLUTIONS.items()} == sources
+    assert len(worked) >= 19 and worked.keys() <= sources.keys()
+    space, problem = student_file.loaded("import copy\nimport torch\nimport torch.nn.functional as F\n" + "\n".join(worked.values()))
+    assert problem is None and all(student_file.tried(name, space["haar_step" if name == "haar" else name]) is None for name in worked)
+    other = "<details><summary>Answer</summary>checks.solution</details>"
+    assert builder().fold_solutions(other, sources) == other
 
 
 def test_every_public_function_is_in_the_reference(site):
