@@ -1,8 +1,8 @@
 """Build notebooks/NN_name.ipynb from notebooks/src/NN_name.py, run it, and strip what only makes noise in a diff.
 
-``build_notebooks.py [--text | --expected | --record] [NAME …]``: all by default. --text takes over changed text, and a changed setup
-cell, and keeps the outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and records in data/expected what it
-found; --record does both, for the outputs that are committed.
+``build_notebooks.py [--text | --expected | --record] [NAME …]``: all by default. --text takes over changed text, questions and a
+changed setup cell, and keeps the other outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and records in
+data/expected what it found; --record does both, for the outputs that are committed.
 """
 
 import json
@@ -84,20 +84,39 @@ def record(source: Path, notebook, seconds: int) -> Path:
     return target
 
 
+def is_quiz(cell) -> bool:
+    """Whether a cell shows the questions of its chapter: its output follows from data/quizzes alone, without a run."""
+    return "quiz" in cell.metadata.get("tags", [])
+
+
+def asked(cell) -> list:
+    """The output of a cell with questions."""
+    sys.path.insert(0, str(HERE.parent))
+    from dslib.show import quiz
+    chapter = re.search(r"quiz\.ask\([\"'](\w+)[\"']\)", cell.source)[1]
+    return [nbformat.v4.new_output("display_data", data=quiz.output(chapter))]
+
+
 def code_to_run(cell) -> str:
     """What of a code cell decides the outputs: all of it; of the setup cell only that it is one (it prints the versions and the tier)."""
     return "setup" if "setup" in cell.metadata.get("tags", []) else cell.source
 
 
 def retext(source: Path) -> Path:
-    """Take over changed text and a changed setup cell from the source and keep the outputs; refused where other code has changed."""
+    """Take over changed text, questions and setup cell from the source, keep the outputs; refused where other code has changed."""
     notebook, target = jupytext.read(source), HERE / f"{source.stem}.ipynb"
-    old = [c for c in nbformat.read(target, as_version=4).cells if c.cell_type == "code"]
-    new = [c for c in notebook.cells if c.cell_type == "code"]
+    old = [c for c in nbformat.read(target, as_version=4).cells if c.cell_type == "code" and not is_quiz(c)]
+    code = [c for c in notebook.cells if c.cell_type == "code"]
+    new = [c for c in code if not is_quiz(c)]
     if [code_to_run(c) for c in old] != [code_to_run(c) for c in new]:
         raise SystemExit(f"{source.name}: code has changed, run it again (without --text)")
     for fresh, kept in zip(new, old):
-        fresh.outputs, fresh.execution_count = kept.outputs, kept.execution_count
+        fresh.outputs = kept.outputs
+    for count, cell in enumerate(code, 1):
+        cell.outputs, cell.execution_count = asked(cell) if is_quiz(cell) else cell.outputs, count
+        for result in cell.outputs:
+            if result.output_type == "execute_result":
+                result.execution_count = count
     tidy(notebook)
     nbformat.write(notebook, target)
     return target

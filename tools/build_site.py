@@ -56,12 +56,22 @@ def link_equations(text: str, known: set[str]) -> str:
                    for i, part in enumerate(parts))
 
 
+def stage_questions(cell) -> None:
+    """The cell with a chapter's questions shows them alone, and its formulas as Sphinx marks them, for MathJax."""
+    cell.metadata["tags"] = [*cell.metadata["tags"], "remove-input"]
+    for output in cell.outputs:
+        output.data["text/html"] = re.sub(r"\$([^$<]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>',
+                                          output.data["text/html"])
+
+
 def stage_chapter(path: Path, known: set[str], target: Path) -> None:
     """A chapter for the site: linked equations, and a line below every explorer that says why nothing moves."""
     notebook, cells = nbformat.read(path, as_version=4), []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = link_equations(cell.source, known)
+        if "quiz" in cell.metadata.get("tags", []):
+            stage_questions(cell)
         cells.append(cell)
         if cell.cell_type == "code" and "widgets.explore" in cell.source:
             cells.append(nbformat.v4.new_markdown_cell(STILL))
