@@ -23,7 +23,8 @@ INTRO = ("<p><strong>Five questions.</strong> Open an answer: it says at once wh
 def load(chapter: str) -> list[dict]:
     """The questions of a chapter named by its number, "02b", options in the order in which they are shown.
 
-    The order is drawn once for all, from the chapter and the question's number. Raises UserError for a chapter without questions.
+    The order is drawn once for all, from the chapter and the question's number; letters of a sketch stay in the alphabet's. Raises
+    UserError for a chapter without questions.
     """
     found = sorted((data_dir() / "quizzes").glob(f"{chapter}_*.json"))
     if not found:
@@ -32,6 +33,8 @@ def load(chapter: str) -> list[dict]:
     questions = json.loads(found[0].read_text("utf-8"))["questions"]
     for number, question in enumerate(questions, 1):
         random.Random(f"quiz {chapter} {number}").shuffle(question["options"])
+        if "sketch" in question:
+            question["options"].sort(key=lambda entry: entry["text"])
     return questions
 
 
