@@ -210,3 +210,36 @@ def test_slides_turn_and_fit(browser, served):
             assert below <= 720, f"{name}: slide {i + 1} runs over its edge"
             page.keyboard.press("ArrowRight")
         page.close()
+
+
+def test_questions_answer_by_keyboard_aloud_and_without_a_request(browser, served):
+    """Tab and Enter unfold an answer, its reason is visible and in the live region, a solved question is marked, nothing is stored."""
+    page, asked = browser.new_page(viewport={"width": 390, "height": 844}), []
+    page.goto(f"{served}/notebooks/03_ten_are_not_enough.html")
+    quiz = page.locator("section.quiz")
+    page.wait_for_function("document.querySelector('section.quiz .math mjx-container')", timeout=60_000)
+    assert quiz.count() == 1 and quiz.locator("fieldset").count() == 5 and "quiz.ask" not in page.inner_text("article")
+    page.on("request", lambda request: asked.append(request.url))
+    question = quiz.locator("fieldset").first
+    for kind, solved in (("fails", 0), ("holds", 1)):
+        answer = question.locator(f"details.{kind}").first
+        answer.locator("summary").focus()
+        page.keyboard.press("Enter")
+        reason = answer.locator("p")
+        assert reason.is_visible() and reason.inner_text().startswith("✓ It holds." if solved else "✗ No.")
+        page.wait_for_function("said => document.querySelector('.quiz [role=status]').textContent === said", arg=reason.text_content())
+        assert quiz.locator("fieldset.solved").count() == solved
+    assert page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") <= len("theme") and not asked
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
+
+
+def test_questions_unfold_without_any_script(browser, served):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{served}/notebooks/00_tour.html")
+    answer = page.locator("section.quiz details").first
+    assert not answer.locator("p").is_visible()
+    answer.locator("summary").click()
+    assert answer.locator("p").is_visible()
+    context.close()

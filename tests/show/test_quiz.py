@@ -92,7 +92,8 @@ def test_right_answers_are_not_told_by_their_length_or_place():
     single = [question for param in QUESTIONS if (question := param.values[1])["right"] == 1]
     ranks = Counter()
     for question in single:
-        right, wrong = ([len(entry["text"]) for entry in question["options"] if entry.get("right", False) == holds] for holds in (True, False))
+        right, wrong = ([len(entry["text"]) for entry in question["options"] if entry.get("right", False) == holds]
+                        for holds in (True, False))
         ranks["shortest"] += right[0] < min(wrong)
         ranks["longest"] += right[0] > max(wrong)
     assert max(ranks.values()) <= 0.35 * len(single), ranks
