@@ -1,8 +1,9 @@
 """Build notebooks/NN_name.ipynb from notebooks/src/NN_name.py, run it, and strip what only makes noise in a diff.
 
-``build_notebooks.py [--text | --expected | --record] [NAME …]``: all by default. --text takes over changed text, questions and a
+``build_notebooks.py [--text | --expected | --record | --explorers] [NAME …]``: all by default. --text takes over changed text, questions and a
 changed setup cell, and keeps the other outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and records in
-data/expected what it found; --record does both, for the outputs that are committed.
+data/expected what it found; --record does both, for the outputs that are committed; --explorers runs, writes no notebook, and
+keeps what the sliders show in data/explorers, for the web pages.
 """
 
 import json
@@ -67,6 +68,14 @@ def expect(source: Path) -> Path:
     """Record what a run finds, and how long it takes; write no notebook."""
     began = time.time()
     return record(source, executed(source), round(time.time() - began))
+
+
+def explorers(source: Path) -> Path:
+    """Run a chapter and record every setting of its sliders (dslib.show.recording)."""
+    target = HERE.parent / "data" / "explorers" / source.stem.split("_")[0]
+    os.environ["DSLIB_EXPLORERS"] = str(target)
+    executed(source)
+    return target / "explorer.json"
 
 
 def record(source: Path, notebook, seconds: int) -> Path:
@@ -134,13 +143,14 @@ def tidy(notebook) -> None:
                             not in o.get("data", {})]
 
 
+KINDS = {"--text": retext, "--expected": expect, "--record": build_and_record, "--explorers": explorers}
+
 if __name__ == "__main__":
     os.environ.setdefault("DSLIB_TIER", "cpu")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    if unknown := [a for a in sys.argv[1:] if a.startswith("-") and a not in ("--text", "--expected", "--record")]:
+    if unknown := [a for a in sys.argv[1:] if a.startswith("-") and a not in KINDS]:
         sys.exit(__doc__ if unknown[0] in ("-h", "--help") else f"{unknown[0]} is no option\n\n{__doc__}")
-    kinds = {"--text": retext, "--expected": expect, "--record": build_and_record}
-    work = next((kinds[a] for a in sys.argv if a in kinds), build)
+    work = next((KINDS[a] for a in sys.argv if a in KINDS), build)
     names = [a for a in sys.argv[1:] if not a.startswith("--")] or [p.stem for p in sorted((HERE / "src").glob("*.py"))]
     for name in names:
         path = work(HERE / "src" / f"{name}.py")

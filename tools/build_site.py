@@ -4,6 +4,7 @@
 no network: MathJax and reveal.js come from Python packages of the ``site`` extra and are copied into it.
 """
 
+import json
 import re
 import shutil
 import sys
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 TEXTS = ["README.md", "notebooks/README.md", "data/README.md", "data/source/README.md", "data/text_to_image/README.md", "CONTRIBUTING.md",
          "CHANGELOG.md", "THIRD_PARTY.md"]
+EXPLORERS = ROOT / "data" / "explorers"
 STILL = "*On this page the sliders stand still: the figure shows where they start. In JupyterLab (`make lab`) they move.*"
 
 
@@ -64,8 +66,33 @@ def stage_questions(cell) -> None:
                                           output.data["text/html"])
 
 
+def live(path: Path) -> str:
+    """What stands below a chapter's explorer: one that moves, where data/explorers has its settings, else a line that says why not."""
+    chapter = path.stem.split("_")[0]
+    file = EXPLORERS / chapter / "explorer.json"
+    if not file.exists():
+        return STILL
+    recorded, folder = json.loads(file.read_text("utf-8")), f"../_static/explorers/{chapter}/"
+    if "frames" in recorded:
+        data = json.dumps(recorded | {"folder": folder}, ensure_ascii=False).replace("<", "\\u003c")
+        return f'<div class="explorer" data-kind="frames"><script type="application/json">{data}</script></div>'
+    return f'<div class="explorer" data-kind="plane"></div><script defer src="{folder}plane.js"></script>'
+
+
+def explorers(out: Path) -> None:
+    """Copy what the live explorers show into the site."""
+    for folder in sorted(path for path in EXPLORERS.glob("*") if path.is_dir()):
+        target = out / "_static" / "explorers" / folder.name
+        target.mkdir(parents=True, exist_ok=True)
+        for picture in folder.glob("*.webp"):
+            shutil.copy(picture, target)
+        recorded = (folder / "explorer.json").read_text("utf-8")
+        if "frames" not in json.loads(recorded):
+            (target / "plane.js").write_text(f"globalThis.PLANE = {recorded.strip()};\n", "utf-8")
+
+
 def stage_chapter(path: Path, known: set[str], target: Path) -> None:
-    """A chapter for the site: linked equations, and a line below every explorer that says why nothing moves."""
+    """A chapter for the site: linked equations, and an explorer that moves below the one that cannot."""
     notebook, cells = nbformat.read(path, as_version=4), []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -73,8 +100,8 @@ def stage_chapter(path: Path, known: set[str], target: Path) -> None:
         if "quiz" in cell.metadata.get("tags", []):
             stage_questions(cell)
         cells.append(cell)
-        if cell.cell_type == "code" and "widgets.explore" in cell.source:
-            cells.append(nbformat.v4.new_markdown_cell(STILL))
+        if cell.cell_type == "code" and re.search(r"widgets\w*\.explore", cell.source):
+            cells.append(nbformat.v4.new_markdown_cell(live(path)))
     notebook.cells = cells
     nbformat.write(notebook, target)
 
@@ -176,5 +203,6 @@ if __name__ == "__main__":
     status = 0 if "--slides" in sys.argv else build(site, "--strict" in sys.argv)
     slides(site / "slides")
     vendor(site)
+    explorers(site)
     print(f"{site}/index.html")
     sys.exit(status)

@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import data, ddpm, losses, metrics
 from ..base.errors import UserError
 from ..measure.score import SCORES
-from . import plots
+from . import plots, recording
 
 
 def explore(redraw, **controls):
@@ -26,6 +26,8 @@ def explore(redraw, **controls):
     plots.show(*redraw(**start))
     if widgets is None:
         return
+    if (target := recording.folder()) and recording.few(controls):
+        recording.record(target, redraw, controls)
     screen = widgets.Output()
 
     def update(_=None):
