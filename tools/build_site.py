@@ -73,10 +73,10 @@ def live(path: Path) -> str:
     if not file.exists():
         return STILL
     recorded, folder = json.loads(file.read_text("utf-8")), f"../_static/explorers/{chapter}/"
-    if "frames" in recorded:
-        data = json.dumps(recorded | {"folder": folder}, ensure_ascii=False).replace("<", "\\u003c")
-        return f'<div class="explorer" data-kind="frames"><script type="application/json">{data}</script></div>'
-    return f'<div class="explorer" data-kind="plane"></div><script defer src="{folder}plane.js"></script>'
+    if recorded["kind"] == "plane":                      # too much for the page itself
+        return f'<div class="explorer" data-kind="plane"></div><script defer src="{folder}plane.js"></script>'
+    data = json.dumps(recorded | {"folder": folder}, ensure_ascii=False).replace("<", "\\u003c")
+    return f'<div class="explorer" data-kind="{recorded["kind"]}"><script type="application/json">{data}</script></div>'
 
 
 def explorers(out: Path) -> None:
@@ -87,7 +87,7 @@ def explorers(out: Path) -> None:
         for picture in folder.glob("*.webp"):
             shutil.copy(picture, target)
         recorded = (folder / "explorer.json").read_text("utf-8")
-        if "frames" not in json.loads(recorded):
+        if json.loads(recorded)["kind"] == "plane":
             (target / "plane.js").write_text(f"globalThis.PLANE = {recorded.strip()};\n", "utf-8")
 
 

@@ -5,7 +5,6 @@ import functools
 
 from torch import Tensor, nn
 
-from ..base.files import as_json, write_atomic
 from ..show import recording, widgets
 from . import plane, plots_plane
 
@@ -43,7 +42,7 @@ def for_the_page(source: nn.Module, noise: Tensor, anchors: Tensor, steps: int) 
     """What docs/static/plane.js needs to train in the page, and what the run it begins with scores here."""
     twins, ten = plane.sample(source, noise), plane.ring(10, plane.RADIUS, 0)
     x = plane.sample(plane.adapted(source, plane.batches(ten, steps, 0), 0.3), noise)
-    return {"weights": [packed(p) for p in source.parameters()], "twins": packed(twins), "anchors": packed(anchors),
+    return {"kind": "plane", "weights": [packed(p) for p in source.parameters()], "twins": packed(twins), "anchors": packed(anchors),
             "start": {"steps": steps, "scores": plane.scores(x, ten, twins) | {"uniform": plane.chance(ten)}}}
 
 
@@ -51,7 +50,7 @@ def explore_plane(source: nn.Module, noise: Tensor, anchors: Tensor, steps: int 
     """Sliders over λ, steps, shots, the points' arc, and where the source stops sampling."""
     import ipywidgets as w
     if target := recording.folder():
-        write_atomic(target / "explorer.json", (as_json(for_the_page(source, noise, anchors, steps), indent=None) + "\n").encode())
+        recording.keep(target, for_the_page(source, noise, anchors, steps))
 
     def slider(name: str, value: int, low: int, high: int, by: int = 1):
         return w.IntSlider(value, low, high, by, description=name, continuous_update=False)

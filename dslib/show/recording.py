@@ -66,19 +66,35 @@ def frame(redraw, values: dict, target: Path) -> dict[str, str]:
     return {"file": name, "alt": alt}
 
 
+def keep(target: Path | None, content: dict, pictures: dict[str, bytes] | None = None) -> None:
+    """Write what an explorer of its own needs on the page, explorer.json and pictures; nothing where nobody asked (no target)."""
+    if target is None:
+        return
+    for old in target.glob("*.webp"):
+        old.unlink()
+    for name, picture in (pictures or {}).items():
+        write_atomic(target / name, picture)
+    write_atomic(target / "explorer.json", (as_json(content, indent=None) + "\n").encode())
+
+
+def sheet(images) -> bytes:
+    """Images (H,W,3) of uint8 as a small picture."""
+    buffer = io.BytesIO()
+    Image.fromarray(images).save(buffer, "webp", quality=80, method=6)
+    return buffer.getvalue()
+
+
 def record(target: Path, redraw, controls: dict) -> Path:
     """Draw every combination of the controls' stops into a folder, which is emptied first: the path of its explorer.json.
 
-    The file holds the controls in order, {"name", "label", "values", "start"}, and the frames, the last control's values running
+    The file holds "kind": "frames", the controls in order, {"name", "label", "values", "start"}, and the frames, the last control's values running
     fastest. Raises UserError for more than MOST pictures.
     """
     described = [{"name": name, "label": control.description, "values": stops(control), "start": stops(control).index(control.value)}
                  for name, control in controls.items()]
     if (count := len(list(itertools.product(*(one["values"] for one in described))))) > MOST:
         raise UserError(f"{count} settings of {', '.join(controls)} are too many to record: {MOST} at most")
-    for old in target.glob("*.webp"):
-        old.unlink()
+    keep(target, {})
     frames = [frame(redraw, dict(zip(controls, values)), target) for values in itertools.product(*(one["values"] for one in described))]
-    path = target / "explorer.json"
-    write_atomic(path, (as_json({"controls": described, "frames": frames}, indent=None) + "\n").encode())
-    return path
+    write_atomic(target / "explorer.json", (as_json({"kind": "frames", "controls": described, "frames": frames}, indent=None) + "\n").encode())
+    return target / "explorer.json"

@@ -11,10 +11,10 @@ from ..measure.score import SCORES
 from . import plots, recording
 
 
-def explore(redraw, **controls):
+def explore(redraw, record_frames: bool = True, **controls):
     """Show ``redraw(**values)``, a (figure, alt) pair, and draw it again when a control is let go.
 
-    controls: ipywidgets. Impossible values are reported in place and the next move works again. The figure is also
+    record_frames: where a page is recorded (``recording``), draw every setting for it. controls: ipywidgets. Impossible values are reported in place and the next move works again. The figure is also
     drawn once as an ordinary output, so that a reader without a kernel sees it.
     """
     try:
@@ -26,7 +26,7 @@ def explore(redraw, **controls):
     plots.show(*redraw(**start))
     if widgets is None:
         return
-    if (target := recording.folder()) and recording.few(controls):
+    if (target := recording.folder()) and record_frames and recording.few(controls):
         recording.record(target, redraw, controls)
     screen = widgets.Output()
 
@@ -113,6 +113,7 @@ def explore_weights(norms: dict[str, dict[str, float]], **start: float) -> None:
     if unknown := set(start) - terms:
         raise UserError(f"no term is called {', '.join(sorted(unknown))}: use {', '.join(sorted(terms))}")
     values = {name: value for name, value in ({"img": 0.3, "hf": 0.3, "hfmse": 0.5} | start).items() if name in terms}
+    recording.keep(recording.folder(), {"kind": "weights", "norms": norms, "start": values})
     explore(lambda **weights: weights_figure(norms, weights),
             **{name: widgets.FloatSlider(value, min=0, max=4, step=0.01, description=f"λ {name}", continuous_update=False)
                for name, value in values.items()})
@@ -258,6 +259,18 @@ def ablation_figure(grid, luck: dict[str, tuple[float, float]], axis: str, place
     return figure, f"{axis}: {chosen}: {words}; the samples beside the default's, and the scores along the axis."
 
 
+def grid_for_the_page(grid, luck: dict[str, tuple[float, float]]) -> tuple[dict, dict[str, bytes]]:
+    """What docs/static/explorers.js draws the grid from: (numbers, pictures); a line of the sheet is a row of the grid."""
+    axes = {}
+    for axis in dict.fromkeys(row["axis"] for row in grid.rows):
+        axes[axis] = [{"value": value, "row": i, "scores": {METRICS[key]: grid.rows[i][key] for key in METRICS},
+                       "real": {METRICS[key]: grid.rows[i]["nearest_real"] if key == "nearest" else grid.facts["real"][key]
+                                for key in METRICS}} for value, i in along(grid, axis).items()]
+    sheet = plots.tile(data.to_float(grid.thumbs.flatten(0, 1)), grid.thumbs.shape[1], gap=0)
+    return {"kind": "ablations", "axes": axes, "luck": luck, "default": along(grid, "method")["DomainStudio"],
+            "rows": len(grid.rows), "columns": grid.thumbs.shape[1]}, {"sheet.webp": recording.sheet(sheet)}
+
+
 def explore_ablations(grid, luck: dict[str, tuple[float, float]], recompute=None) -> None:
     """Menu of axes, slider along the axis. recompute(axis, value): what a button does with the point that is shown, if given."""
     import ipywidgets as widgets
@@ -265,7 +278,9 @@ def explore_ablations(grid, luck: dict[str, tuple[float, float]], recompute=None
     longest = max(len(along(grid, axis)) for axis in axes)
     axis = widgets.Dropdown(options=axes, value="λ2, L_img", description="axis")
     place = widgets.IntSlider(0, 0, longest - 1, description="setting", continuous_update=False)
-    explore(lambda axis, place: ablation_figure(grid, luck, axis, place), axis=axis, place=place)
+    if target := recording.folder():
+        recording.keep(target, *grid_for_the_page(grid, luck))
+    explore(lambda axis, place: ablation_figure(grid, luck, axis, place), record_frames=False, axis=axis, place=place)
     if recompute is None:
         return
     from IPython.display import display
