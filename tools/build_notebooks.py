@@ -1,9 +1,9 @@
 """Build notebooks/NN_name.ipynb from notebooks/src/NN_name.py, run it, and strip what only makes noise in a diff.
 
-``build_notebooks.py [--text | --expected | --record | --explorers] [NAME …]``: all by default. --text takes over changed text, questions and a
-changed setup cell, and keeps the other outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and records in
-data/expected what it found; --record does both, for the outputs that are committed; --explorers runs, writes no notebook, and
-keeps what the sliders show in data/explorers, for the web pages.
+``build_notebooks.py [--text | --expected | --record | --explorers] [NAME …]``: all by default. --text takes over changed text,
+questions and a changed setup cell, and keeps the other outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and
+records in data/expected what it found; --record does both, for the outputs that are committed; --explorers runs, writes no
+notebook, and keeps in data/explorers what the sliders show, for the web pages.
 """
 
 import json

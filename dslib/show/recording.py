@@ -87,8 +87,8 @@ def sheet(images) -> bytes:
 def record(target: Path, redraw, controls: dict) -> Path:
     """Draw every combination of the controls' stops into a folder, which is emptied first: the path of its explorer.json.
 
-    The file holds "kind": "frames", the controls in order, {"name", "label", "values", "start"}, and the frames, the last control's values running
-    fastest. Raises UserError for more than MOST pictures.
+    The file holds "kind": "frames", the controls in order, {"name", "label", "values", "start"}, and the frames, the last control's
+    values running fastest. Raises UserError for more than MOST pictures.
     """
     described = [{"name": name, "label": control.description, "values": stops(control), "start": stops(control).index(control.value)}
                  for name, control in controls.items()]
@@ -96,5 +96,6 @@ def record(target: Path, redraw, controls: dict) -> Path:
         raise UserError(f"{count} settings of {', '.join(controls)} are too many to record: {MOST} at most")
     keep(target, {})
     frames = [frame(redraw, dict(zip(controls, values)), target) for values in itertools.product(*(one["values"] for one in described))]
-    write_atomic(target / "explorer.json", (as_json({"kind": "frames", "controls": described, "frames": frames}, indent=None) + "\n").encode())
+    content = {"kind": "frames", "controls": described, "frames": frames}
+    write_atomic(target / "explorer.json", (as_json(content, indent=None) + "\n").encode())
     return target / "explorer.json"
