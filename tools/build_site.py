@@ -81,12 +81,11 @@ def live(path: Path) -> str:
 
 def explorers(out: Path) -> None:
     """Copy what the live explorers show into the site."""
-    for folder in sorted(path for path in EXPLORERS.glob("*") if path.is_dir()):
-        target = out / "_static" / "explorers" / folder.name
+    for file in sorted(EXPLORERS.glob("*/explorer.json")):
+        target, recorded = out / "_static" / "explorers" / file.parent.name, file.read_text("utf-8")
         target.mkdir(parents=True, exist_ok=True)
-        for picture in folder.glob("*.webp"):
+        for picture in file.parent.glob("*.webp"):
             shutil.copy(picture, target)
-        recorded = (folder / "explorer.json").read_text("utf-8")
         if json.loads(recorded)["kind"] == "plane":
             (target / "plane.js").write_text(f"globalThis.PLANE = {recorded.strip()};\n", "utf-8")
 
