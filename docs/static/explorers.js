@@ -20,7 +20,7 @@ function explorerControl(control, changed) {
   };
   input.addEventListener("input", () => { say(); changed(Number(input.value)); });
   say();
-  label.append(name, input, ...(numbers ? [shown] : []));
+  label.append(name, ...(numbers ? [shown] : []), input);
   return label;
 }
 
