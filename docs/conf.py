@@ -30,6 +30,7 @@ html_theme = "furo"
 html_title = "DomainStudio, step by step"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = [(name, {"defer": "defer"}) for name in ("quiz.js", "explorers.js", "plane.js")]
 html_copy_source = html_show_sourcelink = False
 mathjax_path = "mathjax/tex-chtml.js"               # served from the site: copied by tools/build_site.py
 

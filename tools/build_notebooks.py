@@ -1,8 +1,9 @@
 """Build notebooks/NN_name.ipynb from notebooks/src/NN_name.py, run it, and strip what only makes noise in a diff.
 
-``build_notebooks.py [--text | --expected | --record] [NAME …]``: all by default. --text takes over changed text, and a changed setup
-cell, and keeps the outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and records in data/expected what it
-found; --record does both, for the outputs that are committed.
+``build_notebooks.py [--text | --expected | --record | --explorers] [NAME …]``: all by default. --text takes over changed text,
+questions and a changed setup cell, and keeps the other outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and
+records in data/expected what it found; --record does both, for the outputs that are committed; --explorers runs, writes no
+notebook, and keeps in data/explorers what the sliders show, for the web pages.
 """
 
 import json
@@ -69,6 +70,14 @@ def expect(source: Path) -> Path:
     return record(source, executed(source), round(time.time() - began))
 
 
+def explorers(source: Path) -> Path:
+    """Run a chapter and record every setting of its sliders (dslib.show.recording)."""
+    target = HERE.parent / "data" / "explorers" / source.stem.split("_")[0]
+    os.environ["DSLIB_EXPLORERS"] = str(target)
+    executed(source)
+    return target / "explorer.json"
+
+
 def record(source: Path, notebook, seconds: int) -> Path:
     """Write into data/expected what ``check_expected`` printed. A tolerance is kept; a new one is 15 %, at least 0.0001, and for a
     share of few images (``_hit``) one in four."""
@@ -84,20 +93,39 @@ def record(source: Path, notebook, seconds: int) -> Path:
     return target
 
 
+def is_quiz(cell) -> bool:
+    """Whether a cell shows the questions of its chapter: its output follows from data/quizzes alone, without a run."""
+    return "quiz" in cell.metadata.get("tags", [])
+
+
+def asked(cell) -> list:
+    """The output of a cell with questions."""
+    sys.path.insert(0, str(HERE.parent))
+    from dslib.show import quiz
+    chapter = re.search(r"quiz\.ask\([\"'](\w+)[\"']\)", cell.source)[1]
+    return [nbformat.v4.new_output("display_data", data=quiz.output(chapter))]
+
+
 def code_to_run(cell) -> str:
     """What of a code cell decides the outputs: all of it; of the setup cell only that it is one (it prints the versions and the tier)."""
     return "setup" if "setup" in cell.metadata.get("tags", []) else cell.source
 
 
 def retext(source: Path) -> Path:
-    """Take over changed text and a changed setup cell from the source and keep the outputs; refused where other code has changed."""
+    """Take over changed text, questions and setup cell from the source, keep the outputs; refused where other code has changed."""
     notebook, target = jupytext.read(source), HERE / f"{source.stem}.ipynb"
-    old = [c for c in nbformat.read(target, as_version=4).cells if c.cell_type == "code"]
-    new = [c for c in notebook.cells if c.cell_type == "code"]
+    old = [c for c in nbformat.read(target, as_version=4).cells if c.cell_type == "code" and not is_quiz(c)]
+    code = [c for c in notebook.cells if c.cell_type == "code"]
+    new = [c for c in code if not is_quiz(c)]
     if [code_to_run(c) for c in old] != [code_to_run(c) for c in new]:
         raise SystemExit(f"{source.name}: code has changed, run it again (without --text)")
     for fresh, kept in zip(new, old):
-        fresh.outputs, fresh.execution_count = kept.outputs, kept.execution_count
+        fresh.outputs = kept.outputs
+    for count, cell in enumerate(code, 1):
+        cell.outputs, cell.execution_count = asked(cell) if is_quiz(cell) else cell.outputs, count
+        for result in cell.outputs:
+            if result.output_type == "execute_result":
+                result.execution_count = count
     tidy(notebook)
     nbformat.write(notebook, target)
     return target
@@ -115,14 +143,15 @@ def tidy(notebook) -> None:
                             not in o.get("data", {})]
 
 
+KINDS = {"--text": retext, "--expected": expect, "--record": build_and_record, "--explorers": explorers}
+
 if __name__ == "__main__":
     os.environ.setdefault("DSLIB_TIER", "cpu")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ["DSLIB_MINE"] = str(HERE / "nobody.py")          # not there: what is shown is the library's
-    if unknown := [a for a in sys.argv[1:] if a.startswith("-") and a not in ("--text", "--expected", "--record")]:
+    if unknown := [a for a in sys.argv[1:] if a.startswith("-") and a not in KINDS]:
         sys.exit(__doc__ if unknown[0] in ("-h", "--help") else f"{unknown[0]} is no option\n\n{__doc__}")
-    kinds = {"--text": retext, "--expected": expect, "--record": build_and_record}
-    work = next((kinds[a] for a in sys.argv if a in kinds), build)
+    work = next((KINDS[a] for a in sys.argv if a in KINDS), build)
     names = [a for a in sys.argv[1:] if not a.startswith("--")] or [p.stem for p in sorted((HERE / "src").glob("*.py"))]
     for name in names:
         path = work(HERE / "src" / f"{name}.py")

@@ -5,6 +5,7 @@ no network: MathJax and reveal.js come from Python packages of the ``site`` extr
 """
 
 import ast
+import json
 import re
 import shutil
 import sys
@@ -19,6 +20,7 @@ CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 TEXTS = ["README.md", "notebooks/README.md", "data/README.md", "data/source/README.md", "data/text_to_image/README.md", "CONTRIBUTING.md",
          "CHANGELOG.md", "THIRD_PARTY.md"]
 WORKED = ROOT / "tests" / "checks" / "my_domainstudio.py"
+EXPLORERS = ROOT / "data" / "explorers"
 STILL = "*On this page the sliders stand still: the figure shows where they start. In JupyterLab (`make lab`) they move.*"
 
 
@@ -99,15 +101,49 @@ def fold_solutions(text: str, sources: dict[str, str]) -> str:
     return re.sub(r"<details><summary>Solution</summary>(.*?)</details>", shown, text, flags=re.S)
 
 
+def stage_questions(cell) -> None:
+    """The cell with a chapter's questions shows them alone, and its formulas as Sphinx marks them, for MathJax."""
+    cell.metadata["tags"] = [*cell.metadata["tags"], "remove-input"]
+    for output in cell.outputs:
+        output.data["text/html"] = re.sub(r"\$([^$<]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>',
+                                          output.data["text/html"])
+
+
+def live(path: Path) -> str:
+    """What stands below a chapter's explorer: one that moves, where data/explorers has its settings, else a line that says why not."""
+    chapter = path.stem.split("_")[0]
+    file = EXPLORERS / chapter / "explorer.json"
+    if not file.exists():
+        return STILL
+    recorded, folder = json.loads(file.read_text("utf-8")), f"../_static/explorers/{chapter}/"
+    if recorded["kind"] == "plane":                      # too much for the page itself
+        return f'<div class="explorer" data-kind="plane"></div><script defer src="{folder}plane.js"></script>'
+    data = json.dumps(recorded | {"folder": folder}, ensure_ascii=False).replace("<", "\\u003c")
+    return f'<div class="explorer" data-kind="{recorded["kind"]}"><script type="application/json">{data}</script></div>'
+
+
+def explorers(out: Path) -> None:
+    """Copy what the live explorers show into the site."""
+    for file in sorted(EXPLORERS.glob("*/explorer.json")):
+        target, recorded = out / "_static" / "explorers" / file.parent.name, file.read_text("utf-8")
+        target.mkdir(parents=True, exist_ok=True)
+        for picture in file.parent.glob("*.webp"):
+            shutil.copy(picture, target)
+        if json.loads(recorded)["kind"] == "plane":
+            (target / "plane.js").write_text(f"globalThis.PLANE = {recorded.strip()};\n", "utf-8")
+
+
 def stage_chapter(path: Path, known: set[str], target: Path) -> None:
-    """A chapter for the site: linked equations, solutions to unfold, a line below every explorer that says why nothing moves."""
+    """A chapter for the site: linked equations, solutions to unfold, and an explorer that moves below the one that cannot."""
     notebook, cells, sources = nbformat.read(path, as_version=4), [], reference_sources() | worked_sources()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = fold_solutions(link_equations(cell.source, known), sources)
+        if "quiz" in cell.metadata.get("tags", []):
+            stage_questions(cell)
         cells.append(cell)
-        if cell.cell_type == "code" and "widgets.explore" in cell.source:
-            cells.append(nbformat.v4.new_markdown_cell(STILL))
+        if cell.cell_type == "code" and re.search(r"widgets\w*\.explore", cell.source):
+            cells.append(nbformat.v4.new_markdown_cell(live(path)))
     notebook.cells = cells
     nbformat.write(notebook, target)
 
@@ -209,5 +245,6 @@ if __name__ == "__main__":
     status = 0 if "--slides" in sys.argv else build(site, "--strict" in sys.argv)
     slides(site / "slides")
     vendor(site)
+    explorers(site)
     print(f"{site}/index.html")
     sys.exit(status)

@@ -1,10 +1,11 @@
 """Chapter 02b's explorer: the method in the plane, trained again when a slider is let go."""
 
+import base64
 import functools
 
 from torch import Tensor, nn
 
-from ..show import widgets
+from ..show import recording, widgets
 from . import plane, plots_plane
 
 METHODS = ("naive", "DomainStudio", "anchored")
@@ -32,9 +33,24 @@ def explorer(source: nn.Module, noise: Tensor, anchors: Tensor):
     return redraw
 
 
+def packed(x: Tensor) -> str:
+    """A tensor's numbers as little-endian float32, in base64."""
+    return base64.b64encode(x.detach().cpu().numpy().astype("<f4").tobytes()).decode()
+
+
+def for_the_page(source: nn.Module, noise: Tensor, anchors: Tensor, steps: int) -> dict:
+    """What docs/static/plane.js needs to train in the page, and what the run it begins with scores here."""
+    twins, ten = plane.sample(source, noise), plane.ring(10, plane.RADIUS, 0)
+    x = plane.sample(plane.adapted(source, plane.batches(ten, steps, 0), 0.3), noise)
+    return {"kind": "plane", "weights": [packed(p) for p in source.parameters()], "twins": packed(twins), "anchors": packed(anchors),
+            "start": {"steps": steps, "scores": plane.scores(x, ten, twins) | {"uniform": plane.chance(ten)}}}
+
+
 def explore_plane(source: nn.Module, noise: Tensor, anchors: Tensor, steps: int = 300) -> None:
     """Sliders over λ, steps, shots, the points' arc, and where the source stops sampling."""
     import ipywidgets as w
+    if target := recording.folder():
+        recording.keep(target, for_the_page(source, noise, anchors, steps))
 
     def slider(name: str, value: int, low: int, high: int, by: int = 1):
         return w.IntSlider(value, low, high, by, description=name, continuous_update=False)

@@ -1,5 +1,6 @@
 """Sliders over the course's figures: one redraw function each, a static figure where no widgets can run."""
 
+import itertools
 import math
 
 import torch
@@ -8,14 +9,14 @@ from torch import Tensor
 from .. import data, ddpm, losses, metrics
 from ..base.errors import UserError
 from ..measure.score import SCORES
-from . import plots
+from . import plots, recording
 
 
 def explore(redraw, **controls):
     """Show ``redraw(**values)``, a (figure, alt) pair, and draw it again when a control is let go.
 
     controls: ipywidgets. Impossible values are reported in place and the next move works again. The figure is also
-    drawn once as an ordinary output, so that a reader without a kernel sees it.
+    drawn once as an ordinary output, so that a reader without a kernel sees it; where a page is recorded, every setting is drawn.
     """
     try:
         import ipywidgets as widgets
@@ -26,6 +27,8 @@ def explore(redraw, **controls):
     plots.show(*redraw(**start))
     if widgets is None:
         return
+    if (target := recording.folder()) and recording.few(controls) and not hasattr(redraw, "recorded"):
+        recording.record(target, redraw, controls)
     screen = widgets.Output()
 
     def update(_=None):
@@ -111,6 +114,7 @@ def explore_weights(norms: dict[str, dict[str, float]], **start: float) -> None:
     if unknown := set(start) - terms:
         raise UserError(f"no term is called {', '.join(sorted(unknown))}: use {', '.join(sorted(terms))}")
     values = {name: value for name, value in ({"img": 0.3, "hf": 0.3, "hfmse": 0.5} | start).items() if name in terms}
+    recording.keep(recording.folder(), {"kind": "weights", "norms": norms, "start": values})
     explore(lambda **weights: weights_figure(norms, weights),
             **{name: widgets.FloatSlider(value, min=0, max=4, step=0.01, description=f"λ {name}", continuous_update=False)
                for name, value in values.items()})
@@ -216,6 +220,23 @@ def mixture_figure(images: Tensor, pools: dict[str, Tensor], score, band: dict[s
     return figure, f"A mixture of {mixed}; {told}."
 
 
+def mixtures_for_the_page(pools: dict[str, Tensor], score, band: dict[str, tuple], marks: dict, start: dict[str, float]) -> dict:
+    """Every mixture of a few stops of each slider, scored: what docs/static/explorers.js needs to mix in the page.
+
+    "mixtures": counts of the pools, "48,0,10,6,0" → [[value, its place beside real images] for each metric].
+    """
+    stops = {name: sorted({0, 50, 100, start.get(name, 0)}) for name in pools}
+    n, found = min(len(index) for index in pools.values()), {}
+    for shares in itertools.product(*stops.values()):
+        counts = tuple(mixture_counts(dict(zip(pools, shares)), n).values()) if any(shares) else ()
+        if counts and counts not in found:
+            values = score(torch.cat([index[:count] for index, count in zip(pools.values(), counts)]))
+            found[counts] = [[float(f"{v:.5g}"), round(metrics.against_real(v, *band[metric]), 3)] for metric, v in values.items()]
+    return {"kind": "mixture", "stops": stops, "start": {name: start.get(name, 0) for name in pools}, "n": n, "metrics": list(band),
+            "marks": {name: [round(mark[metric], 3) for metric in band] for name, mark in marks.items()},
+            "mixtures": {",".join(map(str, counts)): entry for counts, entry in found.items()}}
+
+
 def explore_mixture(images: Tensor, pools: dict[str, Tensor], score, band: dict[str, tuple], **start: float) -> None:
     """A slider a pool: how much of it goes into the mixture. Only indices move; nothing is measured anew.
 
@@ -226,6 +247,8 @@ def explore_mixture(images: Tensor, pools: dict[str, Tensor], score, band: dict[
     import ipywidgets as widgets
     marks = {name: {metric: metrics.against_real(value, *band[metric]) for metric, value in score(index).items()}
              for name, index in pools.items()}
+    if target := recording.folder():
+        recording.keep(target, mixtures_for_the_page(pools, score, band, marks, start))
     explore(lambda **shares: mixture_figure(images, pools, score, band, marks, shares),
             **{name: widgets.IntSlider(start.get(name, 0), 0, 100, description=name, continuous_update=False) for name in pools})
 
@@ -256,6 +279,18 @@ def ablation_figure(grid, luck: dict[str, tuple[float, float]], axis: str, place
     return figure, f"{axis}: {chosen}: {words}; the samples beside the default's, and the scores along the axis."
 
 
+def grid_for_the_page(grid, luck: dict[str, tuple[float, float]]) -> tuple[dict, dict[str, bytes]]:
+    """What docs/static/explorers.js draws the grid from: (numbers, pictures); a line of the sheet is a row of the grid."""
+    axes = {}
+    for axis in dict.fromkeys(row["axis"] for row in grid.rows):
+        axes[axis] = [{"value": value, "row": i, "scores": {METRICS[key]: grid.rows[i][key] for key in METRICS},
+                       "real": {METRICS[key]: grid.rows[i]["nearest_real"] if key == "nearest" else grid.facts["real"][key]
+                                for key in METRICS}} for value, i in along(grid, axis).items()]
+    sheet = plots.tile(data.to_float(grid.thumbs.flatten(0, 1)), grid.thumbs.shape[1], gap=0)
+    return {"kind": "ablations", "axes": axes, "luck": luck, "default": along(grid, "method")["DomainStudio"],
+            "rows": len(grid.rows), "columns": grid.thumbs.shape[1]}, {"sheet.webp": recording.sheet(sheet)}
+
+
 def explore_ablations(grid, luck: dict[str, tuple[float, float]], recompute=None) -> None:
     """Menu of axes, slider along the axis. recompute(axis, value): what a button does with the point that is shown, if given."""
     import ipywidgets as widgets
@@ -263,7 +298,14 @@ def explore_ablations(grid, luck: dict[str, tuple[float, float]], recompute=None
     longest = max(len(along(grid, axis)) for axis in axes)
     axis = widgets.Dropdown(options=axes, value="λ2, L_img", description="axis")
     place = widgets.IntSlider(0, 0, longest - 1, description="setting", continuous_update=False)
-    explore(lambda axis, place: ablation_figure(grid, luck, axis, place), axis=axis, place=place)
+
+    def redraw(axis: str, place: int):
+        return ablation_figure(grid, luck, axis, place)
+
+    if target := recording.folder():
+        recording.keep(target, *grid_for_the_page(grid, luck))
+        redraw.recorded = True                      # by its numbers: the page draws them itself
+    explore(redraw, axis=axis, place=place)
     if recompute is None:
         return
     from IPython.display import display

@@ -354,7 +354,13 @@ widgets.explore_memorisation(snapshots, ten.images, 8)
 #    pairwise losses hold the relations between pictures in place while the details change.</details>
 # 4. Open: which of the two models would you rather show ten images of a person who did not agree? Why is that a trick
 #    question?
-#
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("00")
+
+# %% [markdown]
 # ## In this notebook we have
 #
 # - seen the source domain, a target domain and its held-out truth;

@@ -304,7 +304,13 @@ widgets.explore_forward(source.unet, faces[:6], schedules)
 #    pictures above shows that most clearly?
 # 5. Project: train with the cosine schedule instead of the linear one (`models.new_scheduler` makes it) and compare the
 #    Fréchet ratio at equal steps.
-#
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("01")
+
+# %% [markdown]
 # ## In this notebook we have
 #
 # - noised faces step by step and in one jump;

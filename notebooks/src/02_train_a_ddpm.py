@@ -752,7 +752,13 @@ widgets.explore_chain(chains)
 #    to measure?
 # 6. Project: train `models.new_unet(32, learned_variance=True)` with `L_simple + 0.001·L_vlb` and compare DDPM's curve
 #    with the fixed variance at 5, 10 and 20 steps.
-#
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("02")
+
+# %% [markdown]
 # ## In this notebook we have
 #
 # - written the loss, one block, the average, the training loop and a step of two samplers, and checked each;

@@ -580,7 +580,13 @@ widgets_plane.explore_plane(source, noise, anchors, steps=steps)
 #    <details><summary>Answer</summary>The unadapted source has it too. Look at *on_ring* first.</details>
 # 4. Open: is a model that spreads samples over the unseen half right? What would you need to know?
 # 5. Project: make the target an ellipse, or two rings. Which relations should be kept, and does the cosine keep them?
-#
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("02b")
+
+# %% [markdown]
 # ## In this notebook we have
 #
 # - written the method in five functions, and used them;

@@ -533,7 +533,13 @@ widgets.explore_memorisation(saved, ten.images)
 #    instead of ten, and an honest generator? And with a domain in which all images are alike, such as `sketches`?
 # 6. Project: `study.memorisation(..., method="domainstudio")` runs the same study for DomainStudio (a step costs
 #    about 1.4 times as much). Where does its curve meet the dashed line, if at all? Use three seeds.
-#
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("03")
+
+# %% [markdown]
 # ## In this notebook we have
 #
 # - drawn with the exact minimum of the loss, and got the ten back;

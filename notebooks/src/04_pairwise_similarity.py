@@ -523,7 +523,13 @@ print(f"the paper's, ten images: {float(everyone):.6f}, times λ = {lambda_img}:
 #    alone: stronger
 #    gradients, from fewer pairs. The paper uses 1.</details>
 # 5. Project: replace pixels by LPIPS features in `cosine_matrix`. Does the pattern mean more? What does a step cost then?
-#
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("04")
+
+# %% [markdown]
 # ## In this notebook we have
 #
 # - seen similarity matrices of guesses for four models and any t;

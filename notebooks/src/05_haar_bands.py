@@ -784,7 +784,13 @@ widgets.explore_bands({name: images[0] for name, images in domains.items()})
 # 5. Open: which domain of the six would you expect to gain most from L_hfmse? Which number of this chapter says so?
 # 6. Project: adapt to `sketches` with hf stacked instead of summed, in both losses, three seeds each. Does anything
 #    change that the scores of chapter 07 can tell from the spread over seeds?
-#
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("05")
+
+# %% [markdown]
 # ## In this notebook we have
 #
 # - split pictures into Haar bands by a loop, by slices, by a convolution and by PyWavelets, and put them together

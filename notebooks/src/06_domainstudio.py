@@ -578,7 +578,13 @@ widgets.explore_weights(by_range)
 # 4. Open: one weight for all t is a compromise. What would you make λ depend on?
 # 5. Project: choose the weights during training, from the gradient norms of every tenth step. (Chapter 08 does; start from
 #    `ablations.balanced`.)
-#
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("06")
+
+# %% [markdown]
 # ## In this notebook we have
 #
 # - written the objective and watched every term;

@@ -846,7 +846,13 @@ widgets.explore_mixture(images, kinds, lambda chosen: score(m, chosen), band, re
 #    `factors.factor_probe` to read it?
 # 6. Project: take your own adapted model (chapter 06), 64 samples and three training seeds, and put its row on the scorecard.
 #    Which is larger, the error from halves or the spread over seeds?
-#
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("07")
+
+# %% [markdown]
 # ## In this notebook we have
 #
 # - computed LPIPS pair by pair, and as one matrix product;

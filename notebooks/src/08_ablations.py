@@ -735,7 +735,13 @@ widgets.explore_ablations(grid, luck, recompute)
 #    <details><summary>Answer</summary>There every seed is run once for each method: no question is asked twice.</details>
 # 5. Open: which two choices would you vary together? Write the four points, and compute them with `ablations.run`.
 # 6. Project: the same grid on another domain (`ablations.TARGET`). Which findings carry over?
-#
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("08")
+
+# %% [markdown]
 # ## In this notebook we have
 #
 # - measured what luck does, and called nothing a finding that is smaller;

@@ -505,7 +505,13 @@ _ = checks.check_expected("09", rt, dreambooth_hit=named["dreambooth"].domain_hi
 #    would then be kept as well.</details>
 # 4. Open: L_img compares latents here. Would decoded pictures, or the text-conditioned features, be better?
 # 5. Project: `dslib adapt-t2i --target sketches --compare`. In which columns does the order of the three methods change?
-#
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("09")
+
+# %% [markdown]
 # ## In this notebook we have
 #
 # - taken a text-to-image model apart, and drawn with a sampler of our own;

@@ -395,7 +395,13 @@ _ = checks.check_expected("10", rt, person_after_style=shares["then the style", 
 # 5. Project: your own ten pictures of an object, and a style:
 #    `dslib adapt-t2i --train_data_dir style --instance_prompt "a face in sks style"
 #    --subject_data_dir person --subject_prompt "a face of zwx"`.
-#
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("10")
+
+# %% [markdown]
 # **Before you use it on people.** A model that draws a person on demand can draw what that person never did. Ask first; the drawings here
 # are nobody.
 #

@@ -180,6 +180,19 @@ def test_the_tour_runs_and_shows_its_progress(page, lab):
     picture(page, "00_tour")
 
 
+def open_a_question(page) -> None:
+    """The chapter's questions, by keyboard: an answer unfolds, its formulas render, its sketch is there."""
+    quiz = page.locator("section.quiz")
+    answer = quiz.locator("fieldset").nth(1).locator("details.holds")
+    answer.locator("summary").focus()
+    page.keyboard.press("Enter")
+    wait_for(lambda: answer.locator("p").is_visible(), 10, lambda: "the answer does not unfold")
+    wait_for(lambda: answer.locator("mjx-container").count(), 20, lambda: f"no formula: {answer.inner_text()}")
+    assert quiz.locator("fieldset").count() == 5 and quiz.locator("img").evaluate("image => image.naturalWidth") > 0
+    assert "$" not in quiz.inner_text()
+    picture(page, "questions")
+
+
 @pytest.mark.parametrize("chapter, by", [("04_pairwise_similarity", 60), ("05_haar_bands", 150)])
 def test_sliders_change_the_picture(page, lab, chapter, by):
     run_all(page, lab, chapter)
@@ -198,3 +211,5 @@ def test_sliders_change_the_picture(page, lab, chapter, by):
     assert page.locator(ERRORS).count() == 0 and "not possible" not in cell.inner_text()
     shown.last.scroll_into_view_if_needed()
     picture(page, f"{chapter}-moved-back")
+    if page.locator("section.quiz img").count():
+        open_a_question(page)

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import inspect
+import json
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+RECORDED = {path.parent.name: json.loads(path.read_text("utf-8")) for path in (ROOT / "data" / "explorers").glob("*/explorer.json")}
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 NEEDED = ("bs4", "sphinx", "myst_nb", "furo", "autoapi", "sphinx_revealjs", "sphinx-mathjax-offline")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -91,8 +93,10 @@ def test_a_chapter_has_its_figures_and_equations(site, chapter):
         assert page.find(id=label), f"no anchor at equation {number}"
         assert page.find("a", href=f"#{label}"), f"the table of equations does not lead to {number}"
     assert not page.find(string=re.compile("A Jupyter Widget")) and not page.select("[type*=widget]")
-    explorers = sum(c.cell_type == "code" and "widgets.explore" in c.source for c in cells)
-    assert page.text.count("the sliders stand still") == explorers
+    explorers = sum(c.cell_type == "code" and re.search(r"widgets\w*\.explore", c.source) is not None for c in cells)
+    live = [RECORDED[chapter.stem.split("_")[0]]["kind"]] if chapter.stem.split("_")[0] in RECORDED else []
+    assert [box["data-kind"] for box in page.select(".explorer")] == live
+    assert page.text.count("the sliders stand still") == explorers - len(live)
 
 
 def test_equations_become_links_in_text_but_not_in_code():
@@ -234,3 +238,115 @@ def test_slides_turn_and_fit(browser, served):
             assert below <= 720, f"{name}: slide {i + 1} runs over its edge"
             page.keyboard.press("ArrowRight")
         page.close()
+
+
+def test_questions_answer_by_keyboard_aloud_and_without_a_request(browser, served):
+    """Tab and Enter unfold an answer, its reason is visible and in the live region, a solved question is marked, nothing is stored."""
+    page, asked = browser.new_page(viewport={"width": 390, "height": 844}), []
+    page.goto(f"{served}/notebooks/03_ten_are_not_enough.html")
+    quiz = page.locator("section.quiz")
+    page.wait_for_function("document.querySelector('section.quiz .math mjx-container')", timeout=60_000)
+    assert quiz.count() == 1 and quiz.locator("fieldset").count() == 5 and "quiz.ask" not in page.inner_text("article")
+    page.on("request", lambda request: asked.append(request.url))
+    question = quiz.locator("fieldset").first
+    for kind, solved in (("fails", 0), ("holds", 1)):
+        answer = question.locator(f"details.{kind}").first
+        answer.locator("summary").focus()
+        page.keyboard.press("Enter")
+        reason = answer.locator("p")
+        assert reason.is_visible() and reason.inner_text().startswith("✓ It holds." if solved else "✗ No.")
+        page.wait_for_function("said => document.querySelector('.quiz [role=status]').textContent === said", arg=reason.text_content())
+        assert quiz.locator("fieldset.solved").count() == solved
+    assert page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") <= len("theme") and not asked
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
+
+
+def test_questions_unfold_without_any_script(browser, served):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{served}/notebooks/00_tour.html")
+    answer = page.locator("section.quiz details").first
+    assert not answer.locator("p").is_visible()
+    answer.locator("summary").click()
+    assert answer.locator("p").is_visible()
+    context.close()
+
+
+@pytest.fixture(params=[{"width": 1200, "height": 900}, {"width": 390, "height": 844}], ids=["desk", "phone"])
+def explorer(request, browser, served):
+    """explorer(chapter) → (page, its explorer); fails where anything comes from elsewhere, or the page is wider than the screen."""
+    page, strange = browser.new_page(viewport=request.param), []
+    page.on("request", lambda request: None if request.url.startswith((served, "data:")) else strange.append(request.url))
+    page.on("pageerror", lambda error: strange.append(str(error)))
+
+    def opened(chapter):
+        path = next(p for p in CHAPTERS if p.stem.split("_")[0] == chapter)
+        page.goto(f"{served}/notebooks/{path.stem}.html")
+        return page, page.locator(".explorer")
+
+    yield opened
+    assert page.evaluate("document.documentElement.scrollWidth") <= request.param["width"]
+    page.close()
+    assert not strange
+
+
+@pytest.mark.parametrize("chapter", sorted(c for c in RECORDED if RECORDED[c]["kind"] == "frames"))
+def test_recorded_figures_follow_their_sliders(explorer, chapter):
+    """Every control, by keyboard: the picture and its words are those recorded for the setting."""
+    page, box = explorer(chapter)
+    recorded = RECORDED[chapter]
+    sizes = [len(control["values"]) for control in recorded["controls"]]
+    chosen = [control["start"] for control in recorded["controls"]]
+    for i, control in enumerate(recorded["controls"]):
+        if sizes[i] < 2:
+            continue
+        box.locator(f"[name={control['name']}]").focus()
+        page.keyboard.press("ArrowLeft" if chosen[i] == sizes[i] - 1 else "ArrowRight")
+        chosen[i] += -1 if chosen[i] == sizes[i] - 1 else 1
+        place = 0
+        for size, value in zip(sizes, chosen):
+            place = place * size + value
+        frame = recorded["frames"][place]
+        assert box.locator("[role=status]").inner_text() == frame["alt"] == box.locator("img").get_attribute("alt")
+        assert box.locator("img").get_attribute("src").endswith(frame["file"])
+        page.wait_for_function("document.querySelector('.explorer img').naturalWidth > 100")
+
+
+def test_the_grid_of_ablations_is_told_as_the_notebook_tells_it(explorer):
+    page, box = explorer("08")
+    for axis, points in RECORDED["08"]["axes"].items():
+        box.locator("[name=axis]").select_option(axis)
+        for i, point in enumerate(points):
+            if i:
+                box.locator("[name=place]").focus()
+                page.keyboard.press("ArrowRight")
+            words = ", ".join(f"{metric} {value:.3g}" for metric, value in point["scores"].items())
+            assert box.locator("[role=status]").inner_text().startswith(f"{axis}: {point['value']}: {words};")
+    assert box.locator("svg.panel").count() == 4 and box.locator(".strip").count() == 2
+
+
+def test_the_weights_share_the_pull_as_in_the_notebook(explorer):
+    from dslib.show import widgets
+    page, box = explorer("06")
+    norms, weights = RECORDED["06"]["norms"], dict(RECORDED["06"]["start"])
+    assert box.locator("[role=status]").inner_text() == widgets.weights_figure(norms, weights)[1]
+    for term, value in (("img", 0.67), ("hfmse", 4.0), ("hf", 0.0)):
+        box.locator(f"[name={term}]").fill(str(value))
+        weights[term] = value
+        assert box.locator("[role=status]").inner_text() == widgets.weights_figure(norms, weights)[1]
+
+
+def test_the_plane_trains_in_the_page(explorer):
+    page, box = explorer("02b")
+    box.locator("[name=steps]").fill("100")
+    page.wait_for_function("JSON.parse(document.querySelector('.explorer').dataset.scores || '{}').copies !== undefined", timeout=120_000)
+    few = json.loads(box.get_attribute("data-scores"))
+    assert "DomainStudio, λ = 0.3, 100 steps" in box.locator("[role=status]").inner_text()
+    box.locator("[name=steps]").fill("0")
+    page.wait_for_function("document.querySelector('.explorer [role=status]').textContent.includes(' 0 steps')", timeout=120_000)
+    page.wait_for_function("document.querySelector('.explorer canvas').hidden === false")
+    none = json.loads(box.get_attribute("data-scores"))
+    assert none["on_ring"] < 0.05 < few["on_ring"] and none["turned"] < 1 < few["turned"]
+    canvas = box.locator("canvas")
+    assert canvas.is_visible() and canvas.get_attribute("aria-label") == box.locator("[role=status]").inner_text()
