@@ -11,6 +11,7 @@ only what is above it in this list::
     plane/     the method in two dimensions
     text/      text to image: captions, latents, prompts, a person
     study/     grids of runs, their curves and tables, the cost of a step
+    web/       models in a browser: ONNX files, runtime and page
     cli/       the command ``dslib`` and its options
     checks/    self-checks and solutions of the exercises
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..base.device import main_process
 from ..base.errors import UserError, run, shown
 from ..base.locks import release
-from . import pretraining, t2i
+from . import exporting, pretraining, t2i
 from .options import (
     EXAMPLES,
     OR_RESUME,
@@ -297,6 +297,7 @@ def add_training(command) -> None:
     """pretrain, the text-to-image commands, table and env."""
     pretraining.add_command(command)
     t2i.add_commands(command)
+    exporting.add_command(command)
 
     table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")
     table.add_argument("metrics", nargs="+", help="metrics.json files")
