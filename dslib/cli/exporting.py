@@ -20,11 +20,10 @@ def cmd_export(args) -> None:
             raise UserError(f"--output_dir {out} is the model itself: choose another folder")
         export.load(folder)                                   # a wrong folder is found before minutes are spent on a right one
     prepare_output(out, args.overwrite, run=False)
-    source = export.slug(titles[0]) if len(titles) > 1 else None
-    places = [{"folder": folder, "title": title, "source": source if i else None}
-              for i, (folder, title) in enumerate(zip(args.pipelines, titles, strict=True))]
+    places = [{"folder": folder, "title": title} for folder, title in zip(args.pipelines, titles, strict=True)]
     for title, found in export.export(places, out, args.float32, args.page_title).items():
-        print(f"{title}: differs from PyTorch by at most {max(found['answers']):.2g} in a step, {found['image']:.2g} after {found['steps']}")
+        step, image = max(found["answers"]), found["image"]
+        print(f"{title}: differs from PyTorch by at most {step:.2g} in a step, {image:.2g} after {found['steps']}")
     print(f"\nPage: {out}/index.html  (look at it with: python3 -m http.server -d {out})")
 
 

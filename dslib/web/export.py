@@ -64,10 +64,27 @@ def strip(images) -> bytes:
 def entry(pipe, name: str, title: str, about: str, source: str | None) -> dict:
     """What the page must know of a model to draw with it."""
     scheduler, config = pipe.scheduler, pipe.unet.config
-    return {"id": name, "title": title, "about": about, "file": f"{name}.onnx", "resolution": config.sample_size, "channels": config.in_channels,
-            "prediction_type": ddpm.prediction_type_of(scheduler), "clip_sample": bool(scheduler.config.get("clip_sample", False)),
+    return {"id": name, "title": title, "about": about, "file": f"{name}.onnx", "resolution": config.sample_size,
+            "channels": config.in_channels, "prediction_type": ddpm.prediction_type_of(scheduler), "clip_sample": bool(scheduler.config.get("clip_sample", False)),
             "clip_range": scheduler.config.get("clip_sample_range", 1.0), "source": source, "a_bar": scheduler.alphas_cumprod.tolist(),
             "timesteps": {n: sample.sampler(scheduler, "ddim", n).timesteps.tolist() for n in STEPS}}
+
+
+def check_sizes(pipes: list, folders: list[dict]) -> None:
+    """A UserError unless all models take one noise."""
+    shapes = [(pipe.unet.config.sample_size, pipe.unet.config.in_channels) for pipe in pipes]
+    for place, shape in zip(folders, shapes, strict=True):
+        if shape != shapes[0]:
+            raise UserError(f"{place['folder']} draws {shape[0]} pixels in {shape[1]} channels, {folders[0]['folder']} {shapes[0][0]} in "
+                            f"{shapes[0][1]}: the models of a page share their noise, export these apart")
+
+
+def adapted(pipe, source) -> bool:
+    """Whether the page may let ``source`` draw the steps above t_0 for this model (:func:`dslib.sample.check_source`)."""
+    try:
+        return pipe is not source and sample.check_source(pipe.unet, pipe.scheduler, source, 0) is not None
+    except UserError:
+        return False
 
 
 def check_parity(found: dict, title: str, float32: bool) -> None:
@@ -79,18 +96,19 @@ def check_parity(found: dict, title: str, float32: bool) -> None:
 
 
 def write_models(folders: list[dict], out: Path, float32: bool = False) -> dict:
-    """ONNX files, training images and models.json of {"folder", "title", "about"} entries; the first is the source of the others.
+    """ONNX files, training images and models.json of {"folder", "title", "about"} entries; the first may be the others' source.
 
     Returns the parity report by title. Raises UserError, before anything is written, where a model is not to be exported or its file
     does not draw as PyTorch does.
     """
     check_packages()
     graphs, listed, reports, contents = {}, [], {}, {}
-    for place in folders:
-        pipe = load(place["folder"])
+    pipes = [load(place["folder"]) for place in folders]
+    check_sizes(pipes, folders)
+    for place, pipe in zip(folders, pipes, strict=True):
         name, kind = slug(place["title"]), json.dumps({k: v for k, v in pipe.unet.config.items() if not k.startswith("_")}, default=str)
         graphs[kind] = with_weights(graphs[kind], pipe.unet) if kind in graphs else to_onnx(pipe.unet)
-        model = entry(pipe, name, place["title"], place.get("about", ""), place.get("source"))
+        model = entry(pipe, name, place["title"], place.get("about", ""), slug(folders[0]["title"]) if adapted(pipe, pipes[0]) else None)
         content = (graphs[kind] if float32 else halve(graphs[kind])).SerializeToString()
         reports[place["title"]] = parity(pipe.unet, pipe.scheduler, content)
         check_parity(reports[place["title"]], place["title"], float32)
@@ -106,15 +124,19 @@ def write_models(folders: list[dict], out: Path, float32: bool = False) -> dict:
     return reports
 
 
-def write_page(out: Path, cache: Path | None = None) -> None:
-    """The page's scripts and the runtime. Raises UserError where the runtime cannot be had; then nothing is written."""
+def write_scripts(out: Path) -> None:
+    """The page's own scripts and style."""
+    for name in SCRIPTS:
+        write_atomic(out / name, (PAGE / name).read_bytes())
+
+
+def write_runtime(out: Path, cache: Path | None = None) -> None:
+    """onnxruntime-web into ``out/ort``. Raises UserError where it cannot be had; then nothing is written."""
     ready = runtime.files(cache)
     sizes = {name: (ready / name).stat().st_size for name in runtime.FILES}
     for name in (*runtime.FILES, "package.json"):
         write_atomic(out / "ort" / name, (ready / name).read_bytes())
     write_json(out / "ort" / "sizes.json", sizes)
-    for name in SCRIPTS:
-        write_atomic(out / name, (PAGE / name).read_bytes())
 
 
 def fragment(root: str) -> str:
@@ -126,7 +148,8 @@ def export(folders: list[dict], out: Path, float32: bool = False, title: str = "
     """Everything for a page of one's own in ``out``, which must be empty or new: open index.html through any web server."""
     with tempfile.TemporaryDirectory(prefix="dslib-export-") as part:
         reports = write_models(folders, Path(part), float32)
-        write_page(Path(part))
+        write_scripts(Path(part))
+        write_runtime(Path(part))
         text = (PAGE / "index.html").read_text("utf-8").replace("TITLE", html.escape(title)).replace("FRAGMENT", fragment(""))
         write_atomic(Path(part) / "index.html", text.encode())
         shutil.copytree(part, out, dirs_exist_ok=True)

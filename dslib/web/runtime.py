@@ -22,7 +22,7 @@ PUBLIC = "https://registry.npmjs.org/"          # npm's own default
 
 def registry() -> str:
     """Where npm packages come from here: npm_config_registry, else what npm says, else npm's default."""
-    named = os.environ.get("npm_config_registry") or os.environ.get("NPM_CONFIG_REGISTRY")
+    named = next(filter(None, map(os.environ.get, ("npm_config_registry", "NPM_CONFIG_REGISTRY"))), None)
     if not named and shutil.which("npm"):
         said = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True).stdout.strip()
         named = said if said.startswith("http") else None

@@ -238,7 +238,7 @@ def test_env_as_a_module():
         assert re.search(rf"^{word} +\S", done.stdout, re.MULTILINE)
 
 
-COMMANDS = ["adapt", "sample", "evaluate", "domains", "pretrain", "table", "env"]
+COMMANDS = ["adapt", "sample", "evaluate", "domains", "pretrain", "export", "table", "env"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
