@@ -65,7 +65,8 @@ def entry(pipe, name: str, title: str, about: str, source: str | None) -> dict:
     """What the page must know of a model to draw with it."""
     scheduler, config = pipe.scheduler, pipe.unet.config
     return {"id": name, "title": title, "about": about, "file": f"{name}.onnx", "resolution": config.sample_size,
-            "channels": config.in_channels, "prediction_type": ddpm.prediction_type_of(scheduler), "clip_sample": bool(scheduler.config.get("clip_sample", False)),
+            "channels": config.in_channels, "prediction_type": ddpm.prediction_type_of(scheduler),
+            "clip_sample": bool(scheduler.config.get("clip_sample", False)),
             "clip_range": scheduler.config.get("clip_sample_range", 1.0), "source": source, "a_bar": scheduler.alphas_cumprod.tolist(),
             "timesteps": {n: sample.sampler(scheduler, "ddim", n).timesteps.tolist() for n in STEPS}}
 

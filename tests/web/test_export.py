@@ -42,6 +42,7 @@ def runs(tmp_path_factory):
         pipe = pipeline(seed)
         models.save_pipeline(pipe.unet, pipe.scheduler, folder / name)
     from dslib import data
+    (folder / "ten").mkdir()
     data.write_images(folder / "ten", make_images(3, 16))
     (folder / "mine" / "metrics.json").write_text(json.dumps({"target": "ten", "train_data_dir": str(folder / "ten")}))
     return folder

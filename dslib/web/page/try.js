@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const place = document.getElementById("try"), find = selector => place.querySelector(selector);
-  const root = new URL(place.dataset.root, location.href).href;
+  const root = new URL(place.dataset.root || ".", location.href).href;
   const controls = find(".try-controls").elements, look = find(".try-look").elements, bar = find("progress");
   const fields = { seed: controls.seed, other: controls.other, blend: controls.blend, until: controls.until, sampler: controls.sampler,
     steps: controls.steps, step: look.step, show: look.show };
