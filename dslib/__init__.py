@@ -12,6 +12,7 @@ only what is above it in this list::
     text/      text to image: captions, latents, prompts, a person
     gan/       the GANs that the paper compares with: a source, and ways to adapt it
     study/     grids of runs, their curves and tables, the cost of a step
+    web/       models in a browser: ONNX files, runtime and page
     cli/       the command ``dslib`` and its options
     checks/    self-checks and solutions of the exercises
 

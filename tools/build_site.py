@@ -1,10 +1,12 @@
 """Build the course's site, build/site/index.html, from the committed notebooks and texts; nothing is run.
 
 ``build_site.py [--slides | --strict] [FOLDER]``: --slides makes only the slides; --strict fails on a broken link. The site needs
-no network: MathJax and reveal.js come from Python packages of the ``site`` extra and are copied into it.
+no network: MathJax and reveal.js come from Python packages of the ``site`` extra and are copied into it. The page "Try it" needs
+onnxruntime-web, fetched once from npm's registry into build/; without it the page is there and says so. docs/try.json lists its models.
 """
 
 import ast
+import hashlib
 import json
 import re
 import shutil
@@ -177,10 +179,52 @@ def stage(folder: Path) -> None:
     decks = "".join(f'<li><a href="slides/{p.stem}.html">{p.stem.replace("_", " ")}</a></li>' for p in decks_of())
     (folder / "slides.md").write_text("# Slides\n\nMade from cells of the chapters (`make slides`). The text of a cell is in the speaker's "
                                       f"notes: press S; arrow keys turn pages.\n\n<ul>{decks}</ul>\n", "utf-8")
+    (folder / "try.md").write_text(try_it(), "utf-8")
     with open(folder / "index.md", "a", encoding="utf-8") as index:
-        index.write(tree("Chapters", [f"notebooks/{p.stem}" for p in CHAPTERS]) + tree("Teach", ["notebooks/README", "slides"])
+        index.write(tree("Draw", ["try"]) + tree("Chapters", [f"notebooks/{p.stem}" for p in CHAPTERS])
+                    + tree("Teach", ["notebooks/README", "slides"])
                     + tree("Data and model", ["data/README", "data/source/README", "data/text_to_image/README", "THIRD_PARTY"])
                     + tree("Library", ["api/dslib/index", "CONTRIBUTING", "CHANGELOG"]))
+
+
+def try_it() -> str:
+    """The page that draws in the browser, as Markdown; its files come later, see :func:`add_models`."""
+    part = (ROOT / "dslib" / "web" / "page" / "fragment.html").read_text("utf-8").replace("ROOT", "_static/try/")
+    return f"# Try it\n\n```{{raw}} html\n{part}```\n\n{(ROOT / 'docs' / 'try.md').read_text('utf-8')}"
+
+
+def add_models(out: Path) -> None:
+    """The files of "Try it": scripts, runtime, and the models of docs/try.json that are there, kept in build/ while they stay the same."""
+    sys.path.insert(0, str(ROOT))
+    target = out / "_static" / "try"
+    places = json.loads((ROOT / "docs" / "try.json").read_text("utf-8"))
+    found = [{**place, "folder": str(ROOT / place["folder"])} for place in places if (ROOT / place["folder"] / "model_index.json").exists()]
+    for place in places:
+        if str(ROOT / place["folder"]) not in [one["folder"] for one in found]:
+            print(f"Try it is without “{place['title']}”: there is no {place['folder']} here")
+    target.mkdir(parents=True, exist_ok=True)
+    for path in (ROOT / "dslib" / "web" / "page").glob("*.[jc]s*"):
+        shutil.copy(path, target)
+    try:
+        from dslib import UserError
+        from dslib.web import export, runtime
+    except ImportError as error:
+        print(f"Try it is without models: {error}")
+        return
+    read = sorted((ROOT / "dslib" / "web").glob("*.py"))
+    for one in found:
+        read += [Path(one["folder"]) / name for name in ("metrics.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors",
+                                                         "scheduler/scheduler_config.json")]
+    key = hashlib.sha256(json.dumps([places, [one["title"] for one in found]]).encode()
+                         + b"".join(path.read_bytes() for path in read if path.is_file()))
+    kept = ROOT / "build" / f"try-{key.hexdigest()[:16]}"
+    try:
+        if not (kept / "models.json").exists():
+            export.write_models(found, kept)
+        shutil.copytree(kept, target, dirs_exist_ok=True)
+        export.write_runtime(target, ROOT / "build")
+    except UserError as error:
+        print(f"Try it cannot draw ({runtime.PACKAGE} {runtime.VERSION}): {error}")
 
 
 def decks_of() -> list[Path]:
@@ -246,5 +290,7 @@ if __name__ == "__main__":
     slides(site / "slides")
     vendor(site)
     explorers(site)
+    if "--slides" not in sys.argv:
+        add_models(site)
     print(f"{site}/index.html")
     sys.exit(status)

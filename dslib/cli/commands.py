@@ -9,7 +9,7 @@ from pathlib import Path
 from ..base.device import main_process
 from ..base.errors import UserError, run, shown
 from ..base.locks import release
-from . import gan, pretraining, t2i
+from . import exporting, gan, pretraining, t2i
 from .options import (
     EXAMPLES,
     OR_RESUME,
@@ -306,6 +306,7 @@ def add_training(command) -> None:
     pretraining.add_command(command)
     gan.add_commands(command)
     t2i.add_commands(command)
+    exporting.add_command(command)
 
     table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")
     table.add_argument("metrics", nargs="+", help="metrics.json files")

@@ -27,6 +27,8 @@ EXAMPLES = {
     "pretrain-t2i": "dslib pretrain-t2i --stage vae --output_dir runs/t2i-vae\n"
                     "  dslib pretrain-t2i --stage unet --vae runs/t2i-vae/vae --output_dir runs/t2i",
     "table": "dslib table runs/*/metrics.json --output table.csv",
+    "export": "dslib export runs/mine --output_dir web\n"
+              "  dslib export data/source runs/demo/finetune runs/demo --output_dir web --overwrite",
     "env": "dslib env",
 }
 

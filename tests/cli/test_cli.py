@@ -240,7 +240,7 @@ def test_env_as_a_module():
         assert re.search(rf"^{word} +\S", done.stdout, re.MULTILINE)
 
 
-COMMANDS = ["adapt", "sample", "evaluate", "domains", "pretrain", "pretrain-gan", "table", "env"]
+COMMANDS = ["adapt", "sample", "evaluate", "domains", "pretrain", "pretrain-gan", "export", "table", "env"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -187,7 +187,7 @@ def served(site):
 
 
 PAGES = ["index", *(f"notebooks/{p.stem}" for p in CHAPTERS), "notebooks/README", "data/README", "data/source/README", "THIRD_PARTY",
-         "CONTRIBUTING", "api/dslib/index", "api/dslib/losses/index", "api/dslib/text/latent/index", "slides"]
+         "CONTRIBUTING", "api/dslib/index", "api/dslib/losses/index", "api/dslib/text/latent/index", "slides", "try"]
 
 
 def test_pages_fit_a_phone_and_their_equations_render(browser, served, site):
