@@ -17,16 +17,18 @@ from ..base.files import cache_dir, write_atomic
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-PUBLIC = "https://registry.npmjs.org/"          # npm's own default
 
 
 def registry() -> str:
-    """Where npm packages come from here: npm_config_registry, else what npm says, else npm's default."""
+    """Where npm packages come from here: npm_config_registry, else what npm says. A UserError where neither is there."""
     named = next(filter(None, map(os.environ.get, ("npm_config_registry", "NPM_CONFIG_REGISTRY"))), None)
     if not named and shutil.which("npm"):
         said = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True).stdout.strip()
         named = said if said.startswith("http") else None
-    return (named or PUBLIC).rstrip("/")
+    if not named:
+        raise UserError(f"{PACKAGE} {VERSION} comes from npm's registry, and nothing here says where that is: install npm, or set "
+                        "npm_config_registry to its address")
+    return named.rstrip("/")
 
 
 def download() -> bytes:
