@@ -121,6 +121,11 @@ def test_a_runtime_that_is_not_the_tested_one_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("npm_config_registry", (tmp_path / "nowhere").as_uri())
     with pytest.raises(UserError, match="connect once"):
         runtime.files(tmp_path / "cache")
+    monkeypatch.delenv("npm_config_registry")
+    monkeypatch.delenv("NPM_CONFIG_REGISTRY", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match="install npm, or set npm_config_registry"):
+        runtime.files(tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
