@@ -312,10 +312,10 @@ function explorePlane(box) {
     picture.hidden = progress.hidden = true;
     canvas.hidden = false;
     drawPlane(canvas, {source: twins, [set.method]: x}, twins, found.ten);
+    box.dataset.scores = JSON.stringify(score);
     said.textContent = `${set.method}, λ = ${set.lambda}, ${set.steps} steps, ${set.shots} points on ${set.arc}°, `
       + `source until t = ${set.until}: ${words}.`;
     canvas.setAttribute("aria-label", said.textContent);
-    box.dataset.scores = JSON.stringify(score);
   }
 
   const menu = Object.assign(document.createElement("select"), {name: "method"});

@@ -344,8 +344,7 @@ def test_the_plane_trains_in_the_page(explorer):
     few = json.loads(box.get_attribute("data-scores"))
     assert "DomainStudio, λ = 0.3, 100 steps" in box.locator("[role=status]").inner_text()
     box.locator("[name=steps]").fill("0")
-    page.wait_for_function("document.querySelector('.explorer [role=status]').textContent.includes(' 0 steps')", timeout=120_000)
-    page.wait_for_function("document.querySelector('.explorer canvas').hidden === false")
+    page.wait_for_function("document.querySelector('.explorer [role=status]').textContent.includes('λ = 0.3, 0 steps')", timeout=120_000)
     none = json.loads(box.get_attribute("data-scores"))
     assert none["on_ring"] < 0.05 < few["on_ring"] and none["turned"] < 1 < few["turned"]
     canvas = box.locator("canvas")
