@@ -18,7 +18,7 @@ from dslib.checks.exercises import CHAPTERS, WHOLE
 WORKED = Path(__file__).parent / student_file.NAME
 TEXT = WORKED.read_text("utf-8")
 SETTINGS = {"target": "gouache", "source": None, "max_train_steps": 2, "num_images": 12, "num_inference_steps": 2, "seed": 0,
-            "seconds": 60.0, "tolerance": 0.01}
+            "seconds": 300.0, "tolerance": 0.01}
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,8 @@ def write(folder: Path, text: str, name: str = student_file.NAME) -> Path:
 
 def test_the_worked_solution_is_graded_without_a_fault(tmp_path, settings):
     lines, fine = hand_in.graded(Path(shutil.copy(WORKED, tmp_path / "anna.py")), settings)
-    assert fine and lines[0] == "– the name is anna.py, not my_domainstudio.py: read all the same"
+    assert fine, lines
+    assert lines[0] == "– the name is anna.py, not my_domainstudio.py: read all the same"
     assert lines[1] == "✓ 19 of 19 functions pass" and lines[2].startswith("✓ gouache, 2 steps: the weights differ from dslib's by ")
     assert "| yours |" in lines[3] and "| dslib |" in lines[3] and "real, held out" in lines[3]
 
@@ -124,7 +125,7 @@ LOOP, END = "    optimizer = torch", "    return average\n"        # the loop is
 
 @pytest.mark.parametrize("line, wrong, said", [
     ("def pairwise_kl", "def pairwise_k", "✗ pairwise_kl (chapter 04): it is missing"),
-    ("lh + hl + hh", "hh", "✗ weighted_hf_mse (chapter 05): "),
+    ("return lh + hl + hh", "return hh", "✗ weighted_hf_mse (chapter 05): "),
     (LOOP, "    while len(batches) < 5:\n        pass\n" + LOOP, "adapting does not end: stopped after 2 s"),
     (END, "    len(batches) < 5 and 1 / 0\n" + END, "adapting raised ZeroDivisionError"),
     (END, "    len(batches) < 5 and __builtins__['open']('x', 'w')\n" + END, "it wants open"),
