@@ -13,7 +13,7 @@ from ..base.errors import UserError
 from ..base.files import write_atomic, write_json
 from ..base.pixels import to_uint8
 from . import runtime
-from .onnx_file import check_packages, halve, parity, to_onnx, with_weights
+from .onnx_file import check_packages, halve, parity, to_onnx
 
 PAGE = Path(__file__).with_name("page")
 SCRIPTS = ("sampler.js", "worker.js", "try.js", "try.css")
@@ -103,14 +103,13 @@ def write_models(folders: list[dict], out: Path, float32: bool = False) -> dict:
     does not draw as PyTorch does.
     """
     check_packages()
-    graphs, listed, reports, contents = {}, [], {}, {}
+    listed, reports, contents = [], {}, {}
     pipes = [load(place["folder"]) for place in folders]
     check_sizes(pipes, folders)
     for place, pipe in zip(folders, pipes, strict=True):
-        name, kind = slug(place["title"]), json.dumps({k: v for k, v in pipe.unet.config.items() if not k.startswith("_")}, default=str)
-        graphs[kind] = with_weights(graphs[kind], pipe.unet) if kind in graphs else to_onnx(pipe.unet)
+        name, graph = slug(place["title"]), to_onnx(pipe.unet)
         model = entry(pipe, name, place["title"], place.get("about", ""), slug(folders[0]["title"]) if adapted(pipe, pipes[0]) else None)
-        content = (graphs[kind] if float32 else halve(graphs[kind])).SerializeToString()
+        content = (graph if float32 else halve(graph)).SerializeToString()
         reports[place["title"]] = parity(pipe.unet, pipe.scheduler, content)
         check_parity(reports[place["title"]], place["title"], float32)
         images = targets(Path(place["folder"]), model["resolution"], model["channels"])

@@ -11,7 +11,6 @@ from ..base.errors import UserError
 from ..base.progress import quiet
 
 SMALL = 64      # numbers; shorter weights stay float32
-PREFIX = "net."
 
 
 def check_packages() -> None:
@@ -50,18 +49,6 @@ def to_onnx(unet):
         part.doc_string = ""
         del part.metadata_props[:]
     return model
-
-
-def with_weights(model, unet):
-    """A copy of a graph with another U-Net's weights; both of one architecture. Compare it with :func:`parity`."""
-    import onnx
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    weights = {PREFIX + name: value.detach().cpu().numpy() for name, value in unet.state_dict().items()}
-    for tensor in copy.graph.initializer:
-        if tensor.name in weights:
-            tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name].reshape(tuple(tensor.dims)), tensor.name))
-    return copy
 
 
 def halve(model):
