@@ -12,7 +12,9 @@ COLLAPSED = 0.2     # of the diversity that is asked for: below, all images are 
 
 
 #: what latents are for: no anchor of a training, and none of its steps, is a picture of the report
-DRAWN, ANCHORS, FISHER = 1, 2, 3
+DRAWN = 1
+ANCHORS = 2
+FISHER = 3
 
 
 def latents(n: int, size: int, seed: int = 0, use: int = DRAWN) -> Tensor:

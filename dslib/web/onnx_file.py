@@ -1,5 +1,6 @@
 """A U-Net as an ONNX file, and what the file's answers differ from PyTorch's by."""
 
+import logging as python_logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -40,6 +41,8 @@ def to_onnx(unet):
     from diffusers.utils import logging
     plain, config = Plain(unet).eval(), unet.config
     x_t = torch.zeros(2, config.in_channels, config.sample_size, config.sample_size, device=next(unet.parameters()).device)
+    for name in ("onnxscript", "onnx_ir", "torch.onnx"):              # a remark a pass, where somebody has turned logging on
+        python_logging.getLogger(name).setLevel(python_logging.WARNING)
     with quiet(logging):
         program = torch.onnx.export(plain, (x_t, x_t.new_zeros(2)), dynamo=True, verbose=False, opset_version=18,
                                     input_names=["x_t", "t"], output_names=["output"], dynamic_shapes={"x_t": {0: "n"}, "t": {0: "n"}})
