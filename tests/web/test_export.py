@@ -167,9 +167,10 @@ FACE = """id => { const c = document.querySelector(`#face-${id} .try-face`);
 
 
 def opened(browser, served, query: str = ""):
-    """(a tab at the page, ready; what its console said in red)."""
+    """(a tab at the page, ready; what its console said in red, advice about the test's own reading of canvases aside)."""
     page, red = browser.new_page(), []
-    page.on("console", lambda message: red.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("console", lambda message: red.append(message.text)
+            if message.type in ("error", "warning") and "willReadFrequently" not in message.text else None)
     page.on("pageerror", lambda error: red.append(str(error)))
     page.goto(f"{served}/index.html{query}")
     page.wait_for_selector("#try[data-ready]")
