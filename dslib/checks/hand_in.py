@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 from .. import data
 from ..base.errors import UserError, shown
+from ..base.files import as_json
 from ..measure.score import text_table
 from .student_file import NAME, faults
 from .travel import PACKAGES
@@ -62,7 +63,7 @@ def judged(file: Path, settings: dict) -> tuple[list[dict], str | None]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.jsonl"
         report.touch()
-        command = [sys.executable, "-m", "dslib.checks.judge", str(file), str(report), json.dumps(settings)]
+        command = [sys.executable, "-m", "dslib.checks.judge", str(file), str(report), as_json(settings, None)]
         around = os.environ | {"PYTHONPATH": os.pathsep.join([str(COURSE), *filter(None, [os.environ.get("PYTHONPATH")])])}
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=settings["seconds"] + 120, cwd=folder, env=around)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .. import data, models, sample, train
 from ..base.errors import first_line
+from ..base.files import as_json
 from ..measure.score import score_all
 from . import whole
 from .exercises import CHAPTERS, WHOLE
@@ -98,7 +99,7 @@ def main(file: str, report: str, settings: str) -> None:
     with open(report, "a", encoding="utf-8") as out:
         def tell(**found):
             was, watching[0] = watching[0], False
-            print(json.dumps(found), file=out, flush=True)
+            print(as_json(found, None), file=out, flush=True)
             watching[0] = was
         judge(Path(file), tell, json.loads(settings))
 

@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 
 from ..base.device import device
 from ..base.errors import UserError, first_line
-from ..base.files import data_dir, write_atomic
+from ..base.files import as_json, data_dir, write_atomic
 from .networks import CHANNELS, LATENT, Pair
 
 WEIGHTS = "gan.safetensors"
@@ -29,7 +29,7 @@ def save_gan(pair: Pair, folder: str | Path, half: bool = True) -> Path:
     (folder / "config.json").unlink(missing_ok=True)            # comes last: a folder that was being written is no GAN
     write_atomic(folder / WEIGHTS, save(weights))
     config = {"_class_name": "GAN", **pair.config, "resolution": pair.resolution}
-    write_atomic(folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+    write_atomic(folder / "config.json", (as_json(config) + "\n").encode())
     return folder
 
 

@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from ..base.errors import UserError, first_line
-from ..base.files import cache_dir, write_atomic
+from ..base.files import as_json, cache_dir, write_atomic
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
@@ -54,5 +54,5 @@ def files(cache: Path | None = None) -> Path:
                 write_atomic(folder / name, package.extractfile(f"package/dist/{name}").read())
             about = json.load(package.extractfile("package/package.json"))
         kept = {key: about[key] for key in ("name", "version", "license", "author") if key in about}
-        write_atomic(folder / "package.json", json.dumps(kept, indent=1).encode())
+        write_atomic(folder / "package.json", as_json(kept).encode())
     return folder

@@ -42,6 +42,19 @@ def whole():
     return weights(run(config()))
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """These tests may be running under nohup or in a script's background themselves, where signals are ignored."""
+    usual = {INT: signal.default_int_handler, HUP: signal.SIG_DFL, TERM: signal.SIG_DFL}
+    before = {number: signal.getsignal(number) for number in usual}
+    for number, handler in usual.items():
+        if before[number] == signal.SIG_IGN:
+            signal.signal(number, handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def at(monkeypatch):
     """at(place, signals, n): the n-th call of a place in the training gets these signals; returns the list of its calls."""
@@ -81,8 +94,6 @@ MEMBERS = {
 @pytest.mark.parametrize("what", MEMBERS)
 def test_a_signal_is_answered_at_once_saves_whole_and_the_rest_is_the_same(tmp_path, monkeypatch, at, whole, what):
     signals, place, n, step, reached = MEMBERS[what]
-    if signal.getsignal(HUP) == signal.SIG_IGN:         # these tests may be running under nohup themselves
-        signal.signal(HUP, signal.SIG_DFL)
     before = [signal.getsignal(number) for number in (INT, TERM, HUP)]
     calls = at(place, signals, n)
     settings = config(tmp_path, checkpointing_steps=1 if place == "writing" else 0)
