@@ -51,7 +51,9 @@ function drawn(tag, attributes, ...inside) {
   return node;
 }
 
-const threeDigits = value => String(Number(value.toPrecision(3)));
+/** Three digits as Python's .3g has them: of two that are equally near, the even one. */
+const digits = new Intl.NumberFormat("en", {maximumSignificantDigits: 3, roundingMode: "halfEven", useGrouping: false});
+const threeDigits = value => digits.format(value);
 
 /** One score along an axis of the grid: dots, the real images' dashed line, the band of luck, a ring round the chosen setting. */
 function scorePanel(metric, points, chosen, [low, high]) {
@@ -166,63 +168,5 @@ function explorerWeights(box) {
   box.append(bar, bars, said);
 }
 
-/** Whole numbers in the proportion of the shares, adding up to n: the largest remainders get what rounding down has left. */
-function mixtureCounts(shares, n) {
-  const total = shares.reduce((sum, share) => sum + share, 0), exact = shares.map(share => n * share / total);
-  const counts = exact.map(Math.floor), left = n - counts.reduce((sum, count) => sum + count, 0);
-  const order = exact.map((_, i) => i).sort((i, j) => counts[i] - exact[i] - (counts[j] - exact[j]) || i - j);
-  for (const i of order.slice(0, left)) counts[i]++;
-  return counts;
-}
-
-/** Chapter 07's mixtures: a slider a pool; where each score lies beside real images, the grey band. */
-function explorerMixture(box) {
-  const {stops, start, n, metrics, marks, mixtures} = JSON.parse(box.querySelector("script").textContent), names = Object.keys(stops);
-  const old = [...box.previousElementSibling.querySelectorAll("img")].pop(), chosen = names.map(name => start[name]);
-  const bar = document.createElement("div"), slot = document.createElement("div"), said = document.createElement("p");
-  const squash = place => Math.max(-6, Math.min(6, Math.sign(place) * Math.log1p(Math.max(Math.abs(place) - 1, 0))
-                                                    + Math.max(-1, Math.min(1, place))));
-  const colours = ["#2b8fd0", "#e06a1b", "#009E73", "#CC79A7", "#E69F00"];
-
-  function strips(found) {
-    const height = 24 * metrics.length + 64, x = place => (275 + 27 * squash(place)).toFixed(1);
-    const drawing = drawn("svg", {viewBox: `0 0 440 ${height}`, class: "strips", "aria-hidden": true});
-    drawing.append(drawn("rect", {x: 248, y: 30, width: 54, height: height - 56, class: "luck"}));
-    metrics.forEach((metric, i) => {
-      const y = 48 + 24 * i;
-      drawing.append(drawn("path", {d: `M110 ${y}H436`, class: "line"}),
-        drawn("text", {x: 104, y: y + 4, "text-anchor": "end"}, `${metric}  ${String(found[i][0].toFixed(3)).slice(0, 5)}`),
-        ...Object.values(marks).map((mark, k) => drawn("circle", {cx: x(mark[i]), cy: y, r: 4, fill: colours[k]})),
-        drawn("rect", {x: -6, y: -6, width: 12, height: 12, class: "mine", transform: `translate(${x(found[i][1])} ${y}) rotate(45)`}));
-    });
-    [["worse", 150, "middle"], ["as real images", 275, "middle"], ["“better”", 400, "middle"]].forEach(([text, at, anchor]) =>
-      drawing.append(drawn("text", {x: at, y: height - 8, "text-anchor": anchor}, text)));
-    Object.keys(marks).forEach((name, k) => drawing.append(drawn("circle", {cx: 20 + 86 * k, cy: 12, r: 4, fill: colours[k]}),
-      drawn("text", {x: 28 + 86 * k, y: 16}, `only ${name}`)));
-    return drawing;
-  }
-
-  function show() {
-    if (!chosen.some(share => share)) {
-      said.textContent = "not possible: all shares are zero: a mixture needs something in it";
-      return;
-    }
-    const counts = mixtureCounts(chosen, n), found = mixtures[counts.join(",")];
-    const apart = metrics.filter((_, i) => Math.abs(found[i][1]) > 1);
-    const mixed = names.map((name, i) => counts[i] && `${counts[i]} ${name}`).filter(Boolean).join(", ");
-    slot.replaceChildren(strips(found));
-    said.textContent = `A mixture of ${mixed}; `
-      + (apart.length ? `real images never score so by ${apart.join(", ")}.` : "no metric tells it from real images.");
-  }
-
-  names.forEach((name, i) => bar.append(explorerControl({name, label: name, values: stops[name], start: stops[name].indexOf(start[name])},
-                                                        value => { chosen[i] = stops[name][value]; show(); })));
-  bar.className = "explorer-controls";
-  said.setAttribute("role", "status");
-  show();
-  old.hidden = true;
-  box.append(bar, slot, said);
-}
-
-const EXPLORERS = {frames: explorerFrames, ablations: explorerAblations, weights: explorerWeights, mixture: explorerMixture};
+const EXPLORERS = {frames: explorerFrames, ablations: explorerAblations, weights: explorerWeights};
 for (const box of document.querySelectorAll(".explorer")) EXPLORERS[box.dataset.kind]?.(box);

@@ -24,7 +24,6 @@ from ..base.errors import UserError
 
 CHANNELS = (192, 128, 96, 48, 16)     # of the maps of 4, 8, 16, 32 and 64 pixels
 LATENT = 128
-PATCH_SIZE = 16                       # pixels of the map that patches are judged on: at 64×64 each sees 12×12 pixels
 
 
 class Trace(NamedTuple):

@@ -1,6 +1,5 @@
 """Sliders over the course's figures: one redraw function each, a static figure where no widgets can run."""
 
-import itertools
 import math
 
 import torch
@@ -220,23 +219,6 @@ def mixture_figure(images: Tensor, pools: dict[str, Tensor], score, band: dict[s
     return figure, f"A mixture of {mixed}; {told}."
 
 
-def mixtures_for_the_page(pools: dict[str, Tensor], score, band: dict[str, tuple], marks: dict, start: dict[str, float]) -> dict:
-    """Every mixture of a few stops of each slider, scored: what docs/static/explorers.js needs to mix in the page.
-
-    "mixtures": counts of the pools, "48,0,10,6,0" → [[value, its place beside real images] for each metric].
-    """
-    stops = {name: sorted({0, 50, 100, start.get(name, 0)}) for name in pools}
-    n, found = min(len(index) for index in pools.values()), {}
-    for shares in itertools.product(*stops.values()):
-        counts = tuple(mixture_counts(dict(zip(pools, shares)), n).values()) if any(shares) else ()
-        if counts and counts not in found:
-            values = score(torch.cat([index[:count] for index, count in zip(pools.values(), counts)]))
-            found[counts] = [[float(f"{v:.5g}"), round(metrics.against_real(v, *band[metric]), 3)] for metric, v in values.items()]
-    return {"kind": "mixture", "stops": stops, "start": {name: start.get(name, 0) for name in pools}, "n": n, "metrics": list(band),
-            "marks": {name: [round(mark[metric], 3) for metric in band] for name, mark in marks.items()},
-            "mixtures": {",".join(map(str, counts)): entry for counts, entry in found.items()}}
-
-
 def explore_mixture(images: Tensor, pools: dict[str, Tensor], score, band: dict[str, tuple], **start: float) -> None:
     """A slider a pool: how much of it goes into the mixture. Only indices move; nothing is measured anew.
 
@@ -247,8 +229,6 @@ def explore_mixture(images: Tensor, pools: dict[str, Tensor], score, band: dict[
     import ipywidgets as widgets
     marks = {name: {metric: metrics.against_real(value, *band[metric]) for metric, value in score(index).items()}
              for name, index in pools.items()}
-    if target := recording.folder():
-        recording.keep(target, mixtures_for_the_page(pools, score, band, marks, start))
     explore(lambda **shares: mixture_figure(images, pools, score, band, marks, shares),
             **{name: widgets.IntSlider(start.get(name, 0), 0, 100, description=name, continuous_update=False) for name in pools})
 

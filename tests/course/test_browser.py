@@ -17,6 +17,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import browsing
 import nbformat
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from PIL import Image
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update",
+FLAGS = ["--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update",
          "--disable-sync"]
 BARS = """window.bars = 0;
 new MutationObserver(() => { window.bars = Math.max(window.bars, document.querySelectorAll('.widget-hprogress').length); })
@@ -37,14 +38,8 @@ ERRORS = ", ".join(f'.jp-RenderedText[data-mime-type="application/vnd.jupyter.{k
 @pytest.fixture(scope="module")
 def browser():
     """Chromium without a window."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with playwright.sync_playwright() as started:
-        try:
-            chromium = started.chromium.launch(executable_path=found, args=FLAGS)
-        except playwright.Error as error:
-            pytest.skip(f"no browser: {str(error).splitlines()[0]}")
+    with browsing.chromium(*FLAGS) as chromium:
         yield chromium
-        chromium.close()
 
 
 def copy_without_outputs(folder: Path) -> Path:

@@ -5,16 +5,13 @@ import importlib.util
 import inspect
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
+import browsing
 import nbformat
 import pytest
 
@@ -162,29 +159,15 @@ def test_slides_show_outputs_and_not_code(site):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium driven by Playwright: the system's, else Playwright's own."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
-    with sync_api.sync_playwright() as play:
-        path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        try:
-            chromium = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except sync_api.Error as error:
-            pytest.skip(f"no browser that starts: {str(error).splitlines()[0]}")
+    with browsing.chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
 def served(site):
     """The site on a loopback port: its address."""
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with browsing.served_folder(site) as address:
+        yield address
 
 
 PAGES = ["index", *(f"notebooks/{p.stem}" for p in CHAPTERS), "notebooks/README", "data/README", "data/source/README", "THIRD_PARTY",
@@ -322,7 +305,7 @@ def test_the_grid_of_ablations_is_told_as_the_notebook_tells_it(explorer):
             if i:
                 box.locator("[name=place]").focus()
                 page.keyboard.press("ArrowRight")
-            words = ", ".join(f"{metric} {value * (1 + 1e-12):.3g}" for metric, value in point["scores"].items())
+            words = ", ".join(f"{metric} {value:.3g}" for metric, value in point["scores"].items())
             assert box.locator("[role=status]").inner_text().startswith(f"{axis}: {point['value']}: {words};")
     assert box.locator("svg.panel").count() == 4 and box.locator(".strip").count() == 2
 

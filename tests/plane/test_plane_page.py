@@ -3,9 +3,9 @@
 import base64
 import copy
 import json
-import shutil
 from pathlib import Path
 
+import browsing
 import numpy as np
 import pytest
 import torch
@@ -13,24 +13,17 @@ import torch
 from dslib import losses
 from dslib.plane import plane
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def page():
     """An empty page that knows plane.js, and nothing else."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with playwright.sync_playwright() as started:
-        try:
-            chromium = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no browser: {str(error).splitlines()[0]}")
+    with browsing.chromium() as chromium:
         tab = chromium.new_page()
         tab.goto("about:blank")
         tab.add_script_tag(content=(ROOT / "docs" / "static" / "plane.js").read_text("utf-8") + "\nwindow.plane = plane;")
         yield tab
-        chromium.close()
 
 
 def packed(tensors) -> list[str]:

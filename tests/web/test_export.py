@@ -6,11 +6,9 @@ The runtime comes from npm's registry, once; without a network the browser's tes
 import json
 import re
 import shutil
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import browsing
 import pytest
 import torch
 from conftest import make_images, make_source
@@ -133,16 +131,8 @@ def test_a_runtime_that_is_not_the_tested_one_is_refused(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium driven by Playwright: the system's, else Playwright's own."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
-    with sync_api.sync_playwright() as play:
-        path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        try:
-            chromium = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except sync_api.Error as error:
-            pytest.skip(f"no browser that starts: {str(error).splitlines()[0]}")
+    with browsing.chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -151,14 +141,8 @@ def served(web):
     if (web / "no-runtime").exists():
         pytest.skip((web / "no-runtime").read_text())
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(web)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with browsing.served_folder(web) as address:
+        yield address
 
 
 DONE = "() => document.querySelector('.try-status').textContent.startsWith('Done')"
