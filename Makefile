@@ -16,8 +16,10 @@ PYTEST := TQDM_DISABLE=1 DSLIB_TIER=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pyt
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: $(READY)  ## ten sunglasses faces in, new ones out, beside naive fine-tuning; 5 to 10 minutes on two cores
-	$(BIN)/dslib adapt --target sunglasses --compare_finetune --max_train_steps 270 --overwrite --output_dir $(DEMO) $(ARGS)
+# Short and hot, so that copying begins within minutes; anchored (our extension), with the weights chosen on validation images.
+demo: $(READY)  ## ten engravings in, new ones out, beside naive fine-tuning that copies; about 4 minutes on two slow cores
+	$(BIN)/dslib adapt --target engraved --compare_finetune --pairwise_on source --num_anchors 50 --lambda_img 1 --lambda_hf 1 \
+	  --max_train_steps 120 --learning_rate 1e-3 --num_images 32 --overwrite --output_dir $(DEMO) $(ARGS)
 	@echo && echo "Open $(CURDIR)/$(DEMO)/report.html"
 
 check: $(READY)  ## the tests of the paper, dslib's root: a minute on two cores
@@ -29,7 +31,11 @@ test: $(READY) lint  ## every test, and every notebook in the smoke tier
 layers:  ## who imports whom between dslib's folders; fails where an import points upward
 	@$(PYTHON) tools/layers.py
 
-install: $(READY)  ## only make .venv
+install: $(READY)  ## only make .venv; CPU=1: without CUDA, 4 GB less on Linux (TORCH_INDEX=… names an index of torch's wheels)
+
+# CPU=1: uv knows where torch's wheels without CUDA lie, pip does not. What it has installed, pip takes for what is asked for.
+LIGHT := $(if $(TORCH_INDEX),--index "$(TORCH_INDEX)",$(if $(filter-out 0 no,$(CPU)),--torch-backend cpu))
+UV_TORCH = $(BIN)/uv pip install -q --python $(BIN)/python $(LIGHT) torch torchvision
 
 # torch and torchvision come from the same place in one go: a mixed pair does not load.
 # constraints.txt holds the tested versions; where they do not fit (another Python), the newest are taken.
@@ -37,6 +43,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "Python 3.10 or newer is needed: make install PYTHON=python3.12, for example"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(if $(LIGHT),@$(BIN)/python -m pip install -q uv && { $(UV_TORCH) -c constraints.txt 2>/dev/null || $(UV_TORCH); } || \
+	  { echo "torch without CUDA could not be fetched (see above): 'make install' takes the usual wheels; TORCH_INDEX=… names an index"; exit 1; })
 	$(BIN)/python -m pip install -q -c constraints.txt torch torchvision -e '.[dev]' || \
 	  { echo "installing the tested versions failed (see above): trying the newest"; $(BIN)/python -m pip install -q torch torchvision -e '.[dev]'; }
 	touch $(READY)
@@ -50,7 +58,7 @@ notebooks: $(READY)  ## build notebooks/*.ipynb from notebooks/src/*.py and run 
 lab: $(READY)  ## JupyterLab, open at this README
 	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/README.md --LabApp.app_settings_dir=$(CURDIR)/.lab
 
-badges: $(READY)  ## write your repository's address into the chapters, with Colab badges: REPO=owner/name (none takes it out)
+badges: $(READY)  ## write your repository's address into the chapters, with badges of Colab, Kaggle and Binder: REPO=owner/name (none takes it out)
 	$(BIN)/python tools/stamp.py "$(REPO)"
 
 # Colab's main packages at other versions than ours, beneath the environment in which tests/course/test_colab.py runs every chapter's first cells.

@@ -2,8 +2,7 @@
 
     ddpm → haar → losses → domainstudio → train → pretrain → models · sample · data · metrics
 
-They import base/ and each other, nothing else. Around them stand wings, each of which imports
-only what is above it in this list::
+They import base/ and each other alone. Wings around them import only what is above them here::
 
     base/      errors, files, device, checkpoints, what is drawn: what every module leans on
     measure/   the scores of a run, trained probes, fidelity
@@ -17,6 +16,8 @@ only what is above it in this list::
     checks/    self-checks and solutions of the exercises
 
 ``env`` and checks/ are the chapters' door. ``python tools/layers.py`` lists who imports whom.
+To change: x̃_0 ``ddpm.guess``; a loss or λ ``domainstudio`` (Objective, terms, total); a method
+``METHODS`` in train or gan/adapt; a drawn domain ``base/avatars``; a metric ``measure/score``.
 "Ledger row N" is a row of the table *paper against published code* in notebooks/README.md.
 """
 

@@ -39,7 +39,7 @@ def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor) -> Tensor:
 
 def predict_x0(x_t: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor) -> Tensor:
     """The clean image a noise prediction implies (DomainStudio §1): x̃_0 = (x_t − √(1−ᾱ_t)·ε) /
-    √ᾱ_t.
+    √ᾱ_t. Of a network that may answer ε or v: :func:`guess`.
 
     Shapes as in :func:`q_sample`, of which it is the exact inverse when eps is the true noise. Not
     clamped: near t = T the division by √ᾱ_t ≈ 0.006 magnifies every error of eps about 150-fold.

@@ -15,6 +15,10 @@ from .base.bank import Bank
 from .base.device import processes
 from .base.errors import UserError
 from .base.knobs import knob
+from .base.micro import in_parts
+
+#: γ of L_simple's weights over t where none is given: none as published, or the v-source's own
+SNR_GAMMA = {"epsilon": 0.0, "v_prediction": 5.0}
 
 
 @dataclass(kw_only=True)
@@ -30,8 +34,8 @@ class Objective:
         0.0, "weight of plain distillation, ‖x̃_0 of the model − x̃_0 of the source‖², a rival of "
         "λ2 and λ3", "least_zero")
     snr_gamma: float | None = knob(
-        None, "min-SNR-γ weights of L_simple over t, 5 for those the source was trained with; "
-        "default: none, as published", "positive", kind=float)
+        None, "min-SNR-γ weights of L_simple over t; 0: none; default: none for a source that "
+        "predicts ε, as published, and 5 for one that predicts v", "least_zero", kind=float)
     pairwise_variant: str = knob(
         "paper", "paper, or authors: reversed KL, mean, three images (ledger rows 1-3)",
         choices=("paper", "authors"))
@@ -60,6 +64,9 @@ class Objective:
         "haar", "what λ3's and λ4's terms look at: haar, stacked, haar_level_2, db2, or pixels "
         "(the control)",
         choices=variants.DETAILS)
+    micro_batch_size: int = knob(
+        0, "images that pass the networks at a time: less memory, the same gradient; 0: all",
+        "least_zero")
 
 
 def terms(ada: Tensor, sou: Tensor, target: Tensor, t: Tensor, a_bar: Tensor, config: Objective,
@@ -104,8 +111,8 @@ def least_batch(config: Objective) -> int:
 
 
 def total(found: dict[str, Tensor], config: Objective) -> Tensor:
-    """The sum that is minimised: every term times its λ; a term without one, such as L_simple,
-    counts once."""
+    """The sum that is minimised: every term times its λ, "hf" times ``lambda_hf`` (λ3) and so on;
+    a term without one, such as L_simple, counts once."""
     return sum(getattr(config, f"lambda_{name}", 1.0) * value for name, value in found.items())
 
 
@@ -166,11 +173,12 @@ def anchored_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tenso
 
 def l_simple(error: Tensor, t: Tensor, a_bar: Tensor, config: Objective,
              prediction_type: str = "epsilon") -> Tensor:
-    """The mean square of the answer's error (N,C,R,R) (DDPM eq. 14), weighted over t as the source
-    was trained where ``snr_gamma`` says so."""
-    if not config.snr_gamma:
+    """The mean square of the answer's error (N,C,R,R) (DDPM eq. 14), weighted over t as
+    ``snr_gamma`` says; by default a source of v is adapted with the weights it was trained with."""
+    gamma = SNR_GAMMA[prediction_type] if config.snr_gamma is None else config.snr_gamma
+    if not gamma:
         return error.square().mean()
-    weight = ddpm.snr_weight(a_bar, t, config.snr_gamma, prediction_type)
+    weight = ddpm.snr_weight(a_bar, t, gamma, prediction_type)
     return (weight * error.square().mean(dim=(1, 2, 3))).mean()
 
 
@@ -262,11 +270,11 @@ def against(source, frozen, config: Objective):
     kind = ddpm.prediction_type_of(source.scheduler)
 
     def objective(net, x_0, t, eps, anchors=None):
-        if frozen is not None:
-            frozen.to(x_0.device)
+        known = frozen and in_parts(frozen.to(x_0.device), config.micro_batch_size)
         here = a_bar.to(x_0.device), betas.to(x_0.device), config, kind
+        net = in_parts(net, config.micro_batch_size)
         if anchors is not None:
-            return anchored_loss(net, frozen, x_0, t, eps, *here, anchors)
-        return domainstudio_loss(net, frozen, x_0, t, eps, *here)
+            return anchored_loss(net, known, x_0, t, eps, *here, anchors)
+        return domainstudio_loss(net, known, x_0, t, eps, *here)
 
     return objective

@@ -14,8 +14,8 @@ from .base.files import cache_dir, data_dir
 
 __all__ = ["Runtime", "UserError", "address", "cache_dir", "data_dir", "device", "device_name",
            "fetch_data", "first_line", "install", "installed", "main_process", "missing",
-           "on_colab", "one_at_a_time", "prepare", "processes", "requirements", "run_or_explain",
-           "start", "versions"]
+           "on_colab", "on_kaggle", "one_at_a_time", "prepare", "processes", "requirements",
+           "run_or_explain", "start", "versions"]
 
 
 def versions() -> dict[str, str]:
@@ -62,6 +62,11 @@ KEPT = ("torch", "torchvision", "numpy")   # never changed by a setup: loaded, a
 def on_colab() -> bool:
     """True in a Colab runtime."""
     return "COLAB_RELEASE_TAG" in os.environ
+
+
+def on_kaggle() -> bool:
+    """True in a Kaggle notebook, which must be told that it may use the Internet."""
+    return "KAGGLE_KERNEL_RUN_TYPE" in os.environ
 
 
 def requirements() -> list[str]:
@@ -154,9 +159,10 @@ def fetch_data() -> None:
 
 
 def prepare() -> None:
-    """What a chapter needs before it can begin: on Colab installed, elsewhere only named."""
+    """What a chapter needs before it can begin: installed on Colab and Kaggle, elsewhere named."""
+    hosted = on_colab() or on_kaggle()
     if needs := missing():
-        if on_colab():
+        if hosted:
             install()
         else:
             said = (f"this kernel has no {', '.join(needs)}: choose the kernel in .venv "
@@ -165,7 +171,7 @@ def prepare() -> None:
             if "torch" in " ".join(needs):
                 raise UserError(said)
             print(said)
-    if on_colab():                       # so that !python -m dslib works from any folder
+    if hosted:                           # so that !python -m dslib works from any folder
         paths = [str(COURSE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
     fetch_data()
@@ -174,10 +180,13 @@ def prepare() -> None:
 def start(seed: int = 0) -> Runtime:
     """Begin a chapter: seed everything, choose the tier, say so.
 
-    The tier is ``$DSLIB_TIER``; else colab on a GPU, cpu without. A notebook opened alone gets
-    what it lacks first (:func:`prepare`).
+    The tier is ``$DSLIB_TIER``; else colab on a GPU, cpu without. ``$DSLIB_SEED``, where it is
+    set, comes before seed. A notebook opened alone gets what it lacks first (:func:`prepare`).
     """
     prepare()
+    if not (wish := os.environ.get("DSLIB_SEED", str(seed))).isdecimal():
+        raise UserError(f"DSLIB_SEED is {wish!r}: use a whole number from 0")
+    seed = int(wish)
     import random
 
     import numpy as np

@@ -21,7 +21,7 @@ def new_unet(resolution: int = 64, channels: tuple[int, ...] = CHANNELS,
 
     At 64×64 with the default channels: 2.7 M parameters, 1.0 GFLOP a forward pass. Two groups a
     group norm, because a norm over few channels takes their mean away, and with it the colour of a
-    very noisy picture (chapter 02). Raises UserError where norm_num_groups does not divide every
+    very noisy picture. Raises UserError where norm_num_groups does not divide every
     number of channels.
     """
     if any(width % norm_num_groups for width in channels):

@@ -82,6 +82,8 @@ class TrainConfig(domainstudio.Objective, Loop):
         if high is not None and high <= low:
             raise UserError(f"--pairwise_t_max {high} is not above --pairwise_t_min {low}: no "
                             f"step is left")
+        if self.micro_batch_size and processes().num_processes > 1:
+            raise UserError("--micro_batch_size is for one process: several share the batch anyway")
         return self
 
 
@@ -248,6 +250,9 @@ def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainCo
         raise UserError(f"{len(images)} image(s) and --train_batch_size {config.train_batch_size} "
                         f"make a batch of {batch}: the pairwise losses of domainstudio compare at "
                         f"least {least} images; {mend} or use --method finetune")
+    if config.micro_batch_size and batch % config.micro_batch_size:
+        raise UserError(f"--micro_batch_size {config.micro_batch_size} does not divide the batch "
+                        f"of {batch}")
     if batch < min(config.train_batch_size, len(images)):
         print(f"a batch of {min(config.train_batch_size, len(images))} cannot be shared evenly by "
               f"{shared} processes: using {batch}", file=sys.stderr)

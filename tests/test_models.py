@@ -145,6 +145,15 @@ def test_missing_model_index(own_copy):
     refused(own_copy, str(own_copy), "model_index.json")
 
 
+def test_a_saved_folder_does_not_say_where_its_source_lay(tiny_source_dir, tmp_path):
+    pipe = models.load_source(tiny_source_dir)
+    assert str(tiny_source_dir) in pipe.unet.config._name_or_path                    # what diffusers would write
+    models.save_pipeline(pipe.unet, pipe.scheduler, tmp_path / "mine")
+    assert not [path for path in (tmp_path / "mine").rglob("*.json") if "_name_or_path" in path.read_text("utf-8")]
+    saved = models.load_source(tmp_path / "mine").unet.config
+    assert {k: v for k, v in saved.items() if k != "_name_or_path"} == {k: v for k, v in pipe.unet.config.items() if k != "_name_or_path"}
+
+
 def test_another_kind_of_pipeline(own_copy):
     index = json.loads((own_copy / "model_index.json").read_text())
     (own_copy / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusionPipeline"}))

@@ -1,9 +1,10 @@
 """Build notebooks/NN_name.ipynb from notebooks/src/NN_name.py, run it, and strip what only makes noise in a diff.
 
-``build_notebooks.py [--text | --expected | --record | --explorers] [NAME …]``: all by default. --text takes over changed text,
-questions and a changed setup cell, and keeps the other outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and
-records in data/expected what it found; --record does both, for the outputs that are committed; --explorers runs, writes no
-notebook, and keeps in data/explorers what the sliders show, for the web pages.
+``build_notebooks.py [--text | --expected | --record | --another | --explorers] [NAME …]``: all by default. --text takes over changed
+text, questions and a changed setup cell, and keeps the other outputs; --expected runs in the tier of DSLIB_TIER, writes no notebook, and
+records in data/expected what it found; --record does both, for the outputs that are committed; --another runs with the seed of DSLIB_SEED
+and records what it found beside the values to expect; --explorers runs, writes no notebook, and keeps in data/explorers what the sliders
+show, for the web pages.
 """
 
 import json
@@ -84,11 +85,31 @@ def record(source: Path, notebook, seconds: int) -> Path:
     tier = os.environ["DSLIB_TIER"]
     target = HERE.parent / "data" / "expected" / f"{source.stem.split('_')[0]}.json"
     old = json.loads(target.read_text("utf-8")) if target.exists() else {"seconds": {}, "values": {}}
-    known = {"seconds": old["seconds"] | {tier: seconds}, "values": {}}
-    for name, value in re.findall(r"^\S (\w+): (\S+?),? ", "".join(o.get("text", "") for o in checking(notebook)[1].outputs), re.M):
-        value, tiers = float(value), known["values"].setdefault(name, old["values"].get(name, {}))
+    known = old | {"seconds": old["seconds"] | {tier: seconds}, "values": {}}
+    for name, value in found_in(notebook).items():
+        tiers = known["values"].setdefault(name, old["values"].get(name, {}))
         usual = 0.26 if name.endswith("_hit") else max(1e-4, float(f"{0.15 * abs(value):.2g}"))
         tiers[tier] = [value, tiers.get(tier, [0, usual])[1]]
+    target.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
+    return target
+
+
+def found_in(notebook) -> dict[str, float]:
+    """Name → value, as ``check_expected`` printed them."""
+    printed = "".join(o.get("text", "") for o in checking(notebook)[1].outputs)
+    return {name: float(value) for name, value in re.findall(r"^\S (\w+): (\S+?),? ", printed, re.M)}
+
+
+def another(source: Path) -> Path:
+    """Run a chapter with the seed of DSLIB_SEED, write no notebook, and keep beside the values to expect what it found."""
+    seed, tier = os.environ.get("DSLIB_SEED", "0"), os.environ["DSLIB_TIER"]
+    if seed == "0":
+        raise SystemExit("--another needs another seed: DSLIB_SEED=1 build_notebooks.py --another …")
+    target = HERE.parent / "data" / "expected" / f"{source.stem.split('_')[0]}.json"
+    found, known = found_in(executed(source)), json.loads(target.read_text("utf-8"))
+    for name, value in found.items():
+        seeds = known.setdefault("seeds", {}).setdefault(tier, {}).setdefault(name, {})
+        seeds[seed] = value
     target.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
     return target
 
@@ -143,7 +164,7 @@ def tidy(notebook) -> None:
                             not in o.get("data", {})]
 
 
-KINDS = {"--text": retext, "--expected": expect, "--record": build_and_record, "--explorers": explorers}
+KINDS = {"--text": retext, "--expected": expect, "--record": build_and_record, "--another": another, "--explorers": explorers}
 
 if __name__ == "__main__":
     os.environ.setdefault("DSLIB_TIER", "cpu")

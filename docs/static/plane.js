@@ -325,7 +325,7 @@ function explorePlane(box) {
   const labelled = (text, ...parts) => { const label = document.createElement("label"); label.append(text, ...parts); bar.append(label); };
   labelled("method", menu);
   for (const [name, text, min, max, step] of [["lambda", "λ", 0, 3, 0.1], ["steps", "steps", 0, 1500, 50], ["shots", "shots", 1, 50, 1],
-    ["arc", "arc, °", 10, 360, 10], ["until", "source till t", 0, 1000, 50]]) {
+    ["arc", "arc, °", 10, 360, 10], ["until", "source until t", 0, 1000, 50]]) {
     const input = Object.assign(document.createElement("input"), {type: "range", name, min, max, step, value: set[name]});
     const shown = Object.assign(document.createElement("output"), {textContent: set[name]});
     input.addEventListener("input", () => { shown.textContent = input.value; });

@@ -1,4 +1,4 @@
-"""Draw labelled cartoon faces: deterministic from (domain, split, index). Read with chapter 00.
+"""The drawn domains (a new one is a line of DOMAINS), and their faces: deterministic from (domain, split, index). Read with chapter 00.
 
 DiceBear draws an SVG from a style and a seed, resvg turns it into pixels. Nothing here needs torch, so that
 worker processes start quickly (only a twin's filter does).
@@ -62,10 +62,15 @@ def targets() -> tuple[str, ...]:
     return (*(name for name in DOMAINS if name != "avataaars"), *TWINS)
 
 
+def definition(name: str) -> dict:
+    """A style as ``dicebear-styles`` holds it: its drawings and, under "meta", whose they are."""
+    return json.loads(files("dicebear_styles").joinpath(f"{name}.json").read_text("utf-8"))
+
+
 @cache
 def _style(name: str):
     from dicebear import Style
-    return Style(json.loads(files("dicebear_styles").joinpath(f"{name}.json").read_text("utf-8")))
+    return Style(definition(name))
 
 
 def draw(domain: str, split: str, index: int, resolution: int = 64) -> tuple[np.ndarray, dict[str, str]]:

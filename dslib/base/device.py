@@ -29,14 +29,14 @@ def device_name() -> str:
     return f"cuda ({torch.cuda.get_device_name(0)})" if device().type == "cuda" else device().type
 
 
-def new_accelerator(mixed_precision: str):
-    """An Accelerator; accelerate keeps the first one's precision for good, which a notebook may
+def new_accelerator(mixed_precision: str, **tracking):
+    """An Accelerator, with trackers if asked; accelerate keeps the first one's precision for good, which a notebook may
     want to change."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
         AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed_precision)
+    return Accelerator(mixed_precision=mixed_precision, **tracking)
 
 
 def share_of(batch: int, accelerator) -> slice:

@@ -104,6 +104,10 @@ def write_pipeline(pipe, folder: Path) -> Path:
     shutil.rmtree(part, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     pipe.save_pretrained(part, safe_serialization=True)
+    for settings in part.rglob("*.json"):           # diffusers adds where a network was read from: a path of this machine
+        content = json.loads(settings.read_text("utf-8"))
+        if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
+            settings.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
     (folder / "model_index.json").unlink(missing_ok=True)
     for new in [p for p in part.iterdir() if p.is_dir()]:
         shutil.rmtree(folder / new.name, ignore_errors=True)

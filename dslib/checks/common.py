@@ -183,14 +183,16 @@ def noise_case() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
 def check_expected(chapter: str, runtime, **measured: float | None) -> bool:
     """Compare what a chapter measured with ``data/expected/<chapter>.json``; prints one line a value, never raises.
 
-    The file holds ``{"seconds": {tier: s}, "values": {name: {tier: [value, tolerance]}}}``; True if nothing is off.
+    The file holds ``{"seconds": {tier: s}, "values": {name: {tier: [value, tolerance]}}}``, and ``{"seeds": {tier: {name: {seed:
+    value}}}}`` of further training seeds, if there are any; True if nothing is off.
     """
     path, fine = data_dir() / "expected" / f"{chapter}.json", True
     try:
-        known = json.loads(path.read_text("utf-8"))["values"]
-    except (OSError, ValueError, KeyError):
+        content = json.loads(path.read_text("utf-8"))
+        known, seeds = content["values"], content.get("seeds", {}).get(runtime.tier, {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         print(f"– nothing to compare with: data/expected/{path.name} is missing or damaged")
-        known, fine = {}, False
+        known, seeds, fine = {}, {}, False
     for name, value in measured.items():
         if value is None:
             print(f"– {name}: could not be measured (too few images?)")
@@ -200,6 +202,7 @@ def check_expected(chapter: str, runtime, **measured: float | None) -> bool:
             continue
         want, tolerance = known[name][runtime.tier]
         near = abs(value - want) <= tolerance                # False for NaN
-        print(f"{'✓' if near else '✗'} {name}: {value:.3g}, expected {want:.3g} ± {tolerance:.2g}")
+        others = "; other seeds " * (name in seeds) + ", ".join(f"{other:.3g}" for other in seeds.get(name, {}).values())
+        print(f"{'✓' if near else '✗'} {name}: {value:.3g}, expected {want:.3g} ± {tolerance:.2g}{others}")
         fine = fine and near
     return fine

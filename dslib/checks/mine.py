@@ -15,10 +15,10 @@ def mine(*names: str):
     A function of that name in the notebook is checked, and kept in ``my_domainstudio.py`` if it is right; else that file is
     asked for one which passes. What is given is said in a line. The reader's is watched (:func:`guarded`).
     """
-    if wrong := [name for name in names if name not in CHAPTER_OF]:
-        raise ValueError(unknown(wrong[0]))
+    if strange := [name for name in names if name not in CHAPTER_OF]:
+        raise ValueError(unknown(strange[0]))
     around = sys._getframe(1).f_globals
-    given, from_file, not_there = [], [], []
+    given, from_file, earlier, not_there = [], [], [], []
     for name in names:
         reference, here = reference_of(name), around.get(name)
         here = None if getattr(here, "from_file", False) else getattr(here, "student", here)
@@ -31,9 +31,12 @@ def mine(*names: str):
             if fn is None and here is reference:
                 print(f"→ {name} is the library's already: to have yours checked, run the cell that defines it (chapter "
                       f"{CHAPTER_OF[name]}), then this one")
-            (not_there if fn is None else from_file).append(name)
+            wrong = not (here is None or here is reference or is_stub(here))
+            (not_there if fn is None else earlier if wrong else from_file).append(name)
         given.append(reference if fn is None else guarded(fn, reference, read))
-    told = [f"yours: {', '.join(from_file)}"] * bool(from_file) + [f"the library's: {', '.join(not_there)}"] * bool(not_there)
+    told = [f"yours: {', '.join(from_file)}"] * bool(from_file)
+    told += [f"your earlier version, from my_domainstudio.py: {', '.join(earlier)}"] * bool(earlier)
+    told += [f"the library's: {', '.join(not_there)}"] * bool(not_there)
     if told:
         print(f"→ {'; '.join(told)}")
     return given[0] if len(given) == 1 else tuple(given)

@@ -157,10 +157,12 @@ def wrong_loop(source: nn.Module, drawn: list, lambda_img: float, lr: float, wha
         optimizer.param_groups[0]["lr"] = lr * (1 if what == "constant" else 1 - step / len(drawn))
         if what == "ten":
             batch = plane.Batch(*batch[:3], *batch[:3])
-        img = plane.img_loss(model, source, batch, weighted=what != "unweighted")
+        direction = "sou||ada" if what == "backwards" else "ada||sou"
+        img = plane.img_loss(model, source, batch, what != "unweighted", direction)
         img = img / len(batch.y_0) if what == "batchmean" else img
         loss = lambda_img * img * (-1 if what == "sign" else 1)
-        loss = loss if what == "alone" else loss + plane.simple_loss(model, batch)
+        share = {"alone": 0, "coordinates": 2}.get(what, 1)
+        loss = loss + share * plane.simple_loss(model, batch)
         if what != "accumulate":
             optimizer.zero_grad()
         loss.backward()
@@ -177,6 +179,8 @@ LOOPS = {
     "sgd": "this is plain SGD: use torch.optim.Adam(model.parameters(), lr)",
     "constant": "the learning rate stays as it was: it must fall to 0 along the batches",
     "first": "only the first batch was used: is the return inside the loop?",
+    "coordinates": "L_simple is summed over x and y: it is the mean over both coordinates, too",
+    "backwards": "the divergence is turned round: the adapted model's guess is the first argument",
     "batchmean": "L_img is divided by the number of points: the paper's is a sum",
 }
 

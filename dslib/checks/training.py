@@ -135,10 +135,14 @@ def check_ema_update(fn) -> bool:
         "the exponent's sign is wrong: (1+step)^(−power) shrinks": mixed([min(max_decay, 1 - (1 + s) ** power) for s in steps]),
         "1 − … is forgotten: (1+step)^(−power) is the share of the new weight": mixed([min(max_decay, 1 - d) for d in warm]),
         "this is the new weight: nothing is averaged": mixed([0.0] * len(steps)),
+        "the steps count from 0: at step 0 the average is the new weight": mixed([min(max_decay, 1 - (2 + s) ** -power) for s in steps]),
     }
     got, problem = attempt(lambda: stacked([fn(average.clone(), new.clone(), step, max_decay, power) for step in steps]))
     problem = problem or diagnose(got, mixed(capped), mistakes)
     return conclude("ema_update", problem)
+
+
+CLIPPED = "the guess of the clean image is clipped to [-1, 1]: the equation does not, so leave it as it is here"
 
 
 def ddim_mistakes(x_t: Tensor, eps: Tensor, a: Tensor, p: Tensor) -> dict[str, Tensor]:
@@ -157,6 +161,7 @@ def ddim_mistakes(x_t: Tensor, eps: Tensor, a: Tensor, p: Tensor) -> dict[str, T
         "the square root over 1−ᾱ_prev is missing": p.sqrt() * guess + (1 - p) * eps,
         "the square roots are missing in the guess of the clean image": p.sqrt() * (x_t - (1 - a) * eps) / a + (1 - p).sqrt() * eps,
         "the guess of the clean image is not divided by √ᾱ_t": p.sqrt() * guess * a.sqrt() + (1 - p).sqrt() * eps,
+        CLIPPED: p.sqrt() * guess.clamp(-1, 1) + (1 - p).sqrt() * eps,
     }
 
 
@@ -268,6 +273,7 @@ def ddpm_mistakes(x_t: Tensor, eps: Tensor, z: Tensor, a: Tensor, p: Tensor) -> 
         "β is 1 − ᾱ_t/ᾱ_t', not 1 − ᾱ_t": p.sqrt() * guess + from_xt * x_t + ((1 - p).sqrt()) * z,
         "the guess of the clean image is not divided by √ᾱ_t": mean + (a.sqrt() - 1) * from_x0 * guess + var.sqrt() * z,
         "this is DDIM's step: DDPM draws from the posterior, with z": p.sqrt() * guess + (1 - p).sqrt() * eps,
+        CLIPPED: mean + from_x0 * (guess.clamp(-1, 1) - guess) + var.sqrt() * z,
         "x̃_0 is noised anew with z: x_t must keep its share": p.sqrt() * guess + (1 - p).sqrt() * z,
     }
 

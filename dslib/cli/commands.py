@@ -1,15 +1,16 @@
-"""The command line: ``dslib adapt``, ``sample``, ``evaluate``, ``fidelity``, ``domains`` …; text-to-image is in ``cli_t2i``."""
+"""The command line: ``dslib adapt``, ``sample``, ``evaluate``, ``fidelity``, ``domains`` …; for text t2i.py, for GANs gan.py."""
 
 import argparse
 import csv
 import io
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from ..base.device import main_process
 from ..base.errors import UserError, run, shown
 from ..base.locks import release
-from . import exporting, gan, pretraining, t2i
+from . import exporting, gan, hub, pretraining, t2i, tracking
 from .options import (
     EXAMPLES,
     OR_RESUME,
@@ -55,7 +56,7 @@ def cmd_adapt(args) -> None:
     unets, histories = {"source": source.unet}, {}
     for method in methods:
         folder = output if method == config.method else output / method
-        record, histories[method] = adapt_one(source, images, replace(config, method=method, output_dir=str(folder)))
+        record, histories[method] = adapt_one(source, images, replace(config, method=method, output_dir=str(folder)), args.report_to)
         unets[method] = record.averaged()
         if main_process():
             models.save_pipeline(unets[method], source.scheduler, folder)
@@ -65,6 +66,7 @@ def cmd_adapt(args) -> None:
             write_results(args, source, unets, histories, images, domain, shown(name), output, done)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f" while drawing; the trained model is in {output}: 'dslib sample {output}' draws with it") from None
+        hub.push(args, output)
 
 
 def check_method(args) -> None:
@@ -80,10 +82,10 @@ def check_method(args) -> None:
     gan.check_options(args)
 
 
-def adapt_one(source, images, config):
+def adapt_one(source, images, config, report_to: str | None = None):
     """Train one method; returns (last Step, history)."""
     from .. import train
-    return watch(train.adapt(source, images, config), config, config.method)
+    return watch(train.adapt(source, images, config), config, config.method, report_to=report_to)
 
 
 def write_results(args, source, unets, histories, images, domain, name, output, done) -> None:
@@ -93,6 +95,7 @@ def write_results(args, source, unets, histories, images, domain, name, output, 
     noise = sample.start_noise(args.num_images, size, args.seed, channels)
     drawing = (args.num_inference_steps, args.scheduler)
     samples = {key: sample.sample(unet, source.scheduler, noise, *drawing, progress=f"sampling {key}") for key, unet in unets.items()}
+    tracking.show(samples[args.method], done["step"])
     if args.source_until is not None:
         for key in histories:
             name_until = f"{key}, source until {args.source_until}"
@@ -122,7 +125,7 @@ def cmd_sample(args) -> None:
     drawing = (args.num_inference_steps, args.scheduler, args.seed)
     images = sample.sample(pipe.unet, pipe.scheduler, noise, *drawing, progress="sampling", source=first, source_until=args.source_until)
     data.write_images(folder, images)
-    write_atomic(folder / "grid.png", plots.to_png(plots.grid(images), 120))
+    write_atomic(folder / "grid.png", plots.to_png(plots.grid(images), 75))
     print(f"{args.num_images} images and grid.png in {folder}")
 
 
@@ -191,7 +194,7 @@ def cmd_domains(args) -> None:
     check_output_file(args.output, args.overwrite)
     named = {data.SOURCE: data.load_domain(data.SOURCE, "test", 10).images}
     named |= {name: data.load_domain(name, "ten").images for name in data.TARGETS + data.TWINS}
-    write_atomic(Path(args.output), plots.to_png(plots.rows(named), 120))
+    write_atomic(Path(args.output), plots.to_png(plots.rows(named), 75))
     print(f"{args.output}: {', '.join(named)}")
 
 
@@ -229,38 +232,47 @@ UNTIL = "{} the steps above this t are the source's, as the authors' code can do
 
 
 def build_parser(of_gan: bool = False) -> argparse.ArgumentParser:
-    """Every command with every option and its default. of_gan: the defaults of ``adapt`` are those of a GAN's methods."""
+    """Every command; its options come when it is asked for. of_gan: the defaults of ``adapt`` are those of a GAN's methods."""
     parser = Parser(prog="dslib", description="Adapt a diffusion model to about ten images (DomainStudio, arXiv 2306.14153).",
                     epilog="dslib COMMAND --help shows every option and an example.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, function, text: str) -> argparse.ArgumentParser:
+    def command(name: str, function, text: str, options=None) -> None:
         sub = commands.add_parser(name, help=text, description=text, epilog=f"example:\n  {EXAMPLES[name]}",
                                   usage=f"dslib {name} …    (dslib {name} --help lists every option)", formatter_class=HelpFormatter)
         sub.set_defaults(function=function, parser=sub)
-        return sub
+        sub.options = options
 
-    add_adapting(command, of_gan)
-    add_comparing(command)
-    add_training(command)
+    command("adapt", cmd_adapt, "Fine-tune a source model on about ten images and write pipeline, pictures and report.",
+            partial(adapt_options, of_gan=of_gan))
+    command("sample", cmd_sample, "Draw images with a saved pipeline, or a GAN.", sample_options)
+    command("evaluate", cmd_evaluate, "Score a pipeline, a GAN or a folder of samples, against training images.", evaluate_options)
+    command("fidelity", cmd_fidelity, "Compare two folders of images by torch-fidelity: FID and KID with Inception, or the same "
+            "statistics on features that need no download.", fidelity_options)
+    command("domains", cmd_domains, "Write a contact sheet of all domains, or a domain's held-out images.", domains_options)
+    for wing in (pretraining, gan, t2i, exporting):
+        wing.add_commands(command)
+    command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.", table_options)
+    command("env", cmd_env, "Show versions, device and what is missing.")
     return parser
 
 
-def add_adapting(command, of_gan: bool = False) -> None:
-    """adapt, sample and evaluate; command(name, function, text) makes a parser."""
+def adapt_options(adapt, of_gan: bool = False) -> None:
     from ..train import TrainConfig
-    adapt = command("adapt", cmd_adapt, "Fine-tune a source model on about ten images and write pipeline, pictures and report.")
     add_images(adapt)
     adapt.add_argument("--source", help="pipeline folder or hub id, or the folder of a GAN; default: the shipped avatar model")
     adapt.add_argument("--compare_finetune", action="store_true", help="also train the naive baseline and put both in the report")
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(adapt, TrainConfig, skip=("lr_warmup_steps", "method"))
+    tracking.add_tracking(adapt)
+    hub.add_pushing(adapt)
     gan.add_options(adapt, of_gan)
     add_sampling(adapt, 64)
     adapt.add_argument("--source_until", type=int, help=UNTIL.format("also draw rows in which"))
     add_backbone(adapt)
 
-    draw = command("sample", cmd_sample, "Draw images with a saved pipeline, or a GAN.")
+
+def sample_options(draw) -> None:
     draw.add_argument("pipeline", help="pipeline folder or hub id, or the folder of a GAN")
     draw.add_argument("--output_dir", help="default: samples/ inside the pipeline folder")
     draw.add_argument("--seed", type=int, default=0, help="start noise")
@@ -269,7 +281,8 @@ def add_adapting(command, of_gan: bool = False) -> None:
     draw.add_argument("--source", help="of --source_until: the source that the pipeline was adapted from; default: the shipped one")
     draw.add_argument("--source_until", type=int, help=UNTIL.format("draw so that"))
 
-    evaluate = command("evaluate", cmd_evaluate, "Score a pipeline, a GAN or a folder of samples, against training images.")
+
+def evaluate_options(evaluate) -> None:
     evaluate.add_argument("samples", help="pipeline folder, hub id, or folder of images")
     add_images(evaluate)
     evaluate.add_argument("--seed", type=int, default=0, help="start noise")
@@ -280,10 +293,7 @@ def add_adapting(command, of_gan: bool = False) -> None:
     add_backbone(evaluate)
 
 
-def add_comparing(command) -> None:
-    """fidelity and domains."""
-    fid = command("fidelity", cmd_fidelity, "Compare two folders of images by torch-fidelity: FID and KID with Inception, or the same "
-                  "statistics on features that need no download.")
+def fidelity_options(fid) -> None:
     fid.add_argument("samples", help="folder of drawn images (grid.png is left out)")
     fid.add_argument("real", help="folder of real images")
     fid.add_argument("--recursive", action="store_true", help="read the subfolders, too")
@@ -292,7 +302,8 @@ def add_comparing(command) -> None:
     fid.add_argument("--output", help="also write the numbers to this JSON file")
     fid.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
 
-    domains = command("domains", cmd_domains, "Write a contact sheet of all domains, or a domain's held-out images.")
+
+def domains_options(domains) -> None:
     domains.add_argument("--output", default="domains.png", help="the picture to write")
     domains.add_argument("--overwrite", action="store_true", help="replace what is there")
     domains.add_argument("--write_real", metavar="DIR", help="instead: write held-out images of --target into DIR")
@@ -301,22 +312,13 @@ def add_comparing(command) -> None:
     domains.add_argument("--write_ten", metavar="DIR", help="instead: draw the committed training images again into DIR")
 
 
-def add_training(command) -> None:
-    """pretrain, the text-to-image commands, table and env."""
-    pretraining.add_command(command)
-    gan.add_commands(command)
-    t2i.add_commands(command)
-    exporting.add_command(command)
-
-    table = command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.")
+def table_options(table) -> None:
     table.add_argument("metrics", nargs="+", help="metrics.json files")
     table.add_argument("--output", help="also write the table to this CSV file")
     table.add_argument("--overwrite", action="store_true", help="replace --output if it exists")
     table.add_argument("--pool", help="a CSV file of this command: count its seeds in, whose metrics.json are not at hand")
     table.add_argument("--check", help="compare this CSV file with the runs: four rows a domain, enough seeds, the runs' own numbers")
     table.add_argument("--least_seeds", type=int, default=3, help="seeds that --check asks for")
-
-    command("env", cmd_env, "Show versions, device and what is missing.")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -326,8 +328,11 @@ def main(argv: list[str] | None = None) -> int:
         if args.function is cmd_adapt and gan.is_method(args.method):
             args = build_parser(of_gan=True).parse_args(argv)
         expand_home(args)
+        tracking.check(args)
+        hub.check(args)
         args.function(args)
     try:
         return run(command, "dslib")
     finally:
+        tracking.finish()
         release()

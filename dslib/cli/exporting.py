@@ -27,9 +27,12 @@ def cmd_export(args) -> None:
     print(f"\nPage: {out}/index.html  (look at it with: python3 -m http.server -d {out})")
 
 
-def add_command(command) -> None:
-    """export; command(name, function, text) makes a parser."""
-    export = command("export", cmd_export, "Write models as ONNX files, and a web page that draws with them in the browser.")
+def add_commands(command) -> None:
+    """export; command(name, function, text, options) makes a parser."""
+    command("export", cmd_export, "Write models as ONNX files, and a web page that draws with them in the browser.", export_options)
+
+
+def export_options(export) -> None:
     export.add_argument("pipelines", nargs="+", help="run folders; the source first, if it is among them")
     export.add_argument("--output_dir", required=True, help="a new folder for the page")
     export.add_argument("--title", action="append", help="a model's name on the page, once a model; default: its folder's")

@@ -4,13 +4,16 @@ import os
 import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ..base.errors import UserError, shown
+from . import hub, tracking
 from .options import OR_RESUME, add_config, check_apart, check_drawing, config_from, prepare_output, training_images
 from .results import write_scores
 from .watch import watch
+
+if TYPE_CHECKING:                # whoever asks for help does not wait for torch
+    from torch import Tensor
 
 COLLAPSED = "{} (collapsed)"     # how tables call such a model
 OF_DIFFUSION = ("scheduler", "num_inference_steps", "source_until")
@@ -92,7 +95,7 @@ def adapt(args) -> None:
     for method in (["tgan"] if args.compare_finetune and config.method != "tgan" else []) + [config.method]:
         folder = output if method == config.method else output / method
         mine = config_from(args, methods.GANConfig, method=method, output_dir=str(folder), train_batch_size=config.train_batch_size)
-        record, histories[method] = watch(methods.adapt(source, images, mine), mine, method)
+        record, histories[method] = watch(methods.adapt(source, images, mine), mine, method, report_to=args.report_to)
         pairs[method] = record.averaged()
         save_gan(pairs[method], folder)
     try:
@@ -100,6 +103,7 @@ def adapt(args) -> None:
         write_results(args, pairs, histories, images, domain, shown(name), output, done)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f" while drawing; the trained model is in {output}: 'dslib sample {output}' draws with it") from None
+    hub.push(args, output)
 
 
 def write_results(args, pairs, histories, images, domain, name, output, done) -> None:
@@ -108,6 +112,7 @@ def write_results(args, pairs, histories, images, domain, name, output, done) ->
     generator = pairs["source"].generator
     z = draw.latents(args.num_images, generator.latent, args.seed)
     drawn = {key: draw.draw(pair.generator, z) for key, pair in pairs.items()}
+    tracking.show(drawn[args.method], done["step"])
     collapsed = {key: why for key in histories if (why := collapse(key, drawn[key], drawn["source"], "the source"))}
     samples = {COLLAPSED.format(key) if key in collapsed else key: one for key, one in drawn.items()}
     drawing = {"resolution": generator.resolution, "scheduler": "gan", "num_inference_steps": 1, "collapsed": collapsed,
@@ -117,7 +122,7 @@ def write_results(args, pairs, histories, images, domain, name, output, done) ->
     print(f"GAN:      {output}  (dslib sample draws with it)")
 
 
-def collapse(name: str, images: Tensor, others: Tensor, whose: str) -> str | None:
+def collapse(name: str, images: "Tensor", others: "Tensor", whose: str) -> str | None:
     """As :func:`dslib.gan.draw.collapse`; says it on stderr, too, with the mend."""
     from ..gan import draw
     if why := draw.collapse(images, others, whose):
@@ -125,7 +130,7 @@ def collapse(name: str, images: Tensor, others: Tensor, whose: str) -> str | Non
     return why
 
 
-def drawn(args, folder: str | Path, least: int) -> Tensor:
+def drawn(args, folder: str | Path, least: int) -> "Tensor":
     """--num_images images of the GAN in a folder, from the latents of --seed. Raises UserError for options of diffusion models."""
     from .. import models
     from ..gan import draw
@@ -146,7 +151,7 @@ def sample(args) -> None:
     images = drawn(args, args.pipeline, 1)
     prepare_output(folder, args.overwrite, run=False)
     data.write_images(folder, images)
-    write_atomic(folder / "grid.png", plots.to_png(plots.grid(images), 120))
+    write_atomic(folder / "grid.png", plots.to_png(plots.grid(images), 75))
     print(f"{args.num_images} images and grid.png in {folder}")
 
 
@@ -165,7 +170,8 @@ def cmd_pretrain_gan(args) -> None:
     pixels, _ = data.draw_domain(data.SOURCE, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     stream = pretrain.pretrain(images, config, pair)
-    record, _ = watch(stream, config, "pretrain-gan", output / "log.csv", config.train_batch_size, ("discriminator", "diversity"))
+    record, _ = watch(stream, config, "pretrain-gan", output / "log.csv", config.train_batch_size, ("discriminator", "diversity"),
+                      args.report_to)
     folders.save_gan(record.averaged(), output)
     settings = asdict(config) | {"num_images": args.num_images, "resolution": args.resolution}
     grade(output, {"step": record.step, "identity": record.identity, "config": settings}, args.num_graded)
@@ -179,15 +185,17 @@ def grade(folder: Path, done: dict, n: int) -> None:
     from ..base.files import write_atomic, write_json
     from ..gan import draw
     from ..gan.folder import load_gan
-    from ..show import plots
+    from ..show import card, plots
     generator = load_gan(folder).generator
     images = draw.draw(generator, draw.latents(n, generator.latent))
-    write_atomic(folder / "samples.png", plots.to_png(plots.grid(images[:64], 16), 150))
+    tracking.show(images, done["step"])
+    write_atomic(folder / "samples.png", plots.to_png(plots.grid(images[:64], 16), 100))
     real = data.load_domain(data.SOURCE, "test", 2 * n, generator.resolution).images
     collapsed = draw.collapse(images, real, "real avatars")
     facts = {"frechet_ratio": metrics.frechet_ratio(images, real), "diversity": float(draw.diversity(images)),
              "diversity_real": float(draw.diversity(real)), "collapsed": collapsed, "num_samples": n, "backbone": "st-alex"} | done
     write_json(folder / "metrics.json", facts)
+    card.pretrained(folder, "gan", facts)
     print(f"Fréchet ratio {facts['frechet_ratio']:.2f} ({n} samples, st-alex; 1 = as good as real): {folder}")
     if collapsed:
         raise UserError(f"the generator in {folder} has collapsed, {collapsed}: resume an earlier checkpoint with a lower --learning_rate, "
@@ -195,11 +203,14 @@ def grade(folder: Path, done: dict, n: int) -> None:
 
 
 def add_commands(command) -> None:
-    """pretrain-gan; command(name, function, text) makes a parser."""
+    """pretrain-gan; command(name, function, text, options) makes a parser."""
+    command("pretrain-gan", cmd_pretrain_gan, "Train the source GAN from random weights on drawn avatars.", pretrain_options)
+
+
+def pretrain_options(parser) -> None:
     from ..gan.loop import UNUSED
     from ..gan.networks import CHANNELS, LATENT
     from ..gan.pretrain import PretrainGAN
-    parser = command("pretrain-gan", cmd_pretrain_gan, "Train the source GAN from random weights on drawn avatars.")
     parser.add_argument("--num_images", type=int, default=24000, help="avatars to draw")
     parser.add_argument("--resolution", type=int, default=64, help="pixels a side: 4·2^(number of channels − 1)")
     parser.add_argument("--channels", type=int, nargs="+", default=list(CHANNELS), help="of the maps of 4, 8, 16 … pixels")
@@ -207,3 +218,4 @@ def add_commands(command) -> None:
     parser.add_argument("--num_graded", type=int, default=400, help="samples for the Fréchet ratio at the end")
     parser.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(parser, PretrainGAN, skip=UNUSED, output_dir="runs/gan")
+    tracking.add_tracking(parser)

@@ -46,7 +46,21 @@ def add_config(parser: argparse.ArgumentParser, config: type, skip: tuple[str, .
 
 
 class Parser(argparse.ArgumentParser):
-    """Help that is longer than a pipe's buffer, into a closed pipe, ends like any other output there; argparse keeps silent about it."""
+    """A parser whose options come when it is asked for: a command's need its config class, and that torch and diffusers.
+
+    Help that is longer than a pipe's buffer, into a closed pipe, ends like any other output there; argparse keeps silent about it.
+    """
+    options = None          # a function that adds them to a parser
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.fill()
+        return super().parse_known_args(args, namespace)
+
+    def fill(self) -> None:
+        """Add the options, once."""
+        if self.options is not None:
+            add, self.options = self.options, None
+            add(self)
 
     def _print_message(self, message, file=None):
         if message and (file := file or sys.stderr) is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..base.device import main_process
 from ..base.errors import UserError
+from . import tracking
 from .options import OR_RESUME, add_config, check_apart, config_from, prepare_output
 from .watch import watch
 
@@ -35,12 +36,12 @@ def cmd_pretrain(args) -> None:
     model, scheduler = start or (models.new_unet(args.resolution, tuple(args.channels), norm_num_groups=args.norm_num_groups),
                                  models.new_scheduler(config.prediction_type))
     record, _ = watch(pretrain.pretrain(images, config, model, scheduler.alphas_cumprod), config, "pretrain",
-                      folder / "log.csv", config.train_batch_size)
+                      folder / "log.csv", config.train_batch_size, report_to=args.report_to)
     if not main_process():
         return
     models.save_pipeline(record.averaged(), scheduler, folder, half=True)
     settings = asdict(config) | {"num_images": args.num_images, "resolution": args.resolution}
-    grade_source(folder, {"step": record.step, "identity": record.identity, "config": settings}, args.num_graded)
+    grade_source(folder, {"step": record.step, "identity": record.identity, "config": settings}, args.num_graded, args.source)
 
 
 def start_of(source: str, prediction_type: str, resolution: int):
@@ -58,27 +59,34 @@ def start_of(source: str, prediction_type: str, resolution: int):
     return pipe.unet, pipe.scheduler
 
 
-def grade_source(folder: Path, done: dict, n: int = 400) -> None:
-    """Draw n samples with the saved source, write a grid of 64 and the Fréchet ratio against real avatars. done: step, identity, config."""
+def grade_source(folder: Path, done: dict, n: int = 400, source: str | None = None) -> None:
+    """Draw n samples with the saved source, write a grid of 64, the Fréchet ratio against real avatars and the model card.
+
+    done: step, identity, config; source: the pipeline that the training began from, if any."""
     from .. import data, metrics, models, sample
     from ..base.files import write_atomic, write_json
-    from ..show import plots
+    from ..show import card, plots
     pipe = models.load_source(folder)
     size = pipe.unet.config.sample_size
     steps = min(20, len(pipe.scheduler.alphas_cumprod))
     images = sample.sample(pipe.unet, pipe.scheduler, sample.start_noise(n, size, 0), steps, progress="sampling")
-    write_atomic(folder / "samples.png", plots.to_png(plots.grid(images[:64], 16), 150))
+    tracking.show(images, done["step"])
+    write_atomic(folder / "samples.png", plots.to_png(plots.grid(images[:64], 16), 100))
     real = data.load_domain(data.SOURCE, "test", 2 * n, size).images
     facts = {"frechet_ratio": metrics.frechet_ratio(images, real), "num_samples": n, "scheduler": "ddim",
              "num_inference_steps": steps, "backbone": "st-alex"} | done
     write_json(folder / "metrics.json", facts)
+    card.pretrained(folder, "diffusion", facts, source)
     print(f"Fréchet ratio {facts['frechet_ratio']:.2f} ({n} samples, st-alex; 1 = as good as real): {folder}")
 
 
-def add_command(command) -> None:
-    """pretrain with its options; command(name, function, text) makes a parser."""
+def add_commands(command) -> None:
+    """pretrain; command(name, function, text, options) makes a parser."""
+    command("pretrain", cmd_pretrain, "Train the source model from random weights on drawn avatars.", pretrain_options)
+
+
+def pretrain_options(pretrain) -> None:
     from ..pretrain import PretrainConfig
-    pretrain = command("pretrain", cmd_pretrain, "Train the source model from random weights on drawn avatars.")
     pretrain.add_argument("--num_images", type=int, default=24000, help="avatars to draw")
     pretrain.add_argument("--resolution", type=int, default=64, help="pixels a side")
     pretrain.add_argument("--channels", type=int, nargs="+", default=[16, 32, 64, 128], help="of the U-Net's levels, finest first")
@@ -90,3 +98,4 @@ def add_command(command) -> None:
                lr_warmup_steps=200, lr_decay_steps=2500,
                adam_beta2=0.99, ema_max_decay=0.998, random_flip=True, snr_gamma=5.0, lambda_coarse=None, high_noise_weight=None,
                checkpointing_steps=250, output_dir="runs/source")
+    tracking.add_tracking(pretrain)

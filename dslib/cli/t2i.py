@@ -10,6 +10,7 @@ from pathlib import Path
 from ..base.device import main_process
 from ..base.errors import UserError, shown
 from ..base.files import data_dir
+from . import tracking
 from .options import (
     OR_RESUME,
     add_backbone,
@@ -61,7 +62,7 @@ def cmd_adapt_t2i(args) -> None:
         config = replace(config_of(args, method, str(folder)), train_batch_size=checked.train_batch_size)
         person = None if method == "textual-inversion" else subject
         stream = text_to_image.adapt(source, images, config, args.instance_prompt, args.class_prompt, prior, person)
-        record, histories[method] = watch(stream, config, method)
+        record, histories[method] = watch(stream, config, method, report_to=args.report_to)
         pipes[method] = text_to_image.adapted(source, record, args.instance_prompt)
         if main_process():
             latent.save_pipeline(pipes[method], folder)
@@ -142,7 +143,7 @@ def write_adapted(args, pipes, histories, images, domain, name, output, done, cl
     """Draw the same noise and prompts with every model, score what can be scored, and write the report. done: step, identity, config."""
     from ..base.files import write_atomic
     from ..measure.score import score_all, text_table
-    from ..show import plots
+    from ..show import card, plots
     from ..show.page import write_report
     from ..text import prompted
     drawing = args.guidance_scale, args.num_inference_steps, args.seed
@@ -151,6 +152,7 @@ def write_adapted(args, pipes, histories, images, domain, name, output, done, cl
              for key, pipe in pipes.items()}
     print("scoring …", file=sys.stderr)
     samples = {key: one["images"] for key, one in found.items()}
+    tracking.show(samples[args.method], done["step"])
     scores = score_all(samples, images, domain, args.backbone)
     answers = {key: one["obeyed"] for key, one in found.items()}
     facts = {"target": name, "source": args.source or "shipped", "train_data_dir": args.train_data_dir and shown(args.train_data_dir),
@@ -163,8 +165,11 @@ def write_adapted(args, pipes, histories, images, domain, name, output, done, cl
         facts["clip"] = prompted.clip_similarity(samples | {"training images": images}, args.class_prompt, images, *clip)
     lead = f"{args.instance_prompt!r}: {len(images)} training images, {done['step']} steps, seed {args.seed}."
     where = write_report(output, f"{name}: {' and '.join(histories)}", lead, images, samples, scores, histories, facts)
+    for method in histories:
+        beside = method != args.method
+        card.adapted(output / method if beside else output, "words", facts, scores, domain, len(images), method if beside else None)
     asked = prompted.sheet(pipes, 2, args.instance_prompt, args.class_prompt, *drawing)
-    write_atomic(output / "prompts.png", plots.to_png(plots.rows(asked, 2 * len(prompted.SHEET)), 120))
+    write_atomic(output / "prompts.png", plots.to_png(plots.rows(asked, 2 * len(prompted.SHEET)), 90))
     print(text_table(scores))
     if any(answers.values()):
         print("\n" + prompted.table(answers))
@@ -174,7 +179,7 @@ def write_adapted(args, pipes, histories, images, domain, name, output, done, cl
         prompts = [args.instance_prompt, args.subject_prompt,
                    prompted.both_words(args.instance_prompt, args.subject_prompt, args.class_prompt)]
         rows = prompted.person_sheet(pipes, prompts, 3, *drawing)
-        write_atomic(output / "person.png", plots.to_png(plots.rows(rows, 9), 120))
+        write_atomic(output / "person.png", plots.to_png(plots.rows(rows, 9), 75))
         print(f"\nPerson:   {output / 'person.png'}  (three of each: {'; '.join(prompts)})")
     print(f"\nReport:   {where}\nPrompts:  {output / 'prompts.png'}  (pairs of: {'; '.join(prompted.SHEET)})")
 
@@ -216,13 +221,13 @@ def pretrain_vae(args, config) -> None:
     pixels = pretrain_t2i.vae_pixels(args.num_images, args.num_others, args.resolution, os.cpu_count() or 1)
     torch.manual_seed(args.seed)
     stream = pretrain_t2i.train_vae(pixels, config, latent.new_vae(args.resolution))
-    record, _ = watch(stream, config, "vae", folder / "log.csv", config.train_batch_size)
+    record, _ = watch(stream, config, "vae", folder / "log.csv", config.train_batch_size, report_to=args.report_to)
     if not main_process():
         return
     vae = record.averaged().vae
     pretrain_t2i.set_scale(vae, pixels[:2000])
     vae = latent.load_vae(latent.save_vae(vae, folder / "vae"))
-    write_atomic(folder / "reconstructions.png", plots.to_png(plots.rows(pretrain_t2i.reconstructions(vae, args.resolution)), 120))
+    write_atomic(folder / "reconstructions.png", plots.to_png(plots.rows(pretrain_t2i.reconstructions(vae, args.resolution)), 75))
     facts = {"scaling_factor": vae.config.scaling_factor, "mean_absolute_error": pretrain_t2i.reconstruction_errors(vae, args.resolution),
              "step": record.step, "identity": record.identity,
              "config": asdict(config) | {"num_images": args.num_images, "num_others": args.num_others, "resolution": args.resolution}}
@@ -248,7 +253,7 @@ def pretrain_unet(args, config) -> None:
     text_encoder, unet, scheduler = latent.new_text_encoder(tokenizer), latent.new_unet(latents.shape[-1]), latent.new_scheduler()
     given = identity.of_run(torch.from_numpy(pixels), scheduler.alphas_cumprod, vae)
     stream = pretrain_t2i.train_unet(latents, ids, config, text_encoder, unet, scheduler.alphas_cumprod, given)
-    record, _ = watch(stream, config, "unet", folder / "log.csv", config.train_batch_size)
+    record, _ = watch(stream, config, "unet", folder / "log.csv", config.train_batch_size, report_to=args.report_to)
     if not main_process():
         return
     trained = record.averaged()
@@ -267,7 +272,7 @@ def grade_t2i(folder: Path, args, done: dict | None = None) -> None:
     from ..text import latent, pretrain_t2i
     pipe = latent.load_pipeline(folder)
     sheet = dict(zip(pretrain_t2i.PROMPTS, latent.sheet(pipe, pretrain_t2i.PROMPTS, 8, args.guidance_scale, args.num_inference_steps)))
-    write_atomic(folder / "prompts.png", plots.to_png(plots.rows(sheet, 8), 120))
+    write_atomic(folder / "prompts.png", plots.to_png(plots.rows(sheet, 8), 75))
     graded = pretrain_t2i.attribute_accuracy(pipe, args.num_graded, args.guidance_scale, args.num_inference_steps)
     try:
         before = json.loads((folder / "metrics.json").read_text("utf-8"))
@@ -284,10 +289,15 @@ def grade_t2i(folder: Path, args, done: dict | None = None) -> None:
 
 
 def add_commands(command) -> None:
-    """Add both commands; command(name, function, text) makes a parser."""
-    from ..pretrain import PretrainConfig
+    """Both commands; command(name, function, text, options) makes a parser."""
+    command("adapt-t2i", cmd_adapt_t2i, "Teach a text-to-image source a new style, or a person and a style, from about ten images.",
+            adapt_options)
+    command("pretrain-t2i", cmd_pretrain_t2i, "Train the text-to-image source model: first --stage vae, then --stage unet; --stage "
+            "grade looks at a trained one again.", pretrain_options)
+
+
+def adapt_options(adapt) -> None:
     from ..text.text_to_image import TextConfig
-    adapt = command("adapt-t2i", cmd_adapt_t2i, "Teach a text-to-image source a new style, or a person and a style, from about ten images.")
     add_images(adapt)
     adapt.add_argument("--source", help="pipeline folder or hub id; default: the shipped model")
     adapt.add_argument("--instance_prompt", default="a face in sks style", help="prompt of the training images, with a rare word")
@@ -300,13 +310,15 @@ def add_commands(command) -> None:
     adapt.add_argument("--num_requests", type=int, default=200, help="prompts with words the ten never showed, for the report; 0: none")
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(adapt, TextConfig, skip=("lr_warmup_steps", "random_flip", *UNCONDITIONAL), max_train_steps=300)
+    tracking.add_tracking(adapt)
     adapt.add_argument("--num_images", type=int, default=64, help="images to draw for the report")
     adapt.add_argument("--guidance_scale", type=float, default=3.0, help="classifier-free guidance when drawing; 1: none")
     adapt.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
     add_backbone(adapt)
 
-    t2i = command("pretrain-t2i", cmd_pretrain_t2i, "Train the text-to-image source model: first --stage vae, then --stage unet; --stage "
-                  "grade looks at a trained one again.")
+
+def pretrain_options(t2i) -> None:
+    from ..pretrain import PretrainConfig
     t2i.add_argument("--stage", required=True, choices=("vae", "unet", "grade"), help="what to train, or grade")
     t2i.add_argument("--vae", help="the vae folder of the first stage, for --stage unet")
     t2i.add_argument("--num_images", type=int, default=24000, help="captioned faces to draw")
@@ -322,3 +334,4 @@ def add_commands(command) -> None:
                learning_rate=None, lr_warmup_steps=None, lr_decay_steps=None,
                adam_beta2=0.99, ema_max_decay=0.998, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
                checkpointing_steps=250, output_dir="runs/t2i")
+    tracking.add_tracking(t2i)

@@ -9,12 +9,15 @@ from pathlib import Path
 from ..base.device import main_process
 from ..base.files import write_atomic
 from ..base.interrupts import answered
+from . import tracking
 
 
-def watch(stream, config, label: str, log: Path | None = None, images_a_step: int = 0, logged: tuple[str, ...] = ()):
+def watch(stream, config, label: str, log: Path | None = None, images_a_step: int = 0, logged: tuple[str, ...] = (),
+          report_to: str | None = None):
     """Drive a training generator: progress bar, history, optional CSV log; Ctrl-C, SIGTERM and a closed terminal save first, at once.
 
-    logged: terms that have a column of their own in the log, besides the first. Returns (last Step or None, history: term → values).
+    logged: terms that have a column of their own in the log, besides the first. report_to: trackers, as :mod:`dslib.cli.tracking` reads
+    them. Returns (last Step or None, history: term → values).
     """
     from tqdm.auto import tqdm
 
@@ -46,6 +49,8 @@ def watch(stream, config, label: str, log: Path | None = None, images_a_step: in
             if record.step % 10 == 0:
                 bar.set_postfix({name: f"{float(values[-1]):.3g}" for name, values in history.items() if name != "step"},
                                 refresh=False)
+            if report_to:
+                tracking.log(report_to, label, config, record, history)
             if log is not None and main_process() and record.step % 50 == 0:
                 append_log(log, record, history, images_a_step, time.time() - began, logged)
     return record, {name: [float(v) for v in values] for name, values in history.items()}

@@ -14,7 +14,8 @@ from . import augment, cdc, dcl, ewc, freezed, tgan
 from .loop import GANStep, fit
 from .networks import Pair
 
-#: a word → start(source, config) → what is trained and what each player minimises
+#: a word → start(source, config) → what is trained and what each player minimises. One more: a file with ``start`` and a config (see
+#: freezed.py), a word here, its config among GANConfig's, and LEAST if it compares latents
 METHODS = {"tgan": tgan.start, "tgan-diffaug": tgan.start, "freezed": freezed.start, "ewc": ewc.start, "cdc": cdc.start, "dcl": dcl.start}
 #: latents that a method needs in a batch: two about anchors and three to compare, or one other
 LEAST = {"cdc": 5, "dcl": 2}

@@ -253,10 +253,11 @@ def text_table(scores: list[Score]) -> str:
     return "\n".join(lines + ["| " + " | ".join(cell(s, c) for c in columns) + " |" for s in scores])
 
 
-def explanation() -> str:
-    """How to read the table, as HTML."""
+def explanation(rows: list[Score] | None = None) -> str:
+    """How to read the table, as HTML: all its columns, or those that these rows have."""
     return " ".join(["A row of real images, where there is one, is the goal: images of the domain that no model has seen."]
-                    + [f"<b>{kind.title}</b>: {kind.meaning}" for kind in table_kinds().values() if kind.meaning])
+                    + [f"<b>{kind.title}</b>: {kind.meaning}" for column, kind in table_kinds().items()
+                       if kind.meaning and column in headings(rows)])
 
 
 def write_metrics(path: Path, scores: list[Score], facts: dict) -> None:

@@ -146,11 +146,12 @@ def simple_loss(model: nn.Module, batch: Batch) -> Tensor:
     return (model(x_t, batch.t) - batch.eps).square().mean()
 
 
-def img_loss(model: nn.Module, source: nn.Module, batch: Batch, weighted: bool = True) -> Tensor:
+def img_loss(model: nn.Module, source: nn.Module, batch: Batch, weighted: bool = True,
+             direction: str = "ada||sou") -> Tensor:
     """L_img = Σ_i KL(p_i^ada ‖ p_i^sou) between both models' guesses of the points y_0: scalar.
 
-    weighted: what flows back through a guess at step s is multiplied by √ᾱ_s, as in ``dslib
-    adapt``; else as published.
+    direction: as in :func:`dslib.losses.pairwise_kl`; weighted: what flows back through a guess at
+    step s is multiplied by √ᾱ_s, as in ``dslib adapt``; else as published.
     """
     y_s = ddpm.q_sample(batch.y_0, batch.s, batch.eta, A_BAR)
     with torch.no_grad():
@@ -158,7 +159,7 @@ def img_loss(model: nn.Module, source: nn.Module, batch: Batch, weighted: bool =
     after = guess(model, y_s, batch.s)
     if weighted:
         after = losses.scale_gradient(after, A_BAR[batch.s].sqrt())
-    return losses.pairwise_kl(after, before)
+    return losses.pairwise_kl(after, before, direction)
 
 
 def finetune(model: nn.Module, source: nn.Module, drawn: list[Batch], lambda_img: float = 0.0,

@@ -17,7 +17,8 @@ LARGE, SMALL = 16, 13                    # points: to be read from the last row
 STYLE = {"naive": ("#D55E00", "o"), "DomainStudio": ("#0072B2", "s"), "anchored": ("#009E73", "^"),
          "naive, source until t": ("#CC79A7", "D")}
 
-MEASURES = (("copies", 100, "copies, % (low is better)"), ("turned", 1, "angle to the twin, °"))
+MEASURES = (("copies", 100, "copies, % (low is better)"), ("turned", 1, "angle to the twin, ° (low is better)"))
+LEGEND = "star: training point · colour: direction of the source's sample · circles: radius 1 and 2"
 
 
 def panels(n: int, title: str, height: float = 4.4, per_row: int = 4):
@@ -41,7 +42,7 @@ def circle(axis, radius: float) -> None:
 def stars(axis, ten: Tensor | None) -> None:
     """The training points (K,2), if there are any to be shown."""
     if ten is not None:
-        axis.scatter(*ten.T.numpy(), s=150, marker="*", c="black", edgecolors="white",
+        axis.scatter(*ten.T.numpy(), s=110, marker="*", c="black", edgecolors="white",
                      linewidths=0.8, zorder=3)
 
 
@@ -52,10 +53,17 @@ def colours(points: Tensor) -> np.ndarray:
 
 
 def clouds(named: dict[str, Tensor], twins: Tensor, title: str, ten: Tensor | None = None,
-           reach: float = 2.7) -> Figure:
-    """Samples (N,2), one panel a name, coloured by their twins (N,2); stars: the ten (K,2)."""
-    figure, axes = panels(len(named), title, 4.6)
+           reach: float = 2.7, arc: float = 360.0) -> Figure:
+    """Samples (N,2), one panel a name, coloured by their twins (N,2); stars: the ten (K,2).
+
+    arc: degrees from angle 0 that are shaded, if not all.
+    """
+    from matplotlib.patches import Wedge
+    figure, axes = panels(len(named), title, 4.9)
+    figure.supxlabel(LEGEND, fontsize=SMALL)
     for axis, (name, x) in zip(axes, named.items()):
+        if arc < 360:
+            axis.add_patch(Wedge((0, 0), reach, 0, arc, color="#eeeeee", zorder=-1))
         for radius in (1, plane.RADIUS):
             circle(axis, radius)
         axis.scatter(*x.T.numpy(), s=9, c=colours(twins[:len(x)]), linewidths=0)
@@ -75,6 +83,8 @@ def paths(named: dict[str, list[Tensor]], title: str, ten: Tensor | None = None,
     figure, axes = panels(len(named), title)
     for axis, (name, walk) in zip(axes, named.items()):
         steps = torch.stack(walk).numpy()                              # (links,N,2)
+        for radius in (1, plane.RADIUS):
+            circle(axis, radius)
         for i, colour in enumerate(colours(ends)):
             axis.plot(steps[:, i, 0], steps[:, i, 1], color=colour, linewidth=1.3, alpha=0.8)
         axis.scatter(*steps[-1].T, s=32, c=colours(ends), edgecolors="black", lw=0.5, zorder=4)
@@ -111,8 +121,8 @@ def matrices(named: dict[str, Tensor], title: str) -> Figure:
     for row, what in enumerate(("cosine of two guesses", "change against the source")):
         drawn = shown[row]
         for axis, (name, values) in zip(axes[row], drawn):
-            image = axis.imshow(values.numpy(), cmap="RdBu", vmin=-1, vmax=1)
-            axis.set(xticks=[], yticks=[])
+            image = axis.imshow(values.numpy(), cmap="RdBu", vmin=-1 - row, vmax=1 + row)
+            axis.set(xticks=[], yticks=[], xlabel=f"{len(values)} points, by angle" * (row == 0))
             words = name if row == 0 else f"mean |change| {float(values.abs().mean()):.2f}"
             axis.set_title("" if row and name == next(iter(named)) else words, fontsize=SMALL)
         bar = figure.colorbar(image, ax=axes[row].tolist(), shrink=0.8)
@@ -127,25 +137,27 @@ def frontier(lines: dict[str, dict[str, list[dict]]], chance: float, title: str)
     """Copies, and the angle to the twin, against the share on the ring; bars: one std over seeds.
 
     lines[method][setting]: scores, one a seed; chance: share of copies among uniform points. The
-    first and the last setting of a line are written beside their points.
+    settings are written beside their points.
     """
     figure = plots.new_figure(14, 6)
     figure.suptitle(title, fontsize=LARGE, fontweight="bold")
     axes = figure.subplots(1, 2)
     for axis, (key, scale, words) in zip(axes, MEASURES):
         for method, points in lines.items():
-            x, y = (np.array([[by * s[what] for s in scores] for scores in points.values()])
-                    for what, by in (("on_ring", 100), (key, scale)))  # (settings, seeds)
+            x, y = ([np.array([by * s[what] for s in scores]) for scores in points.values()]
+                    for what, by in (("on_ring", 100), (key, scale)))  # a setting: (seeds,)
             colour, marker = STYLE.get(method, ("#000000", "o"))
-            bars = [v.std(1, ddof=int(v.shape[1] > 1)) for v in (y, x)]
-            axis.errorbar(x.mean(1), y.mean(1), *bars, color=colour, marker=marker, markersize=9,
+            bars = [[v.std(ddof=int(len(v) > 1)) for v in found] for found in (y, x)]
+            middle = [[v.mean() for v in found] for found in (x, y)]
+            axis.errorbar(*middle, *bars, color=colour, marker=marker, markersize=9,
                           linewidth=2, elinewidth=0.7, label=method)
-            for i in {0, len(points) - 1}:
-                axis.annotate(list(points)[i], (x[i].mean(), y[i].mean()), xytext=(6, 8),
-                              color=colour, textcoords="offset points", fontsize=SMALL)
+            for name, place in zip(points, zip(*middle)):
+                axis.annotate(name, place, xytext=(5, 5), color=colour,
+                              textcoords="offset points", fontsize=SMALL - 2)
         axis.set_xlabel("on the wider ring, % (right is better)", fontsize=SMALL)
         axis.set_ylabel(words, fontsize=SMALL)
         axis.set_ylim(bottom=0)
+        axis.margins(x=0.12)
         axis.tick_params(labelsize=SMALL)
         axis.grid(alpha=0.3)
     axes[0].axhline(100 * chance, color="#555555", linestyle=":", linewidth=1.5)

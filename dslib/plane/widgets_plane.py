@@ -61,4 +61,4 @@ def explore_plane(source: nn.Module, noise: Tensor, anchors: Tensor, steps: int 
                                              continuous_update=False),
                     steps=slider("steps", steps, 0, 1500), shots=slider("shots", 10, 1, 50),
                     arc=slider("arc", 360, 10, 360, 10),
-                    until=slider("source till t", 1000, 0, 1000, 50))
+                    until=slider("source until t", 1000, 0, 1000, 50))

@@ -11,9 +11,12 @@ from torch import Tensor
 from ..base.pixels import to_uint8
 from ..base.statistics import copied
 from ..measure.score import REAL, TRUE, Evidence
-from .plots import new_figure, tile
+from .pictures import tile
+from .style import LARGE, SMALL, new_figure
 
 FRAME, RED = 3, (213, 40, 30)       # pixels, colour
+NEAREST = "Small: the training image nearest to the picture above it."
+COPY = "Red frame: a copy, nearer to it than 95 % of real pictures are."
 
 
 def marked(images: Tensor, columns: int, framed: Tensor) -> np.ndarray:
@@ -37,30 +40,38 @@ class Shown(NamedTuple):
     note: str = ""                       # behind the row: its score
 
 
-def figure(training: Tensor, named: dict[str, Shown], columns: int = 10) -> Figure:
+def figure(training: Tensor, named: dict[str, Shown], columns: int = 10, more: str = "") -> Figure:
     """The claim in one picture: training images, then a row a model, every column from the same noise.
 
     Below each picture of a model lies the training image nearest to it, small; a red frame says nearer than real images are.
-    training: (K,3,R,R) in [-1,1].
+    training: (K,3,R,R) in [-1,1]; more: a line for the caption, which says what small pictures and frames are.
     """
-    sheets, marks, top = [], [], 0
+    sheets, marks, top, strips = [], [], 0, []
     for name, row in {"training images": Shown(training), **named}.items():
         images = row.images[:columns]
         sheet = marked(images, columns, torch.zeros(len(images)) if row.copied is None else row.copied[:columns])
         sheet = np.pad(sheet, ((0, 0), (0, columns * (images.shape[-1] + 2 * FRAME) - sheet.shape[1]), (0, 0)), constant_values=255)
         marks.append((top + sheet.shape[0] / 2, name, row.note))
         if row.nearest is not None:
-            sheet = np.concatenate([sheet, small(training[row.nearest[:columns]], sheet.shape[1], columns)])
-        sheets.append(np.pad(sheet, ((0, 6), (0, 0), (0, 0)), constant_values=255))
+            strip = small(training[row.nearest[:columns]], sheet.shape[1], columns)
+            strips.append(top + sheet.shape[0] + strip.shape[0] / 2)
+            sheet = np.concatenate([sheet, strip])
+        sheets.append(np.pad(sheet, ((0, 6 if sheets else 20), (0, 0), (0, 0)), constant_values=255))      # the ten stand apart
         top += len(sheets[-1])
     picture = np.concatenate(sheets)
-    drawn = new_figure(picture.shape[1] / 85 + 3.2, picture.shape[0] / 85)
+    drawn = new_figure(picture.shape[1] / 50 + 5.2, picture.shape[0] / 50)
     axis = drawn.subplots()
     axis.imshow(picture, interpolation="nearest")
     axis.axis("off")
     for y, name, note in marks:
-        axis.text(-8, y, name, ha="right", va="center", fontsize=12)
-        axis.text(picture.shape[1] + 6, y, note, ha="left", va="center", fontsize=11)
+        axis.text(-8, y, name, ha="right", va="center", fontsize=LARGE)
+        axis.text(picture.shape[1] + 6, y, note, ha="left", va="center", fontsize=LARGE)
+    for y in strips:
+        axis.text(-8, y, "nearest of the ten", ha="right", va="center", fontsize=SMALL, color="#555555", style="italic")
+    if strips:
+        framed = f" {COPY}" if any(row.copied is not None for row in named.values()) else ""
+        axis.text(0, len(picture) + 4, f"{NEAREST}{framed}\n{more}".rstrip(), ha="left", va="top", fontsize=SMALL, color="#555555",
+                  style="italic")
     return drawn
 
 

@@ -56,8 +56,8 @@ def write_report(folder: Path, title: str, lead: str, targets: Tensor, samples: 
     compared: the first figure, such as that of :mod:`dslib.show.hero`; default: a row of samples a model.
     """
     columns = min(10, min(len(s) for s in samples.values()))
-    sheet = plots.to_png(compared or plots.rows({"training images": targets} | samples, columns), 150)
-    curves = plots.to_png(plots.losses(histories), 110)
+    sheet = plots.to_png(compared or plots.rows({"training images": targets} | samples, columns), 100)
+    curves = plots.to_png(plots.losses(histories), 80)
     write_atomic(folder / "samples.png", sheet)
     write_atomic(folder / "losses.png", curves)
     write_metrics(folder / "metrics.json", scores, facts)
@@ -65,7 +65,7 @@ def write_report(folder: Path, title: str, lead: str, targets: Tensor, samples: 
                  + f"<p>{READ_HERO if compared else READ}</p>"),
                 ("Numbers", table(scores) + f"<p class='soft'>{explanation()} Backbone {facts['backbone']}, "
                  f"{facts['resolution']}×{facts['resolution']} pixels, {facts['num_images']} samples, seed {facts['seed']}.</p>")]
-    sections += [(name, picture(plots.to_png(plots.grid(images[:40], 10), 120), f"Grid of {name} samples"))
+    sections += [(name, picture(plots.to_png(plots.grid(images[:40], 10), 75), f"Grid of {name} samples"))
                  for name, images in samples.items()]
     about = {"Training images": "training_images", "Images of the person": "subject_images"}
     used = [f"<p>{title}: {html.escape(facts[key])}.</p>" for title, key in about.items() if facts.get(key)]

@@ -50,7 +50,7 @@ def stops(control) -> list:
 def as_webp(figure) -> bytes:
     """A figure as a small picture: the text stays sharp, noise need not."""
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(plots.to_png(figure, dpi=90))).convert("RGB").save(buffer, "webp", quality=78, method=6)
+    Image.open(io.BytesIO(plots.to_png(figure, dpi=60))).convert("RGB").save(buffer, "webp", quality=78, method=6)
     return buffer.getvalue()
 
 

@@ -10,6 +10,8 @@ from ..base.errors import UserError
 from ..measure.score import SCORES
 from . import plots, recording
 
+GUESS = r"guess $\tilde x_0$"
+
 
 def explore(redraw, **controls):
     """Show ``redraw(**values)``, a (figure, alt) pair, and draw it again when a control is let go.
@@ -51,8 +53,8 @@ def forward_figure(unet, x_0: Tensor, alphas_cumprod: Tensor, t: int, seed: int 
     with torch.no_grad():
         guess = ddpm.guess(unet(x_t, steps).sample, x_t, steps, alphas_cumprod, prediction_type).x_0
     a = float(alphas_cumprod[t])
-    figure = plots.rows({"x_0": x_0, "x_t": x_t, "guess": guess}, columns=len(x_0))
-    figure.suptitle(f"t = {t}, share of the picture left {a:.4f}, signal-to-noise {a / (1 - a):.3g}", fontsize=9)
+    figure = plots.rows({"$x_0$": x_0, "$x_t$": x_t, GUESS: guess}, columns=len(x_0))
+    plots.headline(figure, f"t = {t}, share of the picture left {a:.4f}, signal-to-noise {a / (1 - a):.3g}")
     return figure, f"Faces, the same noised to step {t}, and the model's guesses of the clean faces."
 
 
@@ -76,7 +78,7 @@ def similarity_figure(models: dict, x_0: Tensor, alphas_cumprod: Tensor, t: int,
             guess = ddpm.guess(unet(x_t, steps).sample, x_t, steps, alphas_cumprod, prediction_type).x_0
             matrices[name] = losses.cosine_matrix(guess).cpu()
     figure = plots.heatmaps(matrices, -0.5, 1.0)             # the same colours at every t
-    figure.suptitle(f"t = {t}, noise of seed {seed}", fontsize=9)
+    plots.headline(figure, f"t = {t}, noise of seed {seed}")
     return figure, f"Cosine similarities of {len(x_0)} guesses at step {t} for {', '.join(models)}."
 
 
@@ -122,8 +124,8 @@ def explore_weights(norms: dict[str, dict[str, float]], **start: float) -> None:
 def chain_figure(links: list, i: int):
     """Link i of a sampling chain (:class:`dslib.sample.Link`): what is left of the noise, and the guess, (figure, alt)."""
     link = links[min(i, len(links) - 1)]
-    figure = plots.rows({"x_t": link.x_t, "guess of x_0": link.x_0}, columns=len(link.x_t))
-    figure.suptitle(f"link {min(i, len(links) - 1) + 1} of {len(links)}, which undid step t = {link.t}", fontsize=9)
+    figure = plots.rows({"$x_t$": link.x_t, GUESS: link.x_0}, columns=len(link.x_t))
+    plots.headline(figure, f"link {min(i, len(links) - 1) + 1} of {len(links)}, which undid step t = {link.t}")
     return figure, f"What is left of the noise after the link at step {link.t}, and the model's guesses of the clean faces there."
 
 
@@ -144,7 +146,7 @@ def bands_figure(image: Tensor, wavelet: str = "haar", level: int = 1):
     figure = plots.bands({f"level {level}": (image.detach().cpu(), *parts)})
     energy = [float(band.square().mean()) for band in parts[1:]]
     words = ", ".join(f"{name} {value:.3g}" for name, value in zip(("LH", "HL", "HH"), energy))
-    figure.suptitle(f"{wavelet}, level {level}, mean squares: {words}", fontsize=9)
+    plots.headline(figure, f"{wavelet}, level {level}, mean squares: {words}")
     return figure, f"A picture and its {wavelet} bands at level {level}; mean squares: {words}."
 
 
@@ -163,7 +165,7 @@ def memorisation_figure(samples: Tensor, images: Tensor, distances: Tensor, titl
     near = distances[:columns].min(dim=1)
     figure = plots.rows({"sample": samples, "nearest of the training images": images[near.indices]}, columns,
                         labels=[f"{value:.2f}" for value in near.values.tolist()])
-    figure.suptitle(title, fontsize=9)
+    plots.headline(figure, title)
     return figure, f"{title}: samples above the training image nearest to each; mean distance {float(near.values.mean()):.3f}."
 
 
@@ -215,8 +217,11 @@ def mixture_figure(images: Tensor, pools: dict[str, Tensor], score, band: dict[s
     mixed = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     apart = [metric for metric, place in places.items() if abs(place) > 1]
     told = f"real images never score so by {', '.join(apart)}" if apart else "no metric tells it from real images"
-    figure.suptitle(f"{mixed}: {told}" if len(told) < 75 else f"{mixed}\n{told}", fontsize=9)
+    plots.headline(figure, f"{mixed}: {told}")
     return figure, f"A mixture of {mixed}; {told}."
+
+
+SHARES = (0, 10, 30)       # of a pool, where a mixture's every setting is drawn beforehand
 
 
 def explore_mixture(images: Tensor, pools: dict[str, Tensor], score, band: dict[str, tuple], **start: float) -> None:
@@ -229,8 +234,17 @@ def explore_mixture(images: Tensor, pools: dict[str, Tensor], score, band: dict[
     import ipywidgets as widgets
     marks = {name: {metric: metrics.against_real(value, *band[metric]) for metric, value in score(index).items()}
              for name, index in pools.items()}
-    explore(lambda **shares: mixture_figure(images, pools, score, band, marks, shares),
-            **{name: widgets.IntSlider(start.get(name, 0), 0, 100, description=name, continuous_update=False) for name in pools})
+
+    def redraw(**shares: float):
+        return mixture_figure(images, pools, score, band, marks, shares)
+
+    if target := recording.folder():
+        redraw.recorded = True                      # with fewer settings: the first pool stays, of the others a few shares
+        first, *others = pools
+        stops = {name: sorted({*SHARES, start.get(name, 0)}) for name in others}
+        recording.record(target, redraw, {first: widgets.IntText(start.get(first, 0), description=first)} | {
+            name: widgets.SelectionSlider(options=stops[name], value=start.get(name, 0), description=name) for name in others})
+    explore(redraw, **{name: widgets.IntSlider(start.get(name, 0), 0, 100, description=name, continuous_update=False) for name in pools})
 
 
 METRICS = {key: SCORES[key].title for key in ("intra", "nearest", "fd", "hit")}
@@ -255,7 +269,7 @@ def ablation_figure(grid, luck: dict[str, tuple[float, float]], axis: str, place
     thumbs = {"the default": data.to_float(grid.thumbs[default]), f"{axis}: {chosen}": data.to_float(grid.thumbs[points[chosen]])}
     words = ", ".join(f"{metric} {value:.3g}" for metric, value in values[chosen].items())
     figure = plots.ablation(values, real, luck, chosen, thumbs)
-    figure.suptitle(f"{axis}: {chosen} (dashed: real images; band: what another seed of the default may give)", fontsize=9)
+    plots.headline(figure, f"{axis}: {chosen} (dashed: real images; band: what another seed of the default may give)")
     return figure, f"{axis}: {chosen}: {words}; the samples beside the default's, and the scores along the axis."
 
 

@@ -1,14 +1,14 @@
-"""``python -m dslib.study STUDY``: regime, evidence, claim, results, results-t2i, ablations, curves, memorisation, source or bench.
+"""``python -m dslib.study STUDY``: regime, evidence, smudge, claim, results, results-t2i, ablations, curves, memorisation, source or bench.
 
 Each has its ``--help``.
 """
 
 import sys
 
-from . import ablations, bench, claim, curves, evidence, memorisation, regime, results
+from . import ablations, bench, claim, curves, evidence, memorisation, regime, results, smudge
 
 STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main, "regime": regime.main,
-           "claim": claim.main, "evidence": evidence.main}
+           "claim": claim.main, "evidence": evidence.main, "smudge": smudge.main}
 
 
 def main(argv: list[str]) -> int:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .. import data, domainstudio, metrics, models, sample, train
+from .. import data, ddpm, domainstudio, metrics, models, sample, train
 from ..base import errors
 from ..base.bank import Bank
 from ..base.errors import UserError, first_line
@@ -54,7 +54,7 @@ AXES: dict[str, dict[str, dict]] = {
     "compared by L_img": {"pixels": {}, "centred": {"pairwise_space": "centred"}, "features": {"pairwise_space": "features"}},
     "temperature": {"0.1": {"pairwise_temperature": 0.1}, "0.3": {"pairwise_temperature": 0.3}, "1": {}},
     "range of t": {"all": {}, "below 500": {"pairwise_t_max": 500}, "500 and above": {"pairwise_t_min": 500}},
-    "KL": {"ada‖sou": {}, "sou‖ada": {"pairwise_direction": "sou||ada"}, "authors' variant": {"pairwise_variant": "authors"}},
+    "KL": {"ada‖sou": {}, "sou‖ada": {"pairwise_direction": "sou||ada"}, "means of three, our λ": {"pairwise_variant": "authors"}},
     "weighting over t": {"both": {}, "L_hfmse as published": {"hfmse_weighting": "none"},
                          "L_img, L_hf as published": {"pairwise_weighting": "none"}},
     "batch": {"3": {"train_batch_size": 3}, "10": {}},
@@ -86,6 +86,7 @@ def balanced(source, images: Tensor, config: train.TrainConfig, frozen, share: f
     """
     config = train.fitted(source, images, config.check())
     schedule, betas = source.scheduler.alphas_cumprod.clone(), source.scheduler.betas.clone()
+    kind = ddpm.prediction_type_of(source.scheduler)
     model = copy.deepcopy(source.unet).requires_grad_(True)
     weights = {"img": config.lambda_img, "hf": config.lambda_hf, "hfmse": config.lambda_hfmse}
     seen: dict[str, list[float]] = {name: [] for name in ("simple", *weights)}
@@ -93,7 +94,8 @@ def balanced(source, images: Tensor, config: train.TrainConfig, frozen, share: f
 
     def objective(net, x_0, t, eps):
         frozen.to(x_0.device)
-        _, terms = domainstudio.domainstudio_loss(net, frozen, x_0, t, eps, schedule.to(x_0.device), betas.to(x_0.device), config)
+        here = schedule.to(x_0.device), betas.to(x_0.device), config, kind
+        _, terms = domainstudio.domainstudio_loss(net, frozen, x_0, t, eps, *here)
         if next(steps) % every == 0:
             for name, lengths in seen.items():
                 gradients = torch.autograd.grad(terms[name], model.parameters(), retain_graph=True, allow_unused=True)

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -86,6 +86,24 @@ def start(method: str, source, images: Tensor, steps: int) -> Iterator[train.Ste
     return train.adapt(source, images, train.TrainConfig(max_train_steps=steps, **changes))
 
 
+#: DomainStudio's step with a large batch: name → (images, how many of them pass the networks at a time; 0: all)
+LARGE = {"40 images": (40, 0), "40 images, 4 at a time": (40, 4), "4 images": (4, 0)}
+
+
+def start_large(case: str, source, steps: int) -> Iterator[train.Step]:
+    """A run of DomainStudio with a case of ``LARGE``."""
+    batch, at_a_time = LARGE[case]
+    images = data.load_domain("sunglasses", "train", batch).images
+    return train.adapt(source, images, train.TrainConfig(max_train_steps=steps, train_batch_size=batch, micro_batch_size=at_a_time))
+
+
+def large_rows(source, steps: int) -> list[dict]:
+    """Median milliseconds of a step of every case of ``LARGE``."""
+    found = interleave({case: start_large(case, source, steps + WARM_UP) for case in LARGE}, steps)
+    rows = {case: 1000 * statistics.median(v) for case, v in found.items()}
+    return [{"what": "step of a large batch", "case": case, "value": value, "unit": "ms"} for case, value in rows.items()]
+
+
 def gpu_cases(source, images: Tensor, steps: int) -> dict[str, Iterator[train.Step]]:
     """DomainStudio's step as a GPU can have it: bfloat16, its weights with the channels last, compiled."""
     last = copy.deepcopy(source)
@@ -143,30 +161,35 @@ def resident(field: str) -> float:
     return int(line.split()[1]) / 1024
 
 
+def any_start(case: str, source, images: Tensor) -> Iterator[train.Step]:
+    """Three steps of a method, or of a case of ``LARGE``."""
+    return start_large(case, source, 3) if case in LARGE else start(case, source, images, 3)
+
+
 def memory_of(method: str) -> float:
     """Megabytes that three steps add at their peak. On a CPU, run it in a process of its own: there a peak never goes down."""
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
     if device().type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        list(start(method, source, images, 3))
+        list(any_start(method, source, images))
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     before = resident("VmRSS")
-    list(start(method, source, images, 3))
+    list(any_start(method, source, images))
     return resident("VmHWM") - before
 
 
-def memory_rows(methods: list[str]) -> list[dict]:
+def memory_rows(methods: Iterable[str], what: str = "peak memory of a step") -> list[dict]:
     """Peak memory of every method: by CUDA's own count, else by /proc, each in a fresh process; none where there is neither."""
     if device().type == "cuda":
-        return [{"what": "peak memory of a step", "case": m, "value": memory_of(m), "unit": "MB"} for m in methods]
+        return [{"what": what, "case": m, "value": memory_of(m), "unit": "MB"} for m in methods]
     if not Path("/proc/self/status").exists():
         return []
     rows = []
     for method in methods:
         done = subprocess.run([sys.executable, "-m", "dslib.study", "bench", "--memory_of", method],
                               capture_output=True, text=True, check=True)
-        rows.append({"what": "peak memory of a step", "case": method, "value": float(done.stdout.split()[-1]), "unit": "MB"})
+        rows.append({"what": what, "case": method, "value": float(done.stdout.split()[-1]), "unit": "MB"})
     return rows
 
 
@@ -272,7 +295,7 @@ def figure(rows: list[dict]):
     for row in rows:
         kinds[row["what"]][row["case"]] = row["ratio"]
     kinds = {what: cases for what, cases in kinds.items() if len(cases) > 1}
-    fig = plots.new_figure(7.5, 1.1 * len(kinds) + 0.28 * sum(map(len, kinds.values())))
+    fig = plots.new_figure(13, 1.9 * len(kinds) + 0.5 * sum(map(len, kinds.values())))
     axes = fig.subplots(len(kinds), 1, squeeze=False, height_ratios=[len(c) + 1 for c in kinds.values()])[:, 0]
     for axis, (what, cases) in zip(axes, kinds.items()):
         bars = axis.barh(list(cases), list(cases.values()), color="#3b7dd8")
@@ -301,8 +324,10 @@ def measure_all(args: argparse.Namespace) -> None:
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
     methods = ["finetune", "domainstudio", "anchored", "loops"]
     words = text_rows(latent.load_pipeline(data_dir() / "text_to_image"), data.load_domain("portraits", "ten").images, args.steps)
-    rows = with_ratios(step_rows(source, images, [*methods, "bank"], args.steps) + words + memory_rows(methods)
-                       + lpips_rows(args.num_images) + sampling_rows(source) + redraw_rows(source, images) + [flops_row(source)])
+    rows = step_rows(source, images, [*methods, "bank"], args.steps) + words + memory_rows(methods)
+    rows += large_rows(source, max(3, args.steps // 3)) + memory_rows(LARGE, "peak memory of a large batch")
+    rows += lpips_rows(args.num_images) + sampling_rows(source) + redraw_rows(source, images) + [flops_row(source)]
+    rows = with_ratios(rows)
     machine = f"{device_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {platform.machine()}"
     print(f"{machine}; batch {len(images)}, {images.shape[-1]}×{images.shape[-1]}, {args.steps} steps each, medians")
     for row in rows:
@@ -312,7 +337,7 @@ def measure_all(args: argparse.Namespace) -> None:
     writer.writeheader()
     writer.writerows(row | {"machine": machine} for row in rows)
     write_atomic(Path(args.output) / "bench.csv", text.getvalue().encode())
-    write_atomic(Path(args.output) / "bench.png", plots.to_png(figure(rows), 120))
+    write_atomic(Path(args.output) / "bench.png", plots.to_png(figure(rows), 80))
     print(f"{args.output}/bench.csv, {args.output}/bench.png")
 
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from statistics import mean
 
 import torch
 from PIL import Image
@@ -17,6 +18,7 @@ from ..show import hero, plots
 from . import regime
 from .curves import sheet
 
+COLUMNS = 10         # of a run's pictures
 NAMES = {"naive": "naive fine-tuning", "published": "DomainStudio", "anchored": "anchored (ours)"}
 
 
@@ -56,28 +58,54 @@ def shown(folder: Path, target: str, method: str, seed: int, step: int | None, h
     row = run["rows"][place]
     if "copied" not in row:
         raise UserError(f"{path} does not say which pictures are copies: delete it, and 'python -m dslib.study regime' makes it again")
-    way = "" if until is None else f", source for t > {until}"
+    way = "" if until is None else f",\nsource for t > {until}"
     name = f"{NAMES.get(method, method)}{way}\n{row['step']} steps"
-    note = f"{row['copies']:.0%} copies\n{row['hit']:.0%} hits"
+    runs = [run_at(regime.path_of(folder, target, method, other)) for other in seeds_of(folder, target, method)]
+    every = [one["rows"][row_of(one, step, hit, until)] for one in runs]
+    note = f"{mean(one['copies'] for one in every):.0%} copies\n{mean(one['hit'] for one in every):.0%} in the domain"
     return name, hero.Shown(pictures_of(path)[place], torch.tensor(row["nearest_ten"]),
                             torch.tensor(row["copied"]).bool(), note)
 
 
-def figure(folder: Path, target: str, rows: list[tuple[str, int | None]], seed: int = 0, step: int | None = None, hit: float | None = None):
+def seeds_of(folder: Path, target: str, method: str) -> list[int]:
+    """The seeds that a method has runs of, at least seed 0."""
+    stem = regime.path_of(folder, target, method, 0).name.removesuffix("0.json")
+    found = [path.name.removeprefix(stem).removesuffix(".json") for path in Path(folder).glob(f"{stem}*.json")]
+    return sorted(int(seed) for seed in found if seed.isdigit()) or [0]
+
+
+def typical(folder: Path, target: str, rows: list[tuple[str, int | None]], step: int | None, hit: float | None) -> int:
+    """The seed whose few pictures frame about as many copies as its whole runs have: least difference, summed over rows."""
+    seeds = set.intersection(*(set(seeds_of(folder, target, method)) for method, _ in rows)) or {0}
+
+    def off(seed: int) -> float:
+        runs = {way: run_at(regime.path_of(folder, target, way[0], seed)) for way in rows}
+        found = [run["rows"][row_of(run, step, hit, until)] for (_, until), run in runs.items()]
+        return sum(abs(mean(row["copied"][:COLUMNS]) - row["copies"]) for row in found if "copied" in row)
+
+    return min(sorted(seeds), key=off)
+
+
+def figure(folder: Path, target: str, rows: list[tuple[str, int | None]], seed: int | None = None, step: int | None = None,
+           hit: float | None = None):
     """Ten images, source, true answer, then a row a (method, t_0 or None), all from the same noises.
 
-    After ``step`` steps (the overtrained regime), or where each first reaches ``hit`` (as many samples in the domain).
+    After ``step`` steps (the overtrained regime), or where each first reaches ``hit`` (as many samples in the domain). The pictures are
+    of one seed, by default the most typical (:func:`typical`); the percentages are means over all seeds and samples.
     """
     goal = regime.path_of(folder, target, REAL, 0)
     known, pictures = run_at(goal)["rows"], pictures_of(goal)
     named = {"source": hero.Shown(pictures[0])}
     if len(pictures) > 1:
         copies = next(row["copies"] for row in known if row["name"] == TRUE)
-        named[TRUE] = hero.Shown(pictures[1], note=f"{copies:.0%} copies")
+        named[TRUE] = hero.Shown(pictures[1], note=f"{copies:.0%} copies,\nby chance")
+    seed = typical(folder, target, rows, step, hit) if seed is None else seed
     for method, until in rows:
         name, row = shown(folder, target, method, seed, step, hit, until)
         named[name] = row
-    return hero.figure(data.load_domain(target, "ten", resolution=pictures.shape[-1]).images, named)
+    count = max(len(seeds_of(folder, target, method)) for method, _ in rows)
+    told = f"Percentages: of all samples, {count} training seed{'s' if count > 1 else ''}; shown is seed {seed}."
+    return hero.figure(data.load_domain(target, "ten", resolution=pictures.shape[-1]).images, named, COLUMNS, told)
 
 
 def asked_rows(words: list[str]) -> list[tuple[str, int | None]]:
@@ -95,7 +123,7 @@ def asked_rows(words: list[str]) -> list[tuple[str, int | None]]:
 def write(args: argparse.Namespace) -> None:
     """What :func:`main` does with its options."""
     drawn = figure(Path(args.folder), args.target, asked_rows(args.rows), args.seed, args.step, None if args.step else args.hit)
-    write_atomic(Path(args.output), plots.to_png(drawn, 110))
+    write_atomic(Path(args.output), plots.to_png(drawn, 100))
     print(args.output)
 
 
@@ -105,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", default="runs/regime", help="where the runs are; default: %(default)s")
     parser.add_argument("--target", default="engraved", choices=data.TWINS + data.TARGETS, help="default: %(default)s")
     parser.add_argument("--rows", nargs="+", default=["naive", "published", "anchored"], metavar="METHOD[/T0]", help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, help="of the pictures; default: the one whose ten frame about as many copies as all have")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--step", type=int, help="every method after so many steps")
     which.add_argument("--hit", type=float, default=0.9, help="every method at its first stop with such a share in the domain; "

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from ..base import errors
 from ..base.errors import UserError
-from ..measure.score import REAL
+from ..measure.score import REAL, TRUE
 from ..measure.score import SCORES as SCORE_KINDS
 from .ablations import margin
 from .curves import stopped_at_hit
 from .regime import SCORES, load
 
-TOLD = ("hit", "copies", "intra", "nearest", "fd", "kept")      # scores of the printed table, in this order
+TOLD = ("hit", "copies", "intra", "nearest", "fd", "twin", "kept")      # scores of the printed table, in this order
 
 
 class Difference(NamedTuple):
@@ -78,7 +78,7 @@ def interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, 
 def paired(mine: dict[int, float], theirs: dict[int, float], confidence: float = 0.95) -> Difference:
     """Mine minus theirs at the seeds that both have (:func:`scores_of`): same noise, same batches, so the seed's luck cancels.
 
-    Raises UserError for no common seed. With one seed, or differences that are all alike, there is no p-value: NaN, or 0.
+    Raises UserError for no common seed. With one seed, or differences that are all alike and not 0, there is no p-value: NaN.
     """
     from scipy.stats import t
     seeds = sorted(mine.keys() & theirs.keys())
@@ -87,7 +87,7 @@ def paired(mine: dict[int, float], theirs: dict[int, float], confidence: float =
     if len(each) < 2:
         return Difference(middle, low, high, math.nan, seeds, each)
     error = stdev(each) / len(each)**0.5
-    p = 2 * float(t.sf(abs(middle) / error, len(each) - 1)) if error else float(middle == 0)
+    p = 2 * float(t.sf(abs(middle) / error, len(each) - 1)) if error else (math.nan if middle else 1.0)
     return Difference(middle, low, high, p, seeds, each)
 
 
@@ -99,7 +99,6 @@ def holm(p: list[float]) -> list[float]:
         worst = max(worst, min(1.0, value * (len(known) - k)))
         corrected[i] = worst
     return corrected
-
 
 
 class Line(NamedTuple):
@@ -153,7 +152,7 @@ def spread(values: Iterable[float], digits: int) -> str:
 
 
 def text(rows: list[dict], target: str, lines: list[Line], scores: tuple[str, ...] = TOLD) -> str:
-    """Two Markdown tables: means over seeds beneath the band of real images, and the paired differences with intervals."""
+    """Two Markdown tables: means over seeds below real images and true answers, and the paired differences with intervals."""
     titles = [SCORE_KINDS[score].title for score in scores]
     digits = {score: SCORE_KINDS[score].digits for score in scores}
     out = [f"| {target} | seeds | steps | " + " | ".join(titles) + " |", "|" + "---|" * (len(scores) + 3)]
@@ -165,6 +164,10 @@ def text(rows: list[dict], target: str, lines: list[Line], scores: tuple[str, ..
         except UserError:
             band.append("–")
     out.append("| one more set of real images | – | – | " + " | ".join(band) + " |")
+    answer = next((row for row in rows if (row["target"], row["method"]) == (target, TRUE)), None)
+    if answer:
+        cells = ["–" if answer.get(score) is None else f"{answer[score]:.{digits[score]}f}" for score in scores]
+        out.append(f"| {TRUE} of the source's samples | – | – | " + " | ".join(cells) + " |")
     for line in lines:
         cells = [spread(line.seeds[score].values(), digits[score]) for score in scores]
         out.append(f"| {line.name} | {len(line.seeds['step'])} | {spread(line.seeds['step'].values(), 0)} | " + " | ".join(cells) + " |")
@@ -176,12 +179,14 @@ def text(rows: list[dict], target: str, lines: list[Line], scores: tuple[str, ..
 
 
 def difference_text(line: Line, score: str, digits: int) -> str:
-    """A difference, its interval and its corrected p-value, or the one number that a single seed gives."""
+    """A difference, its interval and its corrected p-value, or the one number that a single seed, or every one, gives."""
     found = line.against.get(score)
     if found is None:
         return "–"
     if len(found.seeds) < 2:
         return f"{found.mean:+.{digits}f} (one seed)"
+    if math.isnan(found.p):
+        return f"{found.mean:+.{digits}f} in every seed"
     return f"{found.mean:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}], p {line.corrected[score]:.2g}"
 
 

@@ -17,6 +17,7 @@ from ..base.bank import Bank
 from ..base.errors import UserError
 from ..base.identity import image_print, of_run
 from ..base.knobs import knob
+from ..base.micro import in_parts
 from . import captions, latent
 
 #: AdamW's step size where none is given: one word's vector takes far larger steps than a U-Net
@@ -133,7 +134,7 @@ def dreambooth(start: Start):
 
     def objective(net, z_0, t, eps, prior, subject=None):
         here = texts.to(z_0.device), a_bar.to(z_0.device), start.config
-        return dreambooth_loss(net, None, None, z_0, prior, t, eps, *here, subject)
+        return dreambooth_loss(in_parts(net, start.config.micro_batch_size), None, None, z_0, prior, t, eps, *here, subject)
 
     a_bar = start.source.scheduler.alphas_cumprod.clone()
     return trainable(start), objective, companions(len(start.images), start.prior, known)
@@ -147,7 +148,7 @@ def domainstudio_with_words(start: Start):
     frozen = Bank(frozen) if config.bank_steps else frozen
 
     def objective(net, z_0, t, eps, prior, image, subject=None):
-        here = texts.to(z_0.device), a_bar.to(z_0.device), config
+        here, net = (texts.to(z_0.device), a_bar.to(z_0.device), config), in_parts(net, config.micro_batch_size)
         if config.pairwise_variant == "authors":
             return authors_loss(net, vae, z_0, prior, t, eps, *here, image)
         return dreambooth_loss(net, frozen, vae, z_0, prior, t, eps, *here, subject, image)
@@ -194,9 +195,12 @@ def check_fits(images: Tensor, config: TextConfig, prior: Tensor | None, subject
         raise UserError(f"domainstudio compares images in pairs: give at least {least} images and a --train_batch_size of {least}")
     if len(images) < config.train_batch_size:
         raise UserError(f"--train_batch_size is {config.train_batch_size} and there are {len(images)} images: use at most that many")
+    if config.micro_batch_size and config.train_batch_size % config.micro_batch_size:
+        raise UserError(f"--micro_batch_size {config.micro_batch_size} does not divide the batch of {config.train_batch_size}")
     if config.method == "textual-inversion":
-        if subject is not None or config.lora_rank:
-            raise UserError("textual-inversion trains one word's vector: a subject or --lora_rank needs dreambooth or domainstudio")
+        if subject is not None or config.lora_rank or config.micro_batch_size:
+            raise UserError("textual-inversion trains one word's vector: a subject, --lora_rank or --micro_batch_size needs dreambooth or "
+                            "domainstudio")
     elif prior is None or len(prior) < len(images):
         raise UserError(f"{0 if prior is None else len(prior)} prior images for {len(images)} images: draw at least as many")
     if subject is not None and (config.pairwise_variant == "authors" or not len(subject.images)):
@@ -265,7 +269,7 @@ def decode_trained(vae: AutoencoderKL, z: Tensor) -> Tensor:
 
 def authors_loss(net, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor, a_bar: Tensor,
                  config: TextConfig, x_0: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """The published code's a_bar of passes (ledger rows 1-3, 6, 7): one pass over 2N at one shared t for the pairwise terms,
+    """The published code's order of passes (ledger rows 1-3, 6, 7): one pass over 2N at one shared t for the pairwise terms,
     which compare the adapted model with *itself* on prior images; all 2N decoded with gradients; a second pass at fresh t."""
     n, both, vae = len(z_0), torch.cat([z_0, z_prior]), vae.to(z_0.device)
     words, shared, noise = texts.repeat_interleave(n, 0), t[:1].expand(2 * n), eps.flip(0).repeat(2, 1, 1, 1)

@@ -9,25 +9,20 @@
 # %% [markdown]
 # # 1. Noise a face, and guess it back: the forward process
 #
-# **Claim.** By the end you will have shown that a diffusion model's guess of the clean picture, $\tilde x_0$, is *this very
-# face* for small and middling $t$, a *blur of what is likely* beyond, and near $t = T$ *worse than no guess at all*, because there the
-# smallest error of the noise is magnified more than a hundredfold. The evidence is its squared error against the true face.
-# The controls: the best constant picture (the mean face), and a network that was never trained.
+# **Claim.** You will have shown that the guess of the clean picture, $\tilde x_0$,
+# - is *this very face* up to middling $t$, and fades into the mean face near $T$;
+# - breaks near $T$ when its noise is wrong by 1 %.
+#
+# Controls: the mean face, a network never trained.
 #
 # | | |
 # |---|---|
-# | Read / run | 30 min / 1 min on two CPU cores |
+# | Read / run | 13 min / 1 min on two CPU cores |
 # | Device | a laptop CPU is enough |
 # | Needs | chapter 00; means, variances, square roots |
-# | Paper | DDPM eq. 4; DomainStudio §1, forward process and predicted clean image |
+# | Paper | DDPM eq. 4; DomainStudio §1 |
 # | `dslib` files | `ddpm.py` |
-# | You will keep | `q_sample` and `predict_x0`, the two formulas that every loss of the course uses |
-#
-# **You will**
-# - add noise step by step, then in one formula, and see that both are the same;
-# - compare noise schedules by what they leave of the picture;
-# - turn a noise prediction into a picture, and see how errors are magnified;
-# - find the range of $t$ in which $\tilde x_0$ says something about *which* face it is.
+# | You will keep | `q_sample`, `predict_x0` |
 
 # %% tags=["setup", "nbval-ignore-output"]
 # Setup, the same cell in every chapter. FETCH runs only where there is no dslib, as in Colab; `make badges REPO=owner/name` writes it.
@@ -51,16 +46,17 @@ shown_steps = [0, 25, 50, 100, 200, 300, 400, 600, 800, 999]
 # %% [markdown]
 # ## Where we are going
 #
-# Top: a face with more and more noise. Bottom: what the source model believes the clean face was. Read the bottom row from
-# right to left: magnified mistakes, the blur of a face, this face.
+# Top: a face under growing noise. Bottom: what the source model believes the clean face was.
 
 # %%
 import torch
 
 from dslib import data, ddpm, models
+from dslib.checks import whole
 from dslib.show import plots
 
 source = models.load_source().to("cpu")      # this chapter is light enough for any machine
+net = whole.frozen(source)                   # the source answers v (chapter 02); this gives its ε
 faces = data.load_domain(data.SOURCE, "test", num_images).images
 a_bar = source.scheduler.alphas_cumprod
 
@@ -75,15 +71,15 @@ def noised_and_guessed(unet, x_0, steps, seed=0):
     return x_t, ddpm.predict_x0(x_t, t, guess, a_bar)
 
 
-x_t, guessed = noised_and_guessed(source.unet, faces[1], shown_steps)
+x_t, guessed = noised_and_guessed(net, faces[1], shown_steps)
 plots.show(plots.rows({"x_t": x_t, "guess of x_0": guessed}, labels=[f"t={t}" for t in shown_steps]),
-           alt="Top: one face under growing noise. Bottom: the guess of the clean face, sharp at left, blurred at t=600, speckle at last.")
+           alt="Top: one face under growing noise. Bottom: the guess of the clean face, sharp at left, an ever smoother blur at right.")
 
 # %% [markdown]
 # ## The mental model
 #
-# Every step mixes in a little noise: $x_t = \sqrt{1-\beta_t}\,x_{t-1} + \sqrt{\beta_t}\,\varepsilon$. The scaling keeps the
-# variance at one. A thousand Gaussian steps are one Gaussian step:
+# A step mixes in a little noise: $x_t = \sqrt{1-\beta_t}\,x_{t-1} + \sqrt{\beta_t}\,\varepsilon$. The scaling drives the
+# variance to one. Many Gaussian steps are one:
 #
 # $$x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon, \qquad \bar\alpha_t = \prod_{s\le t}(1-\beta_s). \tag{1.1}$$
 #
@@ -97,7 +93,7 @@ plots.show(plots.rows({"x_t": x_t, "guess of x_0": guessed}, labels=[f"t={t}" fo
 #
 # ## The naive version
 #
-# Add noise step by step, as the definition says, to many copies of one pixel, and compare with the formula.
+# Many copies of one pixel, noised step by step, beside the formula:
 
 # %%
 betas = ddpm.linear_betas()
@@ -110,15 +106,13 @@ print(f"step by step: mean {x.mean():.3f}, standard deviation {x.std():.3f}")
 print(f"the formula:  mean {left.sqrt() * 0.8:.3f}, standard deviation {(1 - left).sqrt():.3f}")
 
 # %% [markdown]
-# Three hundred draws of noise and one draw have the same distribution. That is why training never walks the chain: it
-# jumps to a random $t$.
+# Same distribution. So training never walks the chain: it jumps to a random $t$.
 #
 # ## Exercise: jump to step t
 #
 # *Difficulty ●○○ · importance ●●● · 10 minutes*
 #
-# Write `q_sample(x_0, t, eps, alphas_cumprod)`. Each image has its own `t`, so look up one number an image and give it
-# the shape (N,1,1,1).
+# Write `q_sample(x_0, t, eps, alphas_cumprod)`. Each image has its own `t`.
 
 # %%
 def q_sample(x_0, t, eps, alphas_cumprod):
@@ -133,7 +127,7 @@ q_sample = checks.mine("q_sample")
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# `alphas_cumprod[t].view(-1, 1, 1, 1)` is what multiplies the images, under a square root.
+# `alphas_cumprod[t].view(-1, 1, 1, 1)`, under a square root.
 # </details>
 # <details><summary>Solution</summary>
 #
@@ -142,7 +136,7 @@ q_sample = checks.mine("q_sample")
 #
 # ## Now import it
 #
-# It agrees with diffusers' to rounding:
+# It agrees with diffusers':
 
 # %% tags=["nbval-check-output"]
 t = torch.arange(num_images) * 60
@@ -154,26 +148,26 @@ bool((ours - theirs).abs().max() < 1e-5)
 # %% [markdown]
 # ## Schedules
 #
-# How fast should the picture go? What matters is the signal-to-noise ratio, $\mathrm{SNR}_t = \bar\alpha_t/(1-\bar\alpha_t)$.
+# The signal-to-noise ratio is $\mathrm{SNR}_t = \bar\alpha_t/(1-\bar\alpha_t)$.
 
 # %%
 from diffusers import DDPMScheduler
 
-schedules = {name: DDPMScheduler(beta_schedule=key).alphas_cumprod
-             for name, key in {"linear": "linear", "scaled linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}.items()}
+kinds = {"linear": {"beta_schedule": "linear"}, "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+         "Stable Diffusion": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}}
+schedules = {name: DDPMScheduler(**settings).alphas_cumprod for name, settings in kinds.items()}
 plots.show(plots.schedules(schedules),
            alt="Left: share of the picture left against t for three schedules. Right: signal-to-noise ratio, log scale.")
 
 # %% [markdown]
-# Both axes tell the same story. The *linear* schedule of DDPM (and of this course) spends its last 300 steps on pictures
-# that are practically noise; the *cosine* schedule keeps something of the face for longer. *Scaled linear* is Stable
-# Diffusion's. At SNR 1 (dotted), picture and noise weigh the same.
+# *Linear* is DDPM's and ours: its last 300 steps are practically noise. *Cosine* keeps something of the face for longer, Stable Diffusion's
+# schedule to the end. At SNR 1 (dotted), picture and noise weigh the same.
 #
 # ## Exercise: guess the clean picture
 #
 # *Difficulty ●●○ · importance ●●● · 10 minutes*
 #
-# A network predicts the noise. Turn the formula around: write `predict_x0(x_t, t, eps, alphas_cumprod)`.
+# Given the noise, turn (1.1) around: write `predict_x0(x_t, t, eps, alphas_cumprod)`.
 
 # %%
 def predict_x0(x_t, t, eps, alphas_cumprod):
@@ -186,7 +180,7 @@ predict_x0 = checks.mine("predict_x0")
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Subtract the noise's share, $\sqrt{1-\bar\alpha_t}\,\varepsilon$, then undo the scaling of the picture.
+# Subtract the noise's share, then undo the scaling.
 # </details>
 # <details><summary>Solution</summary>
 #
@@ -195,53 +189,53 @@ predict_x0 = checks.mine("predict_x0")
 #
 # ## How good is the guess?
 #
-# The signature figure. The error of $\tilde x_0$ against the true face, for the source model, for a network that was never
-# trained, and for the best constant picture (the mean face), which looks at nothing at all.
+# The error of $\tilde x_0$ against the true face, not clipped: the source; the same with 1 % of noise on its $\hat\varepsilon$; a network
+# never trained; the mean face.
 
 # %%
-steps = torch.arange(0, 1000, rt.pick(smoke=250, cpu=50))
+steps = torch.tensor([*range(0, 1000, rt.pick(smoke=250, cpu=50)), 999])
 untrained = models.new_unet(64).eval()
 mean_face = data.load_domain(data.SOURCE, "train", 250).images.mean(0)
 
 
 def errors(unet, seed):
-    """Mean squared error of x̃_0 over the faces, one number a step."""
+    """Mean squared error of x̃_0 at every step: of the guess, and with 1 % of noise on ε̂. (2, len(steps))."""
     found = []
     for t in steps.tolist():
-        eps = torch.randn(faces.shape, generator=torch.Generator().manual_seed(1000 * seed + t))
-        x_t = q_sample(faces, torch.full((num_images,), t), eps, a_bar)
+        dice = torch.Generator().manual_seed(1000 * seed + t)
+        eps, slip = torch.randn(faces.shape, generator=dice), 0.01 * torch.randn(faces.shape, generator=dice)
+        many = torch.full((num_images,), t)
+        x_t = q_sample(faces, many, eps, a_bar)
         with torch.no_grad():
-            guess = unet(x_t, t).sample
-        x_0 = predict_x0(x_t, torch.full((num_images,), t), guess, a_bar).clamp(-1, 1)
-        found.append(float((x_0 - faces).square().mean()))
-    return found
+            guess = unet(x_t, many).sample
+        found.append([float((predict_x0(x_t, many, answer, a_bar) - faces).square().mean()) for answer in (guess, guess + slip)])
+    return torch.tensor(found).T
 
 # %%
-trained = torch.tensor([errors(source.unet, seed) for seed in seeds])
-never = torch.tensor([errors(untrained, seed) for seed in seeds])
+trained = torch.stack([errors(net, seed) for seed in seeds])                 # (seeds, 2, len(steps))
+never = torch.stack([errors(untrained, seed) for seed in seeds])[:, 0]
 constant = float((mean_face - faces).square().mean())
-compared = {"source model": trained, "never trained": never, "mean face": torch.full_like(trained, constant)}
-plots.show(plots.curves(steps, compared, "step t", "mean squared error of the guess"),
-           alt="Error of the guessed face against t: the trained model stays near zero to t=500, then crosses the mean face's error.")
+compared = {"source model": trained[:, 0], "its ε off by 1 %": trained[:, 1], "never trained": never,
+            "mean face": torch.full_like(never, constant)}
+figure = plots.curves(steps, compared, "step t", "mean squared error of the guess", log=True)
+tenth, most = (int(steps[(trained[:, 0].mean(0) < share * constant).nonzero()[-1]]) for share in (0.1, 0.5))
+for left, right, shade in ((0, tenth, 0.0), (tenth, most, 0.08), (most, 999, 0.16)):
+    figure.axes[0].axvspan(left, right, color="black", alpha=shade, linewidth=0)
+plots.show(figure, alt="Error of the guess against t, log scale: the source rises to the mean face's error; the others end above it.")
 
 # %%
-above = steps[trained.mean(0) > constant / 2]
-print(f"error at t=0: {trained[:, 0].mean():.4f} ± {trained[:, 0].std(correction=0):.4f} over {len(seeds)} seeds")
-print(f"error at the last step: {trained[:, -1].mean():.3f}; mean face: {constant:.3f}")
-print(f"half of the mean face's error is passed near t = {int(above[0]) if len(above) else 'none'}")
+last = trained[:, :, -1].mean(0)
+print(f"error at t = 0: {trained[:, 0, 0].mean():.5f}; at t = 999: {last[0]:.3f}; mean face {constant:.3f}")
+print(f"with 1 % of error in ε, at t = 999: {last[1]:.2f}; never trained: {never[:, -1].mean():.0f}")
+print(f"a tenth of the mean face's error is passed after t = {tenth}, half of it after t = {most}")
 
 # %% [markdown]
-# At the left, the model sees the face and the guess is right. Up to about $t = 500$ it still knows *which* face it is, from pictures
-# in which we see nothing but noise. Then the error rises. A perfect model would level off at the mean face (dashed): seeing only noise, the
-# best it can say is "a face". Ours crosses that line, because near $T$ its small errors of the noise are magnified beyond it (next
-# cell). Samplers survive this by clipping the guess to [-1, 1].
-#
-# The losses of chapters 04 to 06 compare these guesses between models, so keep the regime in mind: a loss at $t$ near $T$
-# compares blurs at best, and magnified mistakes at worst.
+# White: *this face*, from pictures in which we see little but noise. Light grey: a blur of it. Dark grey: hardly more than "a face".
+# The source levels off at the mean face: from noise alone nothing better can be said. With 1 % of error it ends far above.
 #
 # ## Why errors grow: the factor
 #
-# A mistake in the noise is a mistake in the picture, multiplied by $\sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$:
+# A mistake of the noise enters the picture multiplied by $\sqrt{(1-\bar\alpha_t)/\bar\alpha_t}$:
 
 # %%
 for t in (10, 100, 300, 500, 700, 900, 999):
@@ -249,33 +243,33 @@ for t in (10, 100, 300, 500, 700, 900, 999):
     print(f"t = {t:3d}   share of the picture left {a_bar[t]:.5f}   an error of the noise is multiplied by {factor:8.2f}")
 
 # %% [markdown]
-# In the squared error that is a factor of about 25 000 at $t = 999$. A loss on $\tilde x_0$ that treats all $t$ alike, as the
-# published high-frequency loss does, is a loss about the last few steps (ledger row 9, chapter 06).
+# Squared, that is about 25 000 at $t = 999$. A loss on $\tilde x_0$ that treats all $t$ alike, as the published high-frequency
+# loss does, is about the last few steps (ledger row 9, chapter 06). The source escapes: it answers not $\varepsilon$ but $v$, from which
+# `whole.frozen` computes $\hat\varepsilon$ (chapter 02).
 
 # %%
-middle = trained[:, len(steps) // 2]
-_ = checks.check_expected("01", rt, error_at_0=float(trained[:, 0].mean()), error_in_the_middle=float(middle.mean()), mean_face=constant)
+_ = checks.check_expected("01", rt, error_at_0=float(trained[:, 0, 0].mean()),
+                          error_in_the_middle=float(trained[:, 0, len(steps) // 2].mean()), mean_face=constant)
 
 # %% [markdown]
 # ## Play
 #
-# Move $t$ and the schedule. The guess is recomputed by the source model, which was trained with the *linear* schedule: under
-# another schedule the same $t$ means another noise level, and the guess shows it.
+# Move $t$ and the schedule. The source knows the *linear* one: elsewhere the same $t$ means another noise level.
 
 # %%
 from dslib.show import widgets
 
-widgets.explore_forward(source.unet, faces[:6], schedules)
+widgets.explore_forward(source.unet, faces[:6], schedules, ddpm.prediction_type_of(source.scheduler))
 
 # %% [markdown]
 # ## What can go wrong
 #
 # | symptom | cause | mend |
 # |---|---|---|
-# | pictures too dark or washed out at every t | `alphas_cumprod` used without the square root | √ᾱ for the picture, √(1−ᾱ) for the noise |
-# | one noise level for a whole batch | `alphas_cumprod[t]` broadcast along the wrong axis | `.view(-1, 1, 1, 1)` |
-# | speckle and violent colours near T | that is the factor above; nothing is broken | look at smaller t, or clamp *for display only* |
-# | a guess that is grey everywhere | betas passed instead of ᾱ | `torch.cumprod(1 - betas, 0)` |
+# | too dark at every t | roots forgotten | √ᾱ, √(1−ᾱ) |
+# | one noise level a batch | wrong axis | `.view(-1, 1, 1, 1)` |
+# | speckle near T | an error of ε, magnified | answer $v$; clamp *for display* |
+# | a grey guess | betas passed as ᾱ | `torch.cumprod(1 - betas, 0)` |
 #
 # ## Equations, code, tests
 #
@@ -288,22 +282,19 @@ widgets.explore_forward(source.unet, faces[:6], schedules)
 #
 # | point | paper | authors' code | here |
 # |---|---|---|---|
-# | weight of L_hfmse over t | none | none | ᾱ_t, which cancels the factor above (row 9) |
-# | clamping of x̃_0 in the losses | not mentioned | – | none: clamping cost diversity in our pilot |
+# | weight of L_hfmse over t | none | none | ᾱ_t, against the factor above (row 9) |
+# | clamping of x̃_0 in the losses | not mentioned | – | none |
 #
 # ## Check yourself
 #
 # 1. Why can one network serve all t?
-#    <details><summary>Answer</summary>t is an input: an embedding of it modulates every block.</details>
-# 2. Two models give the same ε to within 1 %. Are their guesses of x_0 the same to within 1 %?
-#    <details><summary>Answer</summary>At small t yes; near T the difference is multiplied by up to 157.</details>
-# 3. What would the curve of the source model look like for pictures of robots?
-#    <details><summary>Answer</summary>Higher in the middle: it believes in faces. Try it: load another domain where the faces
-#    are loaded.</details>
-# 4. Open: the best guess of x_0 under squared error is the mean of all faces that could have led to x_t. Which of the
-#    pictures above shows that most clearly?
-# 5. Project: train with the cosine schedule instead of the linear one (`models.new_scheduler` makes it) and compare the
-#    Fréchet ratio at equal steps.
+#    <details><summary>Answer</summary>t is an input; its embedding modulates every block.</details>
+# 2. Two models give the same ε to within 1 %. And their guesses?
+#    <details><summary>Answer</summary>At small t too; near T the difference grows up to 157-fold.</details>
+# 3. And the source's curve for pictures of robots?
+#    <details><summary>Answer</summary>Higher in the middle: it believes in faces. Try it.</details>
+# 4. Open: the best guess is the mean of all faces that could have led to x_t. Where do you see it?
+# 5. Project: train with the cosine schedule (`models.new_scheduler`); compare the Fréchet ratio.
 
 # %% tags=["nbval-check-output", "quiz"]
 from dslib.show import quiz
@@ -313,9 +304,7 @@ quiz.ask("01")
 # %% [markdown]
 # ## In this notebook we have
 #
-# - noised faces step by step and in one jump;
-# - compared three schedules;
-# - written and checked `q_sample` and `predict_x0`;
-# - measured where the guess is a face, where a blur, and where worse than that, beside two controls.
+# - noised faces step by step and in one jump; written `q_sample` and `predict_x0`;
+# - measured where the guess is a face and where a blur, beside two controls.
 #
-# **Next:** chapter 02 trains the network that makes these guesses.
+# **Next:** chapter 02 trains the network behind the guess.

@@ -9,28 +9,27 @@
 # %% [markdown] tags=["slide"]
 # # 5. Where the edges live: Haar bands
 #
-# **Claim.** By the end you will have shown that the three Haar bands of detail say something about faces that the
-# pixels do not: which faces are *alike in detail* agrees only loosely, with a correlation of about one half, with
-# which are alike in their pixels; and detail knows something of the mouth, of which the pixels know nothing. The evidence is
-# the correlation between similarities of held-out faces, and how often each finds the pairs that share a mouth. The
-# controls: the coarse band LL, which repeats the pixels, and noise, which knows nothing. On the way, the sum
-# LH + HL + HH that DomainStudio uses turns out to be one pixel of each block against a mean.
+# **Claim.**
+# - Detail and pixels agree only loosely on which faces are alike.
+# - Detail knows something of the mouth, the pixels nothing.
+# - DomainStudio's sum LH + HL + HH is one pixel of each block against the block's mean.
+#
+# Controls: the band LL, and noise. Chapters 06 and 08 measure whether a *loss* on detail helps.
 #
 # | | |
 # |---|---|
-# | Read / run | 45 min / 1 min on two CPU cores |
-# | Device | a laptop CPU is enough |
-# | Needs | chapters 00, 01 and 04 (cosine similarity, pairwise KL) |
+# | Read / run | 37 min / 1 min |
+# | Device | a CPU |
+# | Needs | chapters 00, 01 and 04 |
 # | Paper | DomainStudio §1: hf(x), L_hf, L_hfmse |
 # | `dslib` files | `haar.py`, `losses.py` |
-# | You will keep | `dwt2` and `idwt2`, and an eye for which band a loss looks at |
+# | You will keep | `dwt2` and `idwt2` |
 #
 # **You will**
-# - split pictures into bands and put them together again, and compare with PyWavelets band by band;
-# - measure how much detail each domain has, and when it appears while a picture is drawn;
-# - find out what the sum of the bands is, and what it is blind to;
-# - test whether detail says anything that pixels do not, against controls;
-# - see why the loss on detail needs a weight over $t$.
+# - split pictures into bands and join them again;
+# - measure who has how much detail, and when a chain draws it;
+# - find what the sum of details is blind to;
+# - test what detail says that pixels do not, and weigh the loss on it.
 
 # %% tags=["setup", "nbval-ignore-output"]
 # Setup, the same cell in every chapter. FETCH runs only where there is no dslib, as in Colab; `make badges REPO=owner/name` writes it.
@@ -56,8 +55,7 @@ seeds = rt.pick(smoke=[0], cpu=[0, 1, 2])
 # %% [markdown]
 # ## Where we are going
 #
-# Five faces and five sketches. Below each: the picture that its LL band alone gives back, and the picture that the
-# other three bands give back, with grey for zero.
+# Five faces and five sketches; below, what LL alone gives back, and what the other three bands do (zero is grey).
 
 # %% tags=["slide"]
 import torch
@@ -67,7 +65,7 @@ from dslib.show import plots
 
 faces = data.load_domain(data.SOURCE, "test", num_images)
 domains = {data.SOURCE: faces.images}
-domains |= {name: data.load_domain(name, split, num_images).images for name in data.TARGETS}
+domains |= {name: data.load_domain(name, split, num_images).images for name in (*data.TARGETS, "engraved")}
 
 
 def coarse_only(x):
@@ -87,8 +85,15 @@ plots.show(plots.rows({"picture": few, "from LL": coarse_only(few), "from the re
            alt="Five faces and five sketches; below, the same in blocks of 2×2 pixels, and their outlines on grey.")
 
 # %% [markdown]
-# The top row is the sum of the other two, pixel by pixel. The middle row knows who it is; the bottom row knows where
-# the lines are. Two of DomainStudio's losses look at the bottom row only.
+# The middle row shows who it is, the bottom row where the lines are. Two losses look at the bottom row only:
+
+# %% tags=["slide"]
+from dslib.show import diagrams
+
+plots.show(diagrams.method(("hf", "hfmse")), alt="The method, with the two parts lit that look at Haar's details: L_hf and L_hfmse.")
+
+# %% [markdown]
+# The two lower rows add up to the picture:
 
 # %% tags=["nbval-check-output"]
 bool((coarse_only(few) + detail_only(few) - few).abs().max() < 1e-5)
@@ -96,18 +101,16 @@ bool((coarse_only(few) + detail_only(few) - few).abs().max() < 1e-5)
 # %% [markdown] tags=["slide"]
 # ## The mental model
 #
-# Cut the picture into blocks of 2×2 pixels. Four numbers go in, four come out:
+# Cut the picture into blocks of 2×2 pixels. Each becomes four numbers:
 #
 # $$\begin{pmatrix}a & b\\ c & d\end{pmatrix} \quad\longrightarrow\quad
 # \begin{aligned} LL &= (a+b+c+d)/2 & LH &= (-a+b-c+d)/2\\ HL &= (-a-b+c+d)/2 & HH &= (a-b-c+d)/2 \end{aligned} \tag{5.1}$$
 #
-# Behind this are two filters, $L=(1,1)/\sqrt2$, which adds two neighbours, and $H=(-1,1)/\sqrt2$, which takes the
-# earlier from the later. The first letter says what is done along the height, the second along the width.
+# The filters are $L=(1,1)/\sqrt2$, a sum, and $H=(-1,1)/\sqrt2$, a difference. The first letter is for the height.
 #
 # | symbol | answers to | shape | code |
 # |---|---|---|---|
-# | $x$ | the picture, in [-1, 1] | (N,3,R,R) | `x` |
-# | $LL$ | brightness: twice the mean of the block | (N,3,R/2,R/2), in [-2, 2] | `ll` |
+# | $LL$ | brightness: twice the block's mean | (N,3,R/2,R/2) | `ll` |
 # | $LH$ | brighter on the right: *vertical* edges | (N,3,R/2,R/2) | `lh` |
 # | $HL$ | brighter below: *horizontal* edges | (N,3,R/2,R/2) | `hl` |
 # | $HH$ | one diagonal against the other | (N,3,R/2,R/2) | `hh` |
@@ -115,7 +118,7 @@ bool((coarse_only(few) + detail_only(few) - few).abs().max() < 1e-5)
 #
 # ## The naive version
 #
-# Four filters, one block after the other.
+# Four filters, block by block.
 
 # %%
 L, H = torch.tensor([1.0, 1.0]) / 2 ** 0.5, torch.tensor([-1.0, 1.0]) / 2 ** 0.5
@@ -138,8 +141,7 @@ naive = naive_bands(faces.images[0])
 {name: tuple(band.shape) for name, band in naive.items()}
 
 # %% [markdown]
-# Which edge goes where? A test card with one square tells. The second card is the first, moved by one pixel to the
-# right and one down.
+# Which edge goes to which band? A square, and the same moved one pixel right and down:
 
 # %% tags=["slide"]
 card = torch.full((3, 32, 32), -1.0)
@@ -150,18 +152,13 @@ plots.show(plots.bands({name: (x, *naive_bands(x).values()) for name, x in cards
            alt="A white square: LH shows its left edge, HL its top edge; after a move by one pixel, right and bottom.")
 
 # %% [markdown]
-# Red is positive, blue negative, white zero. In the upper row, LH has the left edge, HL the top one, and HH their
-# corner, the only block that changes along both directions. The right and the bottom edge are in *no* band: they fall
-# between two blocks, and no block sees them. After a move by one pixel it is the other way round. So the Haar bands
-# of a picture and of the same picture moved by one pixel are different things. That is the price of a transform with
-# as many numbers out as in. Slanting outlines cross many blocks, and some of those always see them.
+# An edge between two blocks is in *no* band: above, right and bottom; after the move, left and top.
 #
 # ## Exercise: one Haar step
 #
 # *Difficulty ●○○ · importance ●●● · 10 minutes*
 #
-# Write `haar_step(x)` without a loop and without a convolution: four slices `x[..., 0::2, 0::2]` and so on are $a$,
-# $b$, $c$ and $d$ of all blocks at once.
+# Write `haar_step(x)` without a loop. Four slices, `x[..., 0::2, 0::2]` and so on, are $a$, $b$, $c$ and $d$ of all blocks at once.
 
 # %%
 def haar_step(x):
@@ -185,8 +182,7 @@ haar_step = checks.mine("haar_step")
 #
 # ## Now import it
 #
-# `haar.dwt2` is the library's version. Yours agrees with the loop, and with PyWavelets, whose names and signs are not
-# ours. So compare band by band:
+# The library's is `haar.dwt2`. Yours agrees with the loop, and with PyWavelets up to names and signs:
 
 # %% tags=["nbval-check-output"]
 import pywt
@@ -198,68 +194,12 @@ for words, ours, theirs in (("ll =  cA", ll, cA), ("hl = -cH", hl, -cH), ("lh = 
 print("loop    ", all((naive[name] - band[0]).abs().max() < 1e-5 for name, band in zip(naive, (ll, lh, hl, hh))))
 
 # %% [markdown]
-# PyWavelets says *horizontal* detail where we say HL, and its $H$ is $(1,-1)/\sqrt2$. Neither is more right. It
-# matters as soon as somebody adds the bands up; we come to that.
-#
-# ## The same as a convolution
-#
-# The usual way to write this is a convolution with four 2×2 filters and stride 2. The slices do the same:
-
-# %% tags=["nbval-check-output"]
-import torch.nn.functional as F
-
-kernels = torch.stack(list(filters.values()))[:, None].repeat(3, 1, 1, 1)        # (12, 1, 2, 2): four filters a colour
-
-
-def by_convolution(x):
-    """(N,3,H,W) → (N,3,4,H/2,W/2), the bands in the order LL, LH, HL, HH."""
-    return F.conv2d(x, kernels, stride=2, groups=3).unflatten(1, (3, 4))
-
-
-bool((by_convolution(faces.images) - torch.stack(haar_step(faces.images), dim=2)).abs().max() < 1e-5)
-
-# %% [markdown]
-# The authors' code builds four new convolution layers at every call (ledger row 8). What does it cost for a batch of
-# ten?
-
-# %% tags=["nbval-ignore-output", "ledger-8"]
-import time
-
-
-def rebuilt_every_time(x):
-    """Four layers made anew, as the authors' code has them: (N,3,H,W) → four bands."""
-    layers = [torch.nn.Conv2d(3, 3, 2, stride=2, groups=3, bias=False).requires_grad_(False) for _ in filters]
-    for layer, kernel in zip(layers, filters.values()):
-        layer.weight.copy_(kernel.expand(3, 1, 2, 2))
-    return [layer(x) for layer in layers]
-
-
-def milliseconds(fn, x, repeats=30):
-    """Median time of a call."""
-    took = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        fn(x)
-        took.append(1000 * (time.perf_counter() - began))
-    return sorted(took)[repeats // 2]
-
-
-batch = faces.images[:10]
-sliced = milliseconds(haar.dwt2, batch)
-for fn in (haar.dwt2, by_convolution, rebuilt_every_time):
-    print(f"{fn.__name__:<20} {milliseconds(fn, batch) / sliced:5.1f} times the slices")
-
-# %% [markdown]
-# One convolution whose kernels are kept costs no more than the slices, here even less; making the layers anew costs
-# several times as much. What speaks for the slices is that there is nothing to build, to move to a device or to train by
-# mistake.
-#
 # ## Exercise: put it together again
 #
 # *Difficulty ●●○ · importance ●●○ · 15 minutes*
 #
-# Write `inverse_haar(ll, lh, hl, hh)`. The four filters are perpendicular to each other and have length one, so the
-# matrix from $(a,b,c,d)$ to the bands is orthonormal: its inverse is its transpose.
+# Write `inverse_haar(ll, lh, hl, hh)`. The four filters are perpendicular and have length one. So the inverse of the matrix from
+# $(a,b,c,d)$ to the bands is its transpose.
 
 # %%
 def inverse_haar(ll, lh, hl, hh):
@@ -272,16 +212,15 @@ inverse_haar = checks.mine("inverse_haar")
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Read the formulas by columns: $a$ occurs with + in LL and HH and with − in LH and HL, so
-# $a=(LL-LH-HL+HH)/2$. Make an empty tensor of twice the size and fill `x[..., 0::2, 0::2] = …`.
+# Read the formulas by columns: $a$ occurs with + in LL and HH and with − in LH and HL, so $a=(LL-LH-HL+HH)/2$.
+# Make an empty tensor of twice the size and fill `x[..., 0::2, 0::2] = …`.
 # </details>
 # <details><summary>Solution</summary>
 #
 # `checks.solution("inverse_haar")`
 # </details>
 #
-# Two consequences. Nothing is lost, and the squares add up, so a band's *energy*, its summed squares, is a share of the
-# picture's:
+# Nothing is lost, and the squares add up. So a band's *energy*, its summed squares, is a share of the picture's:
 
 # %% tags=["nbval-check-output"]
 bands = haar_step(faces.images)
@@ -292,8 +231,7 @@ print("energy kept:", bool(abs(split_up / whole - 1) < 1e-4))
 # %% [markdown]
 # ## Several levels
 #
-# LL is a picture, so it can be split again: level 2 holds edges twice as wide, level 3 four times. PyWavelets'
-# `wavedec2` does the same.
+# LL is a picture, so it can be split again. Level 2 holds edges twice as wide, level 3 four times:
 
 # %% tags=["nbval-check-output"]
 def levels(x, how_many=3):
@@ -315,8 +253,7 @@ for k, detail in enumerate(details, start=1):
 # %% [markdown]
 # ## Who has how much detail?
 #
-# First as shares: each picture's mean colour is taken away, and the energy that is left, its variance, is divided among
-# three levels of detail and the 8×8 picture that remains.
+# Where does a picture's variance lie?
 
 # %%
 def shares(x):
@@ -331,18 +268,14 @@ by_domain = {name: shares(images) for name, images in domains.items()}
 for name, share in by_domain.items():
     print(f"{name:<12}" + "".join(f"  {part} {value:6.1%}" for part, value in share.items()))
 plots.show(plots.shares(by_domain, "share of the variance"),
-           alt="Stacked bars for six domains: most of the variance is in the 8×8 rest, the smallest part in level 1.")
+           alt="Stacked bars for seven domains: most of the variance is in the 8×8 rest, the smallest part in level 1.")
 
 # %% [markdown]
-# In every domain, most of a picture is coarse: a picture of 8×8 blocks already holds more than half of the variance.
-# The finest level has the smallest share, or is level with the next one. But the domains differ: the portraits, the
-# adventurers and the sketches, drawn with black lines, keep about twice as large a share in level 1 as the source's
-# faces, the sunglasses and the robots, drawn with areas of colour.
+# Most of it is coarse, except in the engravings. In domains drawn with black lines, level 1 holds two to three times the source's share.
 #
 # ## The signature figure
 #
-# Above: a face and a sketch with their bands. Below: the mean square of the three bands of level 1 by domain, with
-# whiskers of one standard error over the pictures. This time nothing is divided by the variance.
+# The amount, not the share: mean squares of level 1, with one standard error.
 
 # %% tags=["slide"]
 def band_squares(x):
@@ -361,17 +294,12 @@ for name, value in total.items():
     print(f"{name:<12} LH+HL+HH, mean squares added: {value:.3f}, {value / total[data.SOURCE]:.1f} times the source's")
 
 # %% [markdown]
-# In the bands, red is brighter on the right (LH) or below (HL), blue is darker there. Every outline has two sides,
-# one red and one blue. HH is the faintest everywhere: it takes slanting lines and corners to fill it.
-#
-# By this count the *sketches* lead, with several times the detail of the source's faces. A model adapted to them must
-# learn to draw more detail than its source ever did. That is what L_hfmse is for: L_simple asks for it too, but with
-# one voice among all frequencies. Sunglasses ask for little more than the source has.
+# *Sketches*, *engravings* and *portraits* have more than three times the source's detail. A model adapted to them must draw more detail
+# than its source ever did: that is what L_hfmse is for.
 #
 # ## When do edges appear?
 #
-# The source model draws. At every step of the chain it has a guess $\tilde x_0$ of the finished picture. How far is
-# the guess from the picture that comes out, part by part? We divide by the parts' variance over the pictures, so that
+# The source model draws. How far is each part of its guess $\tilde x_0$ from the finished picture? Divided by the part's variance,
 # **1 means no better than the average picture**.
 
 # %%
@@ -401,10 +329,10 @@ def chain_errors(seed):
 runs = [chain_errors(seed) for seed in seeds]
 walked = torch.tensor([link.t for link in runs[0][0]])
 errors = torch.stack([found for _, found in runs])                               # (seeds, 4, links)
-figure = plots.curves(walked, {name: errors[:, k] for k, name in enumerate(names)}, "step t", "error / variance")
-figure.axes[0].set(yscale="log", ylim=(0.005, None))
+figure = plots.curves(walked, {name: errors[:, k] for k, name in enumerate(names)}, "step t", "error / variance", log=True,
+                      thresholds={"half known": 0.5, "no better than the average picture": 1.0})
+figure.axes[0].set_ylim(0.005, None)
 figure.axes[0].invert_xaxis()
-figure.axes[0].axhline(0.5, color="black", linewidth=0.8)
 plots.show(figure, alt="Error of four parts of the guess, coarse to fine, against t, log scale, falling to the right.")
 
 # %%
@@ -418,24 +346,17 @@ plots.show(plots.rows({"guess": guesses, "its detail": detail_only(guesses)}, la
            alt="One chain: the guess of the clean picture from t=999 to the end, above the detail of each guess.")
 
 # %% [markdown] tags=["slide"]
-# The chain runs from left to right; the shading spans the seeds, the black line is at one half. The coarse rest is
-# settled first and the finest level last: a diffusion model draws from coarse to fine, although nobody told it
-# to. White noise has the same energy in every band, faces have not, so at a given $t$ the fine bands are the ones
-# buried deepest. The error is zero at the last step by construction. At the left, the fine parts are far *above* 1:
-# the first guesses are not without detail, they are full of false detail, the magnified mistakes of chapter 01,
-# and a flat picture would have been a better guess.
+# Left to right, coarse parts come first: white noise is equally strong in every coefficient, and faces are weakest in the fine ones.
 #
-# For the losses this means: at large $t$ the detail in $\tilde x_0$ says nothing about the picture. What L_hf and
-# L_hfmse can teach, they teach at small and middling $t$.
+# At the left, level 1 is above 1: its detail is not that of the finished picture. So losses on detail can teach only at smaller $t$.
 #
 # ## The surprise in the sum
 #
-# DomainStudio adds the three bands up. Add the formulas up, too:
+# DomainStudio adds the three bands up:
 #
 # $$LH + HL + HH = \tfrac12(-a-b-c+3d) = 2d - LL. \tag{5.2}$$
 #
-# The "sum of all high frequencies" is **one pixel of every block against the block's mean** (ledger row 5). A flat
-# region gives zero, as it should:
+# That is **one pixel of every block against the block's mean** (ledger row 5). A flat region gives zero:
 
 # %% tags=["nbval-check-output", "ledger-5"]
 ll = haar.dwt2(faces.images)[0]
@@ -445,7 +366,7 @@ print("hf = 2d - LL:", bool((haar.high_frequency(faces.images) - (2 * d - ll)).a
 print("flat gives 0:", bool(haar.high_frequency(flat).abs().max() < 1e-6))
 
 # %% [markdown]
-# But a flat region is not the only thing it ignores. Take diagonal stripes, and the same stripes in a mirror:
+# It ignores more. Diagonal stripes, and the same in a mirror:
 
 # %% tags=["slide"]
 i, j = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
@@ -459,15 +380,15 @@ for name, x in pair.items():
     print(f"{name:<9} energy of the three bands {energy:.4f}, of their sum {float(summed.square().mean()):.4f}")
 
 # %% [markdown]
-# Both pictures have the same energy in the three bands. In the first, LH and HL are each other's negatives and
-# cancel: the sum sees next to nothing of it. In the second they agree, and the sum counts them twice over. Soft shading that
-# runs down to the right is nearly invisible to the sum, the same to the left is not. (Hard edges and thin lines suffer less:
-# their HH carries them.)
+# In the sum, LH and HL cancel above and add up below. So it is nearly blind to soft stripes along one diagonal. Thin lines and hard edges
+# suffer less: HH carries them.
 #
-# Which direction it is, and which pixel, hangs on signs that nobody thinks about. A mirrored picture, or PyWavelets'
-# signs, picks another corner of the block:
+# Signs decide which diagonal, and which pixel. Mirror the faces, or take PyWavelets' signs:
 
 # %%
+import torch.nn.functional as F
+
+
 def with_signs(x, *signs):
     """A sum of lh, hl, hh with other signs: (N,3,R,R) → (N,3,R/2,R/2)."""
     return sum(sign * band for sign, band in zip(signs, haar.dwt2(x)[1:]))
@@ -490,12 +411,9 @@ a = x[..., 0::2, 0::2]
 print("PyWavelets' sum is 2a - LL:", bool((others["PyWavelets' signs"] - (2 * a - ll)).abs().max() < 1e-5))
 
 # %% [markdown]
-# The mirrored faces were transformed and mirrored back, so a measure of detail that treats left and right alike would
-# give the same picture, and a cosine of one. It gives a cosine near zero. Under PyWavelets' signs, "the sum of the
-# high frequencies" of a face points the *other way*. As pictures, the conventions disagree.
+# A symmetric measure would give a cosine of one, the sum gives about zero. Under PyWavelets' signs it points the *other way*.
 #
-# **Stacked bands** are the alternative: keep the three side by side, `torch.cat`, (N,9,R/2,R/2). A flip or another sign
-# convention multiplies whole bands by −1, and cosines between faces do not notice. Do the *losses* notice?
+# Do similarities of faces notice? The control: **stacked bands**, the three side by side.
 
 # %%
 from dslib import losses
@@ -521,47 +439,19 @@ for name, change in changes.items():
               f"correlation before/after {correlation:.3f}")
 
 # %% [markdown]
-# Mirroring changes nothing for the stack, as it must be. For the sum, single similarities move, but the pattern
-# hardly does: the correlation stays near one. L_hf compares faces with *each other*, and the sum's odd choice of a
-# pixel is the same for all of them. So in L_hf the surprise is a curiosity. It would be a mistake to compare a sum in
-# one convention with a sum in another, and in L_hfmse, where detail is compared pixel by pixel, the sum is nearly
-# blind in one direction. A move by one pixel changes both: that is the block grid again, which stacking does not
-# cure.
+# A mirror turns the signs of whole stacked bands: no similarity changes. In the sum, similarities move, but their pattern hardly does. L_hf
+# compares faces with *each other*, and the same pixel is taken in all. L_hfmse compares pixels: there the sum stays nearly blind in one
+# direction. A move by one pixel changes both: the block grid again.
 #
 # ## Does detail say anything that pixels do not?
 #
-# If L_hf only repeated L_img, nobody would need it. So: which faces are alike in their pixels, and which in their
-# detail? We compare similarities of all pairs of held-out faces. Beside the Haar bands: other wavelets, the
-# frequencies above a quarter of a cycle a pixel (what LL drops, by Fourier's reckoning), and the Laplacian. Controls:
-# LL, and noise.
+# If L_hf only repeated L_img, nobody would need it. So compare all pairs of held-out faces; controls are LL and noise. The faces carry
+# labels: how often is a pair with the same mouth (or background) more similar than a pair with different ones? Chance is 0.5.
 
 # %%
-def fourier_high_pass(x):
-    """Frequencies of at least a quarter cycle a pixel, in either direction: (N,3,R,R) → (N,3,R,R)."""
-    high = torch.fft.fftfreq(x.shape[-1]).abs() >= 0.25
-    return torch.fft.ifft2(torch.fft.fft2(x) * (high[:, None] | high[None, :])).real
-
-
-def laplacian(x):
-    """Four times a pixel minus its four neighbours: (N,3,R,R) → (N,3,R,R)."""
-    kernel = torch.tensor([[0.0, -1.0, 0.0], [-1.0, 4.0, -1.0], [0.0, -1.0, 0.0]]).expand(3, 1, 3, 3)
-    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
-
-
-def wavelet(x, name):
-    """The three detail bands of a PyWavelets wavelet, side by side: (N,3,R,R) → (N,9,R/2,R/2)."""
-    return torch.cat([torch.from_numpy(band) for band in pywt.dwt2(x.numpy(), name, mode="periodization")[1]], dim=1)
-
-
 x = faces.images
 views = {"pixels": x, "LL": haar.dwt2(x)[0], "hf, the sum": haar.high_frequency(x), "hf, stacked": stacked(x),
-         "db2": wavelet(x, "db2"), "bior1.3": wavelet(x, "bior1.3"), "Fourier": fourier_high_pass(x),
-         "Laplacian": laplacian(x), "noise": torch.randn(x.shape, generator=torch.Generator().manual_seed(rt.seed))}
-similar = {name: losses.drop_diagonal(losses.cosine_matrix(view)).flatten() for name, view in views.items()}
-
-# %% [markdown]
-# The faces carry labels, so we can also ask what a similarity *knows*: how often is a pair of faces with the same
-# mouth (or the same background colour) more similar than a pair with different ones? Chance is 0.5.
+         "noise": torch.randn(x.shape, generator=torch.Generator().manual_seed(rt.seed))}
 
 # %% tags=["slide"]
 def picks_out(similarity, factor):
@@ -572,35 +462,36 @@ def picks_out(similarity, factor):
     return float((rank[same].mean() - (n - 1) / 2) / (len(same) - n))
 
 
-agree = torch.corrcoef(torch.stack(list(similar.values())))                      # (views, views)
-column = {name: list(views).index(name) for name in ("pixels", "hf, the sum")}
-print("             correlation with        picks out the same")
-print("             pixels  hf, the sum     mouth  background")
-for k, (name, values) in enumerate(similar.items()):
-    print(f"{name:<12} {agree[k, column['pixels']]:6.2f} {agree[k, column['hf, the sum']]:8.2f}"
-          f" {picks_out(values, 'mouth'):14.2f} {picks_out(values, 'backgroundColor'):9.2f}")
+def tell(views):
+    """Print what every view's similarities agree with and know; return their correlations, (views, views)."""
+    similar = {name: losses.drop_diagonal(losses.cosine_matrix(view)).flatten() for name, view in views.items()}
+    agree = torch.corrcoef(torch.stack(list(similar.values())))
+    pixels, hf = (list(views).index(name) for name in ("pixels", "hf, the sum"))
+    print("             correlation with        picks out the same\n             pixels  hf, the sum     mouth  background")
+    for k, (name, values) in enumerate(similar.items()):
+        print(f"{name:<12} {agree[k, pixels]:6.2f} {agree[k, hf]:8.2f} {picks_out(values, 'mouth'):14.2f}"
+              f" {picks_out(values, 'backgroundColor'):9.2f}")
+    return agree
+
+
+agree = tell(views)
 
 # %% [markdown]
-# How to read the table:
-#
-# - **LL repeats the pixels**: a correlation of 1.00. A pairwise loss on LL would be L_img over again.
-# - **hf does not**: its correlation with the pixels is about one half. It knows more about the mouth, of which the
-#   pixels know nothing at all (chance), and less about the background, which the pixels know best: detail knows a little
-#   of both.
-# - **The sum and the stack agree** almost perfectly. Haar is not special either: every other way to take detail out
-#   agrees better with hf than the pixels do, and knows the mouth as well or nearly so. bior1.3 even has Haar's own
-#   $H$.
-# - **Noise** knows nothing and agrees with nobody, as it must.
+# - **LL repeats the pixels**.
+# - **hf does not**: it knows more about the mouth, less about the background.
+# - **The sum agrees with the stack** (other filters: appendix).
+# - **Noise** knows nothing.
 #
 # ## What the loss sees
 #
-# The same question, asked of the loss itself. Ten faces, noised to $t = 200$; the source model's guesses are the
-# reference, and we spoil them in different ways. The last row, every face replaced by its neighbour, says what a
-# large value is.
+# The source model guesses ten faces, noised to $t = 200$. We spoil its guesses and ask the losses. The last row, each face replaced by its
+# neighbour, shows what a large value is.
 
 # %%
+from dslib.checks import whole
+
 q_sample, predict_x0 = checks.mine("q_sample", "predict_x0")
-a_bar = source.scheduler.alphas_cumprod
+a_bar, net = source.scheduler.alphas_cumprod, whole.frozen(source)      # the source answers v; net answers the noise
 
 
 def guess(x_0, t, seed=0):
@@ -609,7 +500,7 @@ def guess(x_0, t, seed=0):
     eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1000 * seed + int(t)))
     x_t = q_sample(x_0, steps, eps, a_bar)
     with torch.no_grad():
-        return predict_x0(x_t, steps, source.unet(x_t, steps).sample, a_bar)
+        return predict_x0(x_t, steps, net(x_t, steps).sample, a_bar)
 
 
 believed = guess(faces.images[:10], 200)
@@ -630,33 +521,28 @@ for name, x in spoiled.items():
     print(f"{name:<24}" + "".join(f"{abs(float(value)):10.4f}" for value in kl))
 
 # %% [markdown] tags=["slide"]
-# The two kinds of damage come apart. **A colour cast** is a large change for L_img and for LL, and exactly none for
-# L_hf: adding a constant changes no edge. **Another face's detail** on the right face is next to nothing for L_img,
-# exactly nothing for LL, and for L_hf the very same as exchanging the faces. Noise raises L_hf long before L_img:
-# spread evenly over all bands, it is small beside LL and large beside LH, HL and HH. LL reacts as the pixels do; only
-# noise it feels less, because blocks average it out.
+# - **A colour cast** costs nothing in L_hf: it changes no edge.
+# - **Another face's detail** costs next to nothing in L_img; in L_hf as much as exchanging the faces.
+# - **Noise** raises L_hf first: it is small beside LL, large beside the details.
+# - **Blurring** costs little in L_hf: all edges shrink alike, and a cosine sees no shrinking.
 #
-# **Blurring** is worth a second look: it takes detail away, yet L_hf makes little of it beside a wrong face. It shrinks everybody's edges
-# alike, and a cosine does not see a shrinking. L_hf keeps *whose* detail it is; how sharp it is, is left to the next
-# loss.
+# So L_hf keeps *whose* detail it is, not how sharp it is.
 #
 # ## The weight of L_hfmse
 #
-# The third loss on detail has no pairs. It compares the guess's detail with the true picture's:
+# L_hfmse compares the guess's detail with the true picture's, in the paper without a weight over $t$:
 #
 # $$\mathcal L_{hfmse} = \mathrm{mean}\,\big(\mathrm{hf}(\tilde x_0) - \mathrm{hf}(x_0)\big)^2
 # \qquad\text{ours:}\quad \mathrm{mean}\;\bar\alpha_t\big(\mathrm{hf}(\tilde x_0) - \mathrm{hf}(x_0)\big)^2 \tag{5.3}$$
 #
-# An error of the noise prediction becomes an error of $\tilde x_0$ multiplied by $(1-\bar\alpha_t)/\bar\alpha_t$, in
-# squares (chapter 01). The published loss has no weight over $t$. With the weight $\bar\alpha_t$, what is left is
-# $(1-\bar\alpha_t)\,|\mathrm{hf}(\varepsilon-\varepsilon_\theta)|^2$: the error of the noise itself, not magnified.
+# If a model predicts ε (ours predicts $v$), its squared error is $(1-\bar\alpha_t)/\bar\alpha_t$ times as large in $\tilde x_0$
+# (chapter 01). The weight $\bar\alpha_t$ leaves $(1-\bar\alpha_t)\,|\mathrm{hf}(\varepsilon-\varepsilon_\theta)|^2$: not magnified.
 #
 # ## Exercise: weigh each image
 #
 # *Difficulty ●●○ · importance ●●● · 10 minutes*
 #
-# Write `weighted_hf_mse(adapted, target, alphas_cumprod_t)`. The last argument is $\bar\alpha_t$ looked up already,
-# one number an image, for every image has its own $t$.
+# Write `weighted_hf_mse(adapted, target, alphas_cumprod_t)`. The last argument is $\bar\alpha_t$, one number an image.
 
 # %%
 def weighted_hf_mse(adapted, target, alphas_cumprod_t):
@@ -676,8 +562,7 @@ weighted_hf_mse = checks.mine("weighted_hf_mse")
 # `checks.solution("weighted_hf_mse")`
 # </details>
 #
-# The library's is `losses.hf_mse(adapted, target, weight)`. Here is yours for the source model's own guesses of
-# its own domain, step by step (ledger row 9). The control is a guess without any detail, a flat picture.
+# Both forms, for the source model's guesses of its own domain (ledger row 9). Control: a flat guess.
 
 # %%
 steps = torch.linspace(0, 999, rt.pick(smoke=4, cpu=21)).long()
@@ -710,26 +595,22 @@ worse = steps[measured[:, 0].mean(0) > without]
 print("unweighted, worse than a flat guess from t =", int(worse[0]) if len(worse) else "none")
 
 # %% [markdown]
-# As published, the loss is about the last steps before $T$: there the guess's detail is worse than none at all,
-# and what the loss asks for is noise prediction to a precision that no edge depends on. In our pilot it made
-# pictures grainy. The weight takes the magnification out, and no stretch of $t$ drowns the rest. That is
-# why `hfmse_weighting="alphas_cumprod"` is the default, and `"none"` the published form; chapter 06 shows both side by
-# side.
+# Near $T$ the detail cannot be known, and the guess is no better than a flat one. There the published loss is highest, for what no network
+# can learn. The weight takes these steps away.
 #
 # ## Did it come out as expected?
 
 # %%
 _ = checks.check_expected("05", rt, finest_share_source=by_domain[data.SOURCE]["level 1"],
                           sketch_detail_ratio=total["sketches"] / total[data.SOURCE],
-                          hf_against_pixels=float(agree[column["hf, the sum"], column["pixels"]]),
+                          hf_against_pixels=float(agree[2, 0]),
                           published_late_share=share["as published"],
                           weighted_late_share=share["weighted by alpha-bar"])
 
 # %% [markdown]
 # ## Play
 #
-# Choose a picture, a wavelet and a level. The colours' scale is set anew for each figure, so compare patterns, and
-# take the sizes from the title.
+# Take sizes from the title: the colour scale changes.
 
 # %%
 from dslib.show import widgets
@@ -737,16 +618,86 @@ from dslib.show import widgets
 widgets.explore_bands({name: images[0] for name, images in domains.items()})
 
 # %% [markdown]
+# ## Appendix: a convolution, and other filters
+#
+# The usual way to write a Haar step:
+
+# %% tags=["nbval-check-output"]
+kernels = torch.stack(list(filters.values()))[:, None].repeat(3, 1, 1, 1)        # (12, 1, 2, 2): four filters a colour
+
+
+def by_convolution(x):
+    """(N,3,H,W) → (N,3,4,H/2,W/2), the bands in the order LL, LH, HL, HH."""
+    return F.conv2d(x, kernels, stride=2, groups=3).unflatten(1, (3, 4))
+
+
+bool((by_convolution(faces.images) - torch.stack(haar_step(faces.images), dim=2)).abs().max() < 1e-5)
+
+# %% tags=["nbval-ignore-output", "ledger-8"]
+import time
+
+
+def rebuilt_every_time(x):
+    """Four layers made anew, as the authors' code has them: (N,3,H,W) → four bands."""
+    layers = [torch.nn.Conv2d(3, 3, 2, stride=2, groups=3, bias=False).requires_grad_(False) for _ in filters]
+    for layer, kernel in zip(layers, filters.values()):
+        layer.weight.copy_(kernel.expand(3, 1, 2, 2))
+    return [layer(x) for layer in layers]
+
+
+def milliseconds(fn, x, repeats=30):
+    """Median time of a call."""
+    took = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        fn(x)
+        took.append(1000 * (time.perf_counter() - began))
+    return sorted(took)[repeats // 2]
+
+
+batch = faces.images[:10]
+sliced = milliseconds(haar.dwt2, batch)
+for fn in (haar.dwt2, by_convolution, rebuilt_every_time):
+    print(f"{fn.__name__:<20} {milliseconds(fn, batch) / sliced:5.1f} times the slices")
+
+# %% [markdown]
+# The authors' code builds its layers anew at every call (ledger row 8). That costs several times as much as slices; kept kernels do not.
+#
+# Is Haar special? The same table for other filters:
+
+# %%
+def fourier_high_pass(x):
+    """Frequencies of at least a quarter cycle a pixel, in either direction: (N,3,R,R) → (N,3,R,R)."""
+    high = torch.fft.fftfreq(x.shape[-1]).abs() >= 0.25
+    return torch.fft.ifft2(torch.fft.fft2(x) * (high[:, None] | high[None, :])).real
+
+
+def laplacian(x):
+    """Four times a pixel minus its four neighbours: (N,3,R,R) → (N,3,R,R)."""
+    kernel = torch.tensor([[0.0, -1.0, 0.0], [-1.0, 4.0, -1.0], [0.0, -1.0, 0.0]]).expand(3, 1, 3, 3)
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
+
+
+def wavelet(x, name):
+    """The three detail bands of a PyWavelets wavelet, side by side: (N,3,R,R) → (N,9,R/2,R/2)."""
+    return torch.cat([torch.from_numpy(band) for band in pywt.dwt2(x.numpy(), name, mode="periodization")[1]], dim=1)
+
+
+x = faces.images
+others = {"db2": wavelet(x, "db2"), "bior1.3": wavelet(x, "bior1.3"), "Fourier": fourier_high_pass(x), "Laplacian": laplacian(x)}
+_ = tell({name: views[name] for name in ("pixels", "hf, the sum")} | others)
+
+# %% [markdown]
+# No: each agrees better with hf than the pixels do, and knows the mouth about as well.
+#
 # ## What can go wrong
 #
 # | symptom | cause | mend |
 # |---|---|---|
 # | `UserError: the Haar transform needs even height and width` | an odd side | crop or resize by a pixel |
-# | bands equal PyWavelets' but for signs or order | another convention | compare band by band: hl = −cH, lh = −cV |
-# | the sum differs from another code's, its energy too | the same, after adding up | compare before adding, or stack |
-# | an edge is missing | it falls between two blocks | move the picture by a pixel, or `pywt.swt2`: every shift |
-# | grainy pictures after adapting | L_hfmse without a weight | `hfmse_weighting="alphas_cumprod"` |
-# | L_hf is constant and its gradient zero | two images a batch: each has one neighbour | three or more |
+# | bands, or their sum, differ from PyWavelets' | other signs and order | compare band by band: hl = −cH, lh = −cV |
+# | an edge is missing | it falls between two blocks | `pywt.swt2`: every shift |
+# | L_hf is constant and its gradient zero | two images a batch | three or more |
 #
 # ## Equations, code, tests
 #
@@ -754,36 +705,29 @@ widgets.explore_bands({name: images[0] for name, images in domains.items()})
 # |---|---|---|
 # | (5.1) | `haar.dwt2` | `test_haar.py::test_band_agrees_with_pywavelets_up_to_the_documented_sign` |
 # | (5.2) | `haar.high_frequency` | `test_haar.py::test_high_frequency_is_one_pixel_against_the_mean` |
-# | (5.3) | `losses.hf_mse` | `test_losses.py::test_hf_mse_against_loop` |
 # | (5.3) | `losses.hf_mse(…, weight)` | `test_losses.py::test_hf_mse_weight_against_loop` |
 #
 # ## Paper, authors' code, ours
 #
 # | point | paper | authors' code | here |
 # |---|---|---|---|
-# | hf = LH + HL + HH | the sum | the sum | the sum; PyWavelets' signs give another one; stack where in doubt (row 5) |
-# | wavelet filters | – | four convolution layers built at every call | four slices, nothing to build (row 8) |
-# | weight of L_hfmse over t | none | none | ᾱ_t by default, `hfmse_weighting="none"` for theirs (row 9) |
-# | high-frequency terms | always | only if the variance is learned, dropped silently otherwise | always (row 4) |
+# | hf = LH + HL + HH | the sum | the sum | the sum, or stacked (row 5) |
+# | wavelet filters | – | four layers built at every call | slices (row 8) |
+# | weight of L_hfmse over t | none | none | ᾱ_t, or `hfmse_weighting="none"` (row 9) |
+# | high-frequency terms | always | only if the variance is learned | always (row 4) |
 #
 # ## Check yourself
 #
-# 1. A picture is made twice as bright around its mean. What happens to each band, to L_hf and to L_hfmse?
-#    <details><summary>Answer</summary>LH, HL and HH double. L_hf compares cosines, so it stays; L_hfmse does
-#    not.</details>
-# 2. Why does the sum nearly ignore lines that run down to the right, but not those that run down to the left?
-#    <details><summary>Answer</summary>Along them d equals a, and is close to the mean of b and c: one pixel against the
-#    mean of its block gives nearly zero. In the bands: LH and HL cancel. For a thin line they do, too, but HH carries
-#    it.</details>
-# 3. Could L_img be replaced by a pairwise loss on LL?
-#    <details><summary>Answer</summary>Yes, nearly: their similarities have a correlation of 1.00 here, and LL has a
-#    quarter of the numbers.</details>
-# 4. The chain draws coarse to fine. Would it, if pictures had as much energy a coefficient in fine bands as in coarse?
-#    <details><summary>Answer</summary>Not for that reason: noise would bury all bands alike. (Fine detail may still be
-#    harder to predict from its surroundings.)</details>
-# 5. Open: which domain of the six would you expect to gain most from L_hfmse? Which number of this chapter says so?
-# 6. Project: adapt to `sketches` with hf stacked instead of summed, in both losses, three seeds each. Does anything
-#    change that the scores of chapter 07 can tell from the spread over seeds?
+# 1. A picture gets twice the contrast. What happens to its bands, to L_hf and to L_hfmse?
+#    <details><summary>Answer</summary>LH, HL and HH double. L_hf compares cosines, so it stays; L_hfmse does not.</details>
+# 2. Why does the sum nearly ignore soft stripes down to the right, but not to the left?
+#    <details><summary>Answer</summary>LH and HL cancel: d is close to its block's mean.</details>
+# 3. Could a pairwise loss on LL replace L_img?
+#    <details><summary>Answer</summary>Nearly: the correlation is 1.00, with a quarter of the numbers.</details>
+# 4. Would a chain draw coarse to fine if faces were as strong in fine coefficients as in coarse?
+#    <details><summary>Answer</summary>Not for that reason: noise would bury all alike.</details>
+# 5. Open: which domain would you expect to gain most from L_hfmse? Which number says so?
+# 6. Project: adapt to `sketches` with hf stacked, not summed, three seeds each. Do chapter 07's scores change beyond the spread?
 
 # %% tags=["nbval-check-output", "quiz"]
 from dslib.show import quiz
@@ -793,15 +737,13 @@ quiz.ask("05")
 # %% [markdown]
 # ## In this notebook we have
 #
-# - split pictures into Haar bands by a loop, by slices, by a convolution and by PyWavelets, and put them together
-#   again;
-# - compared six domains by the energy of their bands;
-# - watched a chain draw from coarse to fine;
-# - taken the sum LH + HL + HH apart and found one pixel against a mean;
-# - measured that detail says something that pixels and LL do not, and weighed L_hfmse.
+# - split pictures into Haar bands and joined them again;
+# - measured who has how much detail, and when a chain draws it;
+# - found what the sum is blind to;
+# - tested what detail says that pixels do not, and weighed the loss on it.
 #
-# **Next:** chapter 06 puts all the losses together: DomainStudio.
+# **Next:** chapter 06 puts all the losses together.
 #
-# **Read on:** [PyWavelets](https://pywavelets.readthedocs.io/) · [SWAGAN](https://arxiv.org/abs/2102.06108) and
-# [Wavelet Diffusion](https://arxiv.org/abs/2211.16152), which generate bands instead of pixels ·
-# [Diffusion is spectral autoregression](https://sander.ai/2024/09/02/spectral-autoregression.html), on coarse to fine.
+# **Read on:** [PyWavelets](https://pywavelets.readthedocs.io/) · [SWAGAN](https://arxiv.org/abs/2102.06108) ·
+# [Wavelet Diffusion](https://arxiv.org/abs/2211.16152) ·
+# [Diffusion is spectral autoregression](https://sander.ai/2024/09/02/spectral-autoregression.html)

@@ -66,6 +66,7 @@ def mix(a, n, decay):
     (lambda a, n, k, m, p: mix(a, n, min(m, 1 - (1 + k) ** p)), "exponent's sign"),
     (lambda a, n, k, m, p: mix(a, n, min(m, (1 + k) ** -p)), "is forgotten"),
     (lambda a, n, k, m, p: n, "nothing is averaged"),
+    (lambda a, n, k, m, p: mix(a, n, min(m, 1 - (2 + k) ** -p)), "count from 0"),
     (lambda a, n, k, m, p: mix(a, n, min(m, 1 - k ** -p)), "ZeroDivisionError"),
     (lambda a, n, k, m, p: a, "differ"),
 ])
@@ -90,6 +91,7 @@ def bar(schedule, t):
     (lambda x, e, t, p, s: bar(s, p).sqrt() * guess(x, e, s[t]), "direction pointing to x_t is forgotten"),
     (lambda x, e, t, p, s: guess(x, e, s[t]), "noised again, to t_prev"),
     (lambda x, e, t, p, s: checks.ddim_step(x, e, t, t, s), "never used"),
+    (lambda x, e, t, p, s: bar(s, p).sqrt() * guess(x, e, s[t]).clamp(-1, 1) + (1 - bar(s, p)).sqrt() * e, "is clipped"),
     (lambda x, e, t, p, s: s[t].sqrt() * guess(x, e, s[t]) + (1 - bar(s, p)).sqrt() * e, "the guess is scaled with"),
     (lambda x, e, t, p, s: bar(s, p).sqrt() * guess(x, e, s[t]) + (1 - s[t]).sqrt() * e, "the noise is scaled with"),
     (lambda x, e, t, p, s: checks.ddim_step(x, e, p, t, s), "swapped"),
@@ -147,6 +149,7 @@ def posterior(x, e, t, p, z, s, part="right"):
     a, b = s[t], s[p] if p >= 0 or part == "wrapped" else torch.ones(())
     beta = 1 - a if part == "ratio" else 1 - a / b
     x_0 = (x - (1 - a).sqrt() * e) / (1 if part == "undivided" else a.sqrt())
+    x_0 = x_0.clamp(-1, 1) if part == "clipped" else x_0
     first, second = b.sqrt() * beta / (1 - a), (a / b).sqrt() * (1 - b) / (1 - a)
     first = b * beta / (1 - a) if part == "root of x_0" else first
     second = a / b * (1 - b) / (1 - a) if part == "root of x_t" else second
@@ -160,7 +163,8 @@ def posterior(x, e, t, p, z, s, part="right"):
 
 @pytest.mark.parametrize("part, hint", [
     ("mean", "the mean alone"), ("large", "the larger one"), ("variance", "its square root"), ("swapped", "factors are swapped"),
-    ("root of x_0", "in x̃_0's factor"), ("root of x_t", "in x_t's factor"), ("undivided", "not divided"), ("dice", "use the z it is given"),
+    ("root of x_0", "in x̃_0's factor"), ("root of x_t", "in x_t's factor"), ("undivided", "not divided"), ("clipped", "is clipped"),
+    ("dice", "use the z it is given"),
     ("ratio", "not 1 − ᾱ_t"), ("wrapped", "looked up alphas_cumprod[−1]"), ("end", "noise is added to the finished image"),
 ])
 def test_ddpm_step_mistakes_are_named(part, hint, capsys):

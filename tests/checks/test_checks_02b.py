@@ -80,7 +80,7 @@ def test_kl_mistakes_are_named(wrong, hint, capsys):
 
 
 def loop(optimizer=torch.optim.Adam, zero=True, held="y", weighted=True, sign=1, simple=1.0, stop=None, no_grad=False, part=1,
-         decay=1):
+         decay=1, backwards=False):
     """A training loop with one thing wrong."""
     def adapt(source, batches, a_bar, lambda_img, lr):
         model = copy.deepcopy(source)
@@ -94,7 +94,7 @@ def loop(optimizer=torch.optim.Adam, zero=True, held="y", weighted=True, sign=1,
             with torch.set_grad_enabled(not no_grad):
                 after = plane.guess(model, y_s, s)
                 after = losses.scale_gradient(after, a_bar[s].sqrt()) if weighted else after
-                img = losses.pairwise_kl(after, before) / part
+                img = losses.pairwise_kl(after, before, "sou||ada" if backwards else "ada||sou") / part
             error = (model(ddpm.q_sample(x_0, t, eps, a_bar), t) - eps).square().mean()
             if zero:
                 optim.zero_grad()
@@ -117,6 +117,7 @@ def on_the_source(source, batches, a_bar, lambda_img, lr):
     (loop(part=5), "is a sum"), (loop(decay=0), "learning rate"),
     (on_the_source, "source itself"), (lambda source, *_: copy.deepcopy(source), "no step"),
     (lambda *_: 0.3, "expected the adapted network"), (lambda *_: None, "nothing written yet"),
+    (loop(simple=2.0), "over both coordinates"), (loop(backwards=True), "turned round"),
     (loop(simple=3.0), "values differ"), (lambda source: source, "TypeError"),
 ])
 def test_loop_mistakes_are_named(wrong, hint, capsys):

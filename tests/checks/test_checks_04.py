@@ -81,8 +81,20 @@ def test_expected_values_are_compared(tmp_path, monkeypatch, capsys):
     assert "nothing recorded" in capsys.readouterr().out
     assert not checks.check_expected("99", runtime, a=1.2)
     assert not checks.check_expected("99", runtime, a=float("nan"))
-    (tmp_path / "expected" / "99.json").write_text("{")
-    assert not checks.check_expected("99", runtime, a=1.0)
+    for broken in ("{", "[]"):
+        (tmp_path / "expected" / "99.json").write_text(broken)
+        assert not checks.check_expected("99", runtime, a=1.0)
+
+
+def test_other_seeds_are_shown_beside_the_value_to_expect(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DSLIB_DATA", str(tmp_path))
+    (tmp_path / "expected").mkdir()
+    known = {"values": {"a": {"cpu": [1.0, 0.1]}, "b": {"cpu": [2.0, 0.1]}}, "seeds": {"cpu": {"a": {"1": 0.97, "2": 1.2}}}}
+    (tmp_path / "expected" / "99.json").write_text(json.dumps(known))
+    assert checks.check_expected("99", SimpleNamespace(tier="cpu"), a=1.0, b=2.0)
+    assert capsys.readouterr().out == "✓ a: 1, expected 1 ± 0.1; other seeds 0.97, 1.2\n✓ b: 2, expected 2 ± 0.1\n"
+    assert checks.check_expected("99", SimpleNamespace(tier="smoke"), a=1.0)
+    assert "other seeds" not in capsys.readouterr().out
 
 
 def test_the_drawn_references_are_not_touched_by_the_check():

@@ -88,6 +88,15 @@ def test_what_is_wrong_is_not_kept(file, capsys):
     assert "✗ q_sample" in capsys.readouterr().out and space["q_sample"] is ddpm.q_sample and not file.exists()
 
 
+def test_after_a_wrong_try_the_earlier_version_is_said_to_go_on(file, capsys):
+    notebook(RIGHT, CHECK)
+    capsys.readouterr()
+    space = notebook(RIGHT.replace("(1 - a).sqrt()", "(1 - a)"), CHECK)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("✗ q_sample") and said[-1] == "→ your earlier version, from my_domainstudio.py: q_sample"
+    assert is_right(space["q_sample"]) and RIGHT.strip() in file.read_text()
+
+
 def test_the_cell_may_be_run_again_and_the_function_mended(capsys):
     space = notebook(RIGHT.replace("(1 - a).sqrt()", "(1 - a)"), CHECK)
     run(space, CHECK)

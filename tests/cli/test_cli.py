@@ -233,6 +233,15 @@ def test_pretrain_makes_a_source_that_adapt_accepts(tmp_path, images_dir, monkey
     assert run("adapt", "--source", source, "--train_data_dir", images_dir, "--max_train_steps", 1, "--output_dir", tmp_path / "out") == 0
 
 
+@pytest.mark.parametrize("arguments, code", [(["--help"], 0), (["table", "--help"], 0), (["nosuch"], 2), (["sample"], 2)])
+def test_what_needs_no_network_does_not_wait_for_torch(arguments, code):
+    """``dslib --help`` took twelve seconds when every command's options were made from the config classes at once."""
+    asked = ("import sys; from dslib.cli import commands\ntry:\n    commands.main(sys.argv[1:])\nfinally:\n"
+             "    print(sorted({'torch', 'diffusers', 'transformers', 'matplotlib', 'numpy'} & set(sys.modules)), file=sys.stderr)")
+    done = subprocess.run([sys.executable, "-c", asked, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == code and done.stderr.splitlines()[-1] == "[]", done.stderr
+
+
 def test_env_as_a_module():
     done = subprocess.run([sys.executable, "-m", "dslib", "env"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0
@@ -652,6 +661,8 @@ def test_every_option_of_every_command_is_read():
     configs = train.TrainConfig, PretrainConfig, TextConfig, GANConfig
     read, by_name = attributes_read(), {f.name for config in configs for f in dataclasses.fields(config)}
     for name, parser in sub.choices.items():
+        parser.fill()
+        assert len(parser._actions) > 1 or name == "env"
         unread = {action.dest for action in parser._actions if action.dest != "help"} - read - by_name
         assert not unread, f"dslib {name} declares and never reads {unread}"
 

@@ -262,6 +262,17 @@ def test_only_what_is_missing_is_installed_and_once(fresh_python, lacking, tmp_p
     assert "installing" not in set_up(fresh_python, course, tmp_path, **variables).stdout
 
 
+def test_kaggle_is_given_what_is_missing_too(fresh_python, lacking, tmp_path):
+    """Anywhere else the missing is only named."""
+    course, variables = lacking
+    wheel(tmp_path / "wheels")
+    here = {k: v for k, v in colab_variables(tmp_path / "cache", **variables).items() if k != "COLAB_RELEASE_TAG"}
+    for kaggle, word in (({}, "choose the kernel in .venv"), ({"KAGGLE_KERNEL_RUN_TYPE": "Interactive"}, "installing course-extra>=1 (")):
+        done = subprocess.run([fresh_python, "-c", setup_cell(course)], cwd=tmp_path, text=True, capture_output=True, env=here | kaggle)
+        assert done.returncode == 0 and word in done.stdout, done.stdout + done.stderr
+    assert subprocess.run([fresh_python, "-c", "import course_extra"]).returncode == 0
+
+
 def test_a_package_that_wants_another_numpy_is_refused(fresh_python, lacking, tmp_path):
     course, variables = lacking
     wheel(tmp_path / "wheels", "Requires-Dist: numpy>=99\n")
@@ -309,9 +320,18 @@ def test_a_forks_address_reaches_every_chapter_and_can_be_taken_out(tmp_path):
         link = f"https://colab.research.google.com/github/someone/fork/blob/main/notebooks/{chapter}.ipynb"
         notebook = nbformat.read(course / "notebooks" / f"{chapter}.ipynb", as_version=4)
         assert link in notebook.cells[0].source and link in readme
+        title = notebook.cells[0].source
+        page = f"https://github.com/someone/fork/blob/main/notebooks/{chapter}.ipynb"
+        assert f"(https://kaggle.com/kernels/welcome?src={page})" in title
+        assert f"(https://mybinder.org/v2/gh/someone/fork/main?urlpath=lab/tree/notebooks/{chapter}.ipynb)" in title
+        assert re.findall(r"\[!\[(\w+)\]", title) == ["Colab", "Kaggle", "Binder"] and title.splitlines()[2].startswith("[![Colab]")
         assert notebook.cells[0].source.startswith("# "), "the title stays first"
         assert "git clone -q --depth=1 https://github.com/someone/fork " in notebook.cells[1].source
         assert notebook.cells[1].outputs, "outputs stay"
+    assert readme.count("[![Binder]") == 1 and "[![Kaggle]" not in readme
+    stamped = {path: path.read_bytes() for path in course.rglob("*") if path.is_file()}
+    stamp(course, "someone/fork")
+    assert {path: path.read_bytes() for path in course.rglob("*") if path.is_file()} == stamped, "twice is once"
     subprocess.run([sys.executable, "-m", "ruff", "check", "-q", "--no-cache", course / "notebooks" / "src"], check=True)
     stamp(course, "none")
     assert {path: path.read_bytes() for path in course.rglob("*") if path.is_file()} == before

@@ -1,6 +1,7 @@
 """The notebooks as files: sources agree, outputs are light and clean, figures have text alternatives."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -82,6 +83,41 @@ def test_outputs_outlive_a_changed_setup_cell_but_no_other_code(tmp_path, line, 
     done = subprocess.run([sys.executable, build, "--text", source.stem], capture_output=True, text=True)
     assert (done.returncode == 0) == kept and ("code has changed" in done.stderr) != kept, done.stderr
     assert [cell.get("outputs") for cell in nbformat.read(target, as_version=4).cells] == before
+
+
+SMALL = """# %%
+class checks:
+    def check_expected(value):
+        print(f"✗ a: {value:.3g}, expected 1 ± 0.1; other seeds 7")
+
+# %%
+import os
+
+checks.check_expected(1.5 + int(os.environ.get("DSLIB_SEED", 0)))
+"""
+
+
+def test_another_seed_is_kept_beside_the_value_to_expect_and_outlives_a_record(tmp_path):
+    shutil.copytree(FOLDER.parent / "tools", tmp_path / "tools")
+    for folder in ("notebooks/src", "data/expected"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "notebooks" / "src" / "98_small.py").write_text(SMALL, "utf-8")
+    expected = tmp_path / "data" / "expected" / "98.json"
+    expected.write_text(json.dumps({"seconds": {"cpu": 9}, "values": {"a": {"cpu": [1.0, 0.1]}}}))
+
+    def build(kind, **seed):
+        there = {name: value for name, value in os.environ.items() if name not in ("DSLIB_SEED", "DSLIB_TIER")}
+        return subprocess.run([sys.executable, tmp_path / "tools" / "build_notebooks.py", kind, "98_small"], env=there | seed,
+                              capture_output=True, text=True)
+
+    assert "needs another seed" in build("--another").stderr and "seeds" not in json.loads(expected.read_text())
+    assert build("--another", DSLIB_SEED="2").returncode == 0
+    seeds = {"cpu": {"a": {"2": 3.5}}}
+    assert json.loads(expected.read_text()) == {"seconds": {"cpu": 9}, "values": {"a": {"cpu": [1.0, 0.1]}}, "seeds": seeds}
+    assert build("--expected").returncode == 0
+    found = json.loads(expected.read_text())
+    assert found["values"] == {"a": {"cpu": [1.5, 0.1]}} and found["seeds"] == seeds
+    assert not list((tmp_path / "notebooks").glob("*.ipynb"))
 
 
 def test_no_cell_is_long(pair):

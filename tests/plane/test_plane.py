@@ -184,17 +184,20 @@ def test_figures_show_what_they_are_given(source):
     assert figure.get_suptitle() == "title" and [axis.get_title() for axis in figure.axes] == ["a", "b"]
     assert plots.to_png(figure) != plots.to_png(plots_plane.clouds({"a": twins, "b": 2 * twins}, twins.flip(0), "title", ten))
     walk = [x for _, x in plane.chain(source, plane.start_noise(3), steps=4)]
-    assert len(plots_plane.paths({"a": walk}, "title").axes[0].lines) == 3
+    assert len(plots_plane.paths({"a": walk}, "title").axes[0].lines) == 3 + 2      # two circles
     assert plots.to_png(plots_plane.field({"a": (twins, ten.repeat(3, 1))}, "title"))
     cosines = plane.ring(5) @ plane.ring(5).T
     figure = plots_plane.matrices({"source": cosines, "same": cosines}, "title")
     assert figure.axes[3].get_title() == "mean |change| 0.00"
+    assert [axis.images[0].get_clim() for axis in (figure.axes[0], figure.axes[3])] == [(-1, 1), (-2, 2)]     # a change may be 2
+    shaded = [plots_plane.clouds({"a": twins}, twins, "title", ten, arc=arc).axes[0].patches for arc in (360, 180)]
+    assert not shaded[0] and (shaded[1][0].theta1, shaded[1][0].theta2) == (0, 180)
 
 
 def test_the_frontier_draws_every_setting_with_its_spread():
     lines = {"naive": {"1 step": [
         {"on_ring": 0.5, "copies": 0.2, "turned": 9}, {"on_ring": 0.7, "copies": 0.4, "turned": 11}]}, "DomainStudio":
-             {"λ = 1": [{"on_ring": 0.6, "copies": 0.1, "turned": 3}]}}
+             {"λ = 1": [{"on_ring": 0.6, "copies": 0.1, "turned": 3}], "λ = 2": [{"on_ring": 0.5, "copies": 0.1, "turned": 3}] * 2}}
     axis, other = plots_plane.frontier(lines, 0.15, "title").axes
     assert other.lines[0].get_ydata().tolist() == pytest.approx([10])
     assert {"1 step", "λ = 1"} <= {text.get_text().strip() for text in axis.texts}

@@ -46,4 +46,4 @@ def test_without_real_images_nothing_is_framed_and_the_figure_is_drawn():
     training = make_images(4, 32, 1)
     figure = hero.of_evidence({"mine": score.Evidence(make_images(3, 32, 2), training)}, training)
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == ["training images", "", "mine", ""] and len(plots.to_png(figure)) > 1000
+    assert texts == ["training images", "", "mine", "", "nearest of the ten", hero.NEAREST] and len(plots.to_png(figure)) > 1000

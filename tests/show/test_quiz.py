@@ -31,9 +31,11 @@ def committed(stem: str):
 
 
 def said_in(stem: str) -> str:
-    """All that a reader of the chapter sees: texts, code, printed outputs."""
+    """All that a reader of the chapter sees: texts, code, printed outputs, tables."""
     cells = [cell for cell in committed(stem).cells if "quiz" not in cell.metadata.get("tags", [])]
-    return "\n".join([cell.source for cell in cells] + ["".join(o.get("text", "")) for cell in cells for o in cell.get("outputs", [])])
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    said = ["".join(o.get("text", o.get("data", {}).get("text/markdown", ""))) for o in outputs]
+    return "\n".join([cell.source for cell in cells] + said)
 
 
 def test_every_chapter_has_five_questions():

@@ -59,6 +59,6 @@ def test_guesses_of_a_v_network_are_those_of_its_velocity(monkeypatch):
     monkeypatch.setattr(plots, "rows", lambda named, **_: seen.update(named) or plots.new_figure(1, 1))
     monkeypatch.setattr(plots, "heatmaps", lambda matrices, *_: seen.update(matrices) or plots.new_figure(1, 1))
     widgets.forward_figure(net, faces, a_bar, 900, prediction_type="v_prediction")
-    torch.testing.assert_close(seen["guess"], faces, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(seen[widgets.GUESS], faces, rtol=1e-3, atol=1e-4)
     widgets.similarity_figure({"net": net}, faces, a_bar, 900, prediction_type="v_prediction")
     torch.testing.assert_close(seen["net"], losses.cosine_matrix(faces), rtol=1e-3, atol=1e-4)

@@ -20,6 +20,13 @@ def test_the_figure_names_each_nearest_distance():
     assert plots.to_png(figure) != plots.to_png(other)
 
 
+def test_the_title_stands_above_the_distances():
+    figure, _ = widgets.memorisation_figure(IMAGES[:2], IMAGES, torch.rand(2, 5), "after 3 steps")
+    title, = figure.texts
+    assert title.get_text() == "after 3 steps"
+    assert title.get_window_extent().y0 >= max(text.get_window_extent().y1 for text in figure.axes[0].texts)
+
+
 @pytest.fixture
 def explorer(explored):
     return explored(lambda: widgets.explore_memorisation(RUNS, IMAGES))

@@ -17,6 +17,17 @@ def test_similarity_figure_changes_with_t_and_seed(tiny_source, ten_images):
     assert drawn(400, 0) != drawn(400, 1)
 
 
+def test_similarity_figure_reads_an_answer_of_v_as_v(tiny_source, ten_images):
+    """The matrix of a v-predicting network is that of the clean images which v implies."""
+    net, t = tiny_source.unet, torch.full((4,), 400)
+    x_t = ddpm.q_sample(ten_images[:4], t, torch.randn(ten_images[:4].shape, generator=torch.Generator().manual_seed(0)), SCHEDULE)
+    with torch.no_grad():
+        implied = ddpm.guess(net(x_t, t).sample, x_t, t, SCHEDULE, "v_prediction").x_0
+    figure, _ = widgets.similarity_figure({"source": net}, ten_images[:4], SCHEDULE, 400, 0, "v_prediction")
+    shown = figure.axes[0].images[0].get_array().filled(1.0)
+    assert np.allclose(shown, losses.cosine_matrix(implied).numpy(), atol=1e-5)
+
+
 def test_explorer_shows_a_static_figure_first(tiny_source, ten_images, monkeypatch):
     seen = []
     monkeypatch.setattr(plots, "show", lambda figure, alt, **_: seen.append(alt))
@@ -29,6 +40,15 @@ def test_heatmaps_write_every_entry_but_the_diagonal(n):
     figure = plots.heatmaps({"a": losses.cosine_matrix(torch.randn(n, 3, 8, 8)), "b": torch.zeros(n, n)})
     assert [len(axis.texts) for axis in figure.axes[:2]] == [n * (n - 1)] * 2
     assert np.isnan(figure.axes[0].images[0].get_array().filled(np.nan).diagonal()).all()
+
+
+def test_changes_of_similarities_have_their_own_scale_and_legible_numbers():
+    change = torch.tensor([[0.0, -0.5], [0.5, 0.0]])
+    figure = plots.heatmaps({"change": change}, -0.5, 0.5, "change of the cosine", "RdBu_r")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["-.50", ".50"]
+    assert {text.get_color() for text in figure.axes[0].texts} == {"white"} and figure.axes[0].images[0].get_cmap().name == "RdBu_r"
+    pale = plots.heatmaps({"change": change / 10}, -0.5, 0.5, cmap="RdBu_r")
+    assert {text.get_color() for text in pale.axes[0].texts} == {"black"}
 
 
 def test_signed_rows_keep_signs_and_print_their_scale():

@@ -1,5 +1,7 @@
 """Chapter 07's explorer and its two figures."""
 
+import json
+
 import pytest
 import torch
 from conftest import make_images
@@ -66,6 +68,18 @@ def test_moves_redraw_and_an_empty_mixture_is_reported(explorer, capsys):
     assert len(seen) == 3 and "4 copies" in seen[2]
 
 
+def test_the_page_gets_a_few_shares_of_every_fault(explored, tmp_path, monkeypatch):
+    monkeypatch.setenv("DSLIB_EXPLORERS", str(tmp_path))
+    seen, _ = explored(lambda: widgets.explore_mixture(IMAGES, POOLS, score, BAND, real=75, noise=25))
+    content = json.loads((tmp_path / "explorer.json").read_text("utf-8"))
+    assert [(c["name"], c["values"], c["start"]) for c in content["controls"]] == [
+        ("real", [75], 0), ("copies", [0, 10, 30], 0), ("noise", [0, 10, 25, 30], 2)]
+    assert len(content["frames"]) == 12 and content["frames"][2]["alt"] == seen[0]
+    shares = {"real": 75, "copies": 30, "noise": 10}
+    counts = widgets.mixture_counts(shares, 4)
+    assert all(f"{count} {name}" in content["frames"][9]["alt"] for name, count in counts.items() if count)
+
+
 @pytest.mark.parametrize("place, drawn", [(0, 0), (1, 1), (-0.5, -0.5), (2, 1.693), (-2, -1.693), (1e9, 6), (float("-inf"), -6)])
 def test_far_places_are_drawn_near(place, drawn):
     assert plots.squash(place) == pytest.approx(drawn, abs=1e-3)
@@ -77,3 +91,17 @@ def test_the_scorecard_marks_what_real_images_never_score():
     axis = plots.scorecard(values, places).axes[0]
     assert [text.get_text() for text in axis.texts] == ["2.000 =", "1.000 =", "0.250 ▼", "0.000 =", "9.500 ▲", "77.00 ▼"]
     assert [text.get_text() for text in axis.get_yticklabels()] == ["real", "copies", "noise"]
+
+
+def test_a_forest_fills_what_lies_outside_the_band():
+    values = {"copies": {"half": (0.5, 0.4, 0.6), "real": (0.05, 0.0, 0.1), "once": (0.9, float("-inf"), float("inf"))},
+              "gap": {"half": (-0.3, -0.4, -0.2)}}
+    figure = plots.forest(values, {"copies": (0.0, 0.1), "gap": (0.0, 0.0)},
+                          {"copies": {"half": [0.4, 0.6], "real": [0.0, 0.1], "once": [0.9]}, "gap": {"half": [-0.3]}})
+    left, right = figure.axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["half", "real", "once"]
+    dots = [line for line in left.lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in dots] == [0.5, 0.05, 0.9]
+    assert [line.get_markerfacecolor() for line in dots] == [plots.COLOURS[0], "white", "white"]
+    assert sum(line.get_linestyle() == "-" for line in left.lines) == 2                     # no bar where there is no interval
+    assert right.get_title() == "gap" and right.lines[-1].get_markerfacecolor() == plots.COLOURS[0]

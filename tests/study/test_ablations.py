@@ -89,6 +89,14 @@ def test_balanced_weights_follow_the_gradients(ruler, bank, monkeypatch):
     assert not torch.equal(plain, torch.cat(fixed))
 
 
+def test_balanced_weights_take_a_source_of_v_for_what_it_is(ruler, bank, monkeypatch):
+    source, seen, original = make_source(32), [], domainstudio.domainstudio_loss
+    source.scheduler.register_to_config(prediction_type="v_prediction")
+    monkeypatch.setattr(domainstudio, "domainstudio_loss", lambda *args: seen.append(args[-1]) or original(*args))
+    assert len(list(ablations.balanced(source, ruler.ten[:4], TrainConfig(max_train_steps=1), bank))) == 1
+    assert seen == ["v_prediction"]
+
+
 def test_files_come_back_and_a_pack_is_in_the_order_of_the_axes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ablations, "AXES", {"λ2": {"0": {"lambda_img": 0.0}, "0.3": {}},
                                             "steps": {"50": {"max_train_steps": 50}, "default": {}}})

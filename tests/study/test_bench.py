@@ -64,7 +64,8 @@ def test_main_writes_a_table_and_a_figure(tmp_path, monkeypatch, capsys, tiny_te
     source, images = make_source(32), make_images(12, 32)
     monkeypatch.setattr(models, "load_source", lambda: source)
     monkeypatch.setattr(data, "load_domain", lambda name, split, n=10: data.Domain(images[:n], [], name, split))
-    monkeypatch.setattr(bench, "memory_rows", lambda methods: [])
+    monkeypatch.setattr(bench, "memory_rows", lambda methods, what="": [])
+    monkeypatch.setattr(bench, "LARGE", {"8 images": (8, 0), "8 images, 2 at a time": (8, 2)})
     monkeypatch.setattr(latent, "load_pipeline", lambda folder: tiny_text)
     monkeypatch.setattr(domainstudio, "draw_anchors", lambda source, n, config: images[:n, None])
     bench.main(["--steps", "1", "--num_images", "12", "--output", str(tmp_path / "out")])
@@ -72,6 +73,7 @@ def test_main_writes_a_table_and_a_figure(tmp_path, monkeypatch, capsys, tiny_te
     assert [r["case"] for r in rows if r["what"] == "optimiser step"] == ["finetune", "domainstudio", "anchored", "loops", "bank"]
     assert [r["case"] for r in rows if r["what"] == "text-to-image step"][:4] == [
         "domainstudio, 50 draws in 300 steps", "domainstudio", "the authors' passes", "dreambooth"]
+    assert [r["case"] for r in rows if r["what"] == "step of a large batch"] == ["8 images", "8 images, 2 at a time"]
     assert all(float(r["value"]) > 0 and float(r["ratio"]) > 0 for r in rows)
     assert (tmp_path / "out" / "bench.png").stat().st_size > 1000
     assert "GFLOP" in capsys.readouterr().out

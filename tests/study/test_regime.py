@@ -121,7 +121,7 @@ def test_every_method_is_a_setting_that_the_library_knows():
 def named(monkeypatch, *more, **asked):
     """What :func:`claim.figure` would show."""
     seen = {}
-    monkeypatch.setattr(claim.hero, "figure", lambda ten, rows: seen.update(rows))
+    monkeypatch.setattr(claim.hero, "figure", lambda ten, rows, columns, more: seen.update(rows))
     claim.figure(*more, **asked)
     return seen
 
@@ -129,14 +129,28 @@ def named(monkeypatch, *more, **asked):
 def test_the_claims_picture_shows_the_rows_that_were_asked_for(done, small, monkeypatch):
     rows = named(monkeypatch, done, "engraved", [("naive", None), ("naive", 500), ("anchored, no L_hf", None)], step=2)
     run = json.loads((done / "engraved-naive-0.json").read_text())["rows"]
-    assert list(rows) == ["source", "the true answer", "naive fine-tuning\n2 steps", "naive fine-tuning, source for t > 500\n2 steps",
+    assert list(rows) == ["source", "the true answer", "naive fine-tuning\n2 steps", "naive fine-tuning,\nsource for t > 500\n2 steps",
                           "anchored, no L_hf\n2 steps"]
     strip = curves.sheet(done / "engraved-naive-0.png", 32)
-    for name, i in (("naive fine-tuning\n2 steps", 2), ("naive fine-tuning, source for t > 500\n2 steps", 3)):
+    for name, i in (("naive fine-tuning\n2 steps", 2), ("naive fine-tuning,\nsource for t > 500\n2 steps", 3)):
         assert torch.equal(data.to_uint8(rows[name].images), strip[i])
         assert rows[name].nearest.tolist() == run[i]["nearest_ten"] and rows[name].copied.int().tolist() == run[i]["copied"]
-        assert rows[name].note == f"{run[i]['copies']:.0%} copies\n{run[i]['hit']:.0%} hits"
+        assert rows[name].note == f"{run[i]['copies']:.0%} copies\n{run[i]['hit']:.0%} in the domain"
     assert torch.equal(data.to_uint8(rows["the true answer"].images), curves.sheet(done / "engraved-real-held-out-0.png", 32)[1])
+
+
+def test_the_most_typical_seed_is_shown_and_the_percentages_are_of_all(done, small, monkeypatch):
+    """Seed 0 frames none of its pictures but has 40 % copies, seed 1 frames half of them and has as many."""
+    first = json.loads((done / "engraved-naive-0.json").read_text())
+    shutil.copy(done / "engraved-naive-0.png", done / "engraved-naive-1.png")
+    for seed, framed, copies in ((0, [0] * 12, 0.4), (1, [1, 0] * 6, 0.5)):
+        rows = [row | {"copied": framed, "copies": copies, "hit": 1.0} for row in first["rows"]]
+        (done / f"engraved-naive-{seed}.json").write_text(json.dumps(first | {"seed": seed, "rows": rows}))
+    assert claim.typical(done, "engraved", [("naive", None)], 2, None) == 1
+    row = named(monkeypatch, done, "engraved", [("naive", None)], step=2)["naive fine-tuning\n2 steps"]
+    assert row.copied.int().tolist() == [1, 0] * 6 and row.note == "45% copies\n100% in the domain"
+    row = named(monkeypatch, done, "engraved", [("naive", None)], seed=0, step=2)["naive fine-tuning\n2 steps"]
+    assert not row.copied.any() and row.note == "45% copies\n100% in the domain"
 
 
 def test_at_equal_hit_the_first_stop_that_reaches_it_is_shown(done, small, monkeypatch):
