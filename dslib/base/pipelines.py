@@ -12,6 +12,7 @@ from diffusers.utils import logging
 from safetensors import SafetensorError
 
 from .errors import UserError, first_line
+from .files import as_json
 from .finite import first_broken
 from .progress import quiet
 from .sources import UNCONDITIONAL
@@ -107,7 +108,7 @@ def write_pipeline(pipe, folder: Path) -> Path:
     for settings in part.rglob("*.json"):           # diffusers adds where a network was read from: a path of this machine
         content = json.loads(settings.read_text("utf-8"))
         if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
-            settings.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
+            settings.write_text(as_json(content, indent=2) + "\n", "utf-8")
     (folder / "model_index.json").unlink(missing_ok=True)
     for new in [p for p in part.iterdir() if p.is_dir()]:
         shutil.rmtree(folder / new.name, ignore_errors=True)

@@ -127,13 +127,26 @@ def answered(page) -> bool:
     return False
 
 
+def begun(page, seconds: float) -> bool:
+    """Whether a cell runs or has run, within so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not answered(page) and page.evaluate(f"{PROMPTS}.some(prompt => prompt != '[ ]:')"):
+            return True
+        time.sleep(0.2)
+    return False
+
+
 def run_all(page, lab: str, chapter: str) -> None:
     """Open a chapter, choose Run ▸ Run All Cells as a reader does, wait until every cell has a number; fail where one is red."""
     page.goto(f"{lab}/lab/tree/notebooks/{chapter}.ipynb?reset")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
     page.wait_for_selector('.jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000)
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    for _ in range(4):              # on a busy machine JupyterLab may drop the first wish, asking for a kernel instead
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        if begun(page, 20):
+            break
     wait_for(lambda: answered(page) or page.locator(ERRORS).count() or page.evaluate(
         f"{PROMPTS}.every(prompt => /^\\[\\d+\\]:$/.test(prompt))"), 200,
              lambda: f"{chapter} did not finish: {page.evaluate(PROMPTS)}")
