@@ -1,13 +1,14 @@
-"""``python -m dslib.study STUDY``: regime, evidence, smudge, claim, results, results-t2i, ablations, curves, memorisation, source or bench.
+"""``python -m dslib.study STUDY``: regime, gans, evidence, smudge, claim, results, results-t2i, ablations, curves, memorisation, source
+or bench.
 
 Each has its ``--help``.
 """
 
 import sys
 
-from . import ablations, bench, claim, curves, evidence, memorisation, regime, results, smudge
+from . import ablations, bench, claim, curves, evidence, gans, memorisation, regime, results, smudge
 
-STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main, "regime": regime.main,
+STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main, "regime": regime.main, "gans": gans.main,
            "claim": claim.main, "evidence": evidence.main, "smudge": smudge.main}
 
 

@@ -10,6 +10,7 @@ import io
 import json
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
 
@@ -58,24 +59,50 @@ UNTIL = {"naive": (500,), "anchored": (500,)}       # t_0 of source-until-t, a w
 
 
 class Ruler:
-    """What every run of a target is scored with: the ten, a thousand real images, a probe, and start noise that all share."""
+    """What every run of a target is scored with: the ten, a thousand real images, a probe, and start noise that all share.
+
+    Of diffusion models; :class:`dslib.study.gans.Ruler` says the first methods anew.
+    """
+    methods = METHODS
+
+    @staticmethod
+    def opened(source: str | None):
+        """The source model."""
+        return models.load_source(source)
+
+    @staticmethod
+    def weights(source) -> dict[str, Tensor]:
+        """What tells one source from another."""
+        return source.unet.state_dict()
+
+    def start(self, num_images: int) -> tuple[int, Tensor]:
+        """The side of an image, and what the samples are drawn from."""
+        size = self.source.unet.config.sample_size
+        return size, sample.start_noise(num_images, size, 100, self.source.unet.config.in_channels)
+
+    def draw(self, model=None, until: int | None = None) -> Tensor:
+        """Samples (N,3,R,R) of a model, the source by default, from what all share; until: the steps t above it are the source's."""
+        source = None if until is None else self.source
+        return sample.sample(self.source.unet if model is None else model, self.source.scheduler, self.noise, INFERENCE_STEPS, "dpmsolver",
+                             source=source, source_until=until)
+
+    def train(self, settings: dict) -> Iterator[train.Step]:
+        """The steps of a training with these settings of ``TrainConfig``."""
+        return train.adapt(self.source, self.ten, train.TrainConfig(**settings))
+
+    def flaw(self, images: Tensor) -> str | None:
+        """Why images (N,3,R,R) are not to be scored, or None."""
 
     def __init__(self, source, target: str, num_images: int = NUM_IMAGES, split: str = "test"):
-        size = source.unet.config.sample_size
         self.source, self.target, self.split = source, target, split
+        size, self.noise = self.start(num_images)
         self.ten = data.load_domain(target, "ten", resolution=size).images
         others = data.load_domain(target, split, GOALS + REFERENCE, size).images
         self.real, self.reference = others[:GOALS], metrics.pooled_features(others[GOALS:])
         self.real_to_ten = metrics.lpips_matrix(self.real, self.ten)
         self.probe = domain_probe(target, size)
-        self.noise = sample.start_noise(num_images, size, 100, source.unet.config.in_channels)
-        self.drawn = self.draw(source.unet)
+        self.drawn = self.draw()
         self.twins = data.twin(self.drawn, target) if target in data.TWINS else None
-
-    def draw(self, unet, until: int | None = None) -> Tensor:
-        """Samples (N,3,R,R) of the shared noises; until: the steps t above it are the source's."""
-        source = None if until is None else self.source
-        return sample.sample(unet, self.source.scheduler, self.noise, INFERENCE_STEPS, "dpmsolver", source=source, source_until=until)
 
     def evidence(self, images: Tensor, paired: bool = True) -> Evidence:
         """What images (N,3,R,R) are scored by; paired: image i is of noise i, so that people can be compared."""
@@ -107,6 +134,14 @@ def rounded(evidence: Evidence) -> dict[str, float | None]:
     return {key: None if value is None else round(value, 5) for key, value in measure(evidence, SCORES).items()}
 
 
+def scored(ruler: Ruler, drawn: Tensor) -> dict:
+    """The scores of samples and :func:`first_pictures`; of samples that have a flaw, that alone."""
+    if flaw := ruler.flaw(drawn):
+        return {"flaw": flaw}
+    evidence = ruler.evidence(drawn)
+    return rounded(evidence) | first_pictures(evidence)
+
+
 def first_pictures(evidence: Evidence) -> dict[str, list[int]]:
     """Of the first pictures: which of the ten is nearest, and is it nearer than real images are? What their strip needs to be read."""
     distance, which = evidence.nearest
@@ -121,17 +156,16 @@ def path_of(folder: Path, target: str, method: str, seed: int) -> Path:
 def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
     """Train a run, score it at its stops, and return its file. The first pictures are written beside it as a PNG, a row a stop."""
     method = run.settings["method"]
-    config = train.TrainConfig(**{"max_train_steps": max(run.stops), "seed": run.seed} | METHODS[method] | facts["options"])
+    steps = ruler.train({"max_train_steps": max(run.stops), "seed": run.seed} | ruler.methods[method] | facts["options"])
     rows, pictures, spent, began = [], [], 0.0, time.perf_counter()
-    for step in tqdm(train.adapt(ruler.source, ruler.ten, config), total=max(run.stops), desc=run.path.stem, leave=False):
+    for step in tqdm(steps, total=max(run.stops), desc=run.path.stem, leave=False):
         if step.step not in run.stops:
             continue
         spent += time.perf_counter() - began
-        unet = step.averaged()
+        model = step.averaged()
         for until in (None, *UNTIL.get(method, ())):
-            drawn = ruler.draw(unet, until)
-            evidence = ruler.evidence(drawn)
-            rows.append({"step": step.step, "until": until, "seconds": round(spent, 1)} | rounded(evidence) | first_pictures(evidence))
+            drawn = ruler.draw(model, until)
+            rows.append({"step": step.step, "until": until, "seconds": round(spent, 1)} | scored(ruler, drawn))
             print(f"{run.path.stem}: {as_json(rows[-1], None)}", file=sys.stderr, flush=True)
             pictures.append(drawn[:PICTURES])
         began = time.perf_counter()
@@ -145,14 +179,14 @@ def as_file(run: grid.Run, facts: dict, rows: list[dict]) -> bytes:
 
 
 def work(folder: Path, runs: list[tuple[str, str, int]], source: str | None, stops: tuple[int, ...], num_images: int, split: str,
-         options: dict) -> None:
-    """Make the runs that are missing, and what real images of their targets score."""
+         options: dict, kind: type[Ruler] = Ruler) -> None:
+    """Make the runs that are missing, and what real images of their targets score. kind: of what models."""
     wanted = [grid.Run(path_of(folder, target, method, seed), {"target": target, "method": method}, seed, tuple(sorted(stops)))
               for target, method, seed in runs]
     if not grid.pending(wanted):
         return
-    pipe = models.load_source(source)
-    facts = {"source": fingerprint(pipe.unet.state_dict()), "num_images": num_images, "split": split, "options": options}
+    opened = kind.opened(source)
+    facts = {"source": fingerprint(kind.weights(opened)), "num_images": num_images, "split": split, "options": options}
     for path in sorted(folder.glob("*.json")):
         check_same(path, facts)
     rulers: dict[str, Ruler] = {}
@@ -161,7 +195,7 @@ def work(folder: Path, runs: list[tuple[str, str, int]], source: str | None, sto
         target = run.settings["target"]
         if target not in rulers:
             rulers.clear()                               # one at a time: each holds a thousand images
-            rulers[target] = Ruler(pipe, target, num_images, split)
+            rulers[target] = kind(opened, target, num_images, split)
             goal = grid.Run(path_of(folder, target, REAL, 0), {"target": target, "method": REAL})
             if not grid.is_whole(goal.path):
                 rows = [{"step": 0, "until": None, "name": name} | scores for name, scores in rulers[target].goal_rows()]
@@ -185,19 +219,18 @@ def check_same(path: Path, facts: dict) -> dict:
     return run if rows else {}
 
 
-def pack(folder: Path) -> list[dict]:
+def pack(folder: Path, methods: Iterable[str] = METHODS, study: str = "regime") -> list[dict]:
     """The rows of all runs in a folder, which must share source, split and number of images. Raises UserError where they do not."""
     paths, facts, table = sorted(folder.glob("*.json")), None, []
     if not paths:
-        raise UserError(f"{folder} holds no run: make them with 'python -m dslib.study regime'")
+        raise UserError(f"{folder} holds no run: make them with 'python -m dslib.study {study}'")
     for path in paths:
         run = check_same(path, facts or {})
         facts = facts or {key: run[key] for key in ("source", "num_images", "split", "options")}
         shared = {key: run[key] for key in ("target", "seed", "num_images", "split", "source")}
         table += [shared | {"method": row.get("name", run["method"])} | {key: row.get(key) for key in ("step", "until", *SCORES)}
                   for row in run["rows"]]
-    order = [*METHODS]
-    rank = {name: i for i, name in enumerate(order)}
+    rank = {name: i for i, name in enumerate(methods)}
     return sorted(table, key=lambda row: (row["target"], rank.get(row["method"], -1), row["method"], row["seed"], row["until"] or 1000,
                                           row["step"]))
 
@@ -218,32 +251,39 @@ def load(path: Path | None = None) -> list[dict]:
 
 def main(argv: list[str] | None = None) -> int:
     """Work through the runs, or pack them; a mistake of the reader's ends in one line and exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m dslib.study regime", description=__doc__,
-                                     formatter_class=argparse.RawTextHelpFormatter)
-    known = data.TWINS + data.TARGETS
-    parser.add_argument("--folder", default="runs/regime", help="where the runs are; default: %(default)s")
-    parser.add_argument("--targets", nargs="+", choices=known, default=["engraved", "sunglasses", "gouache"], help="default: %(default)s")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(MAIN), metavar="METHOD",
-                        help=f"of {', '.join(METHODS)};\ndefault: {', '.join(MAIN)}")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--stops", type=int, nargs="+", default=list(STOPS), help="steps to score at; default: %(default)s")
-    parser.add_argument("--num_images", type=int, default=NUM_IMAGES, help="samples to score each time; default: %(default)s")
-    parser.add_argument("--split", default="test", help="of real images: test, or validation while settings are chosen")
+    parser = parser_of("regime", __doc__, METHODS, MAIN, STOPS)
     parser.add_argument("--option", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                         help="a setting that all runs get, such as snr_gamma 5")
-    parser.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
+    args = parser.parse_args(argv)
+    return errors.run(lambda: work_or_pack(args, Ruler, "regime"), "dslib.study.regime", "; the runs that are complete are kept")
+
+
+def parser_of(study: str, words: str, methods: Iterable[str], usual: Iterable[str], stops: tuple[int, ...],
+              source: str = "pipeline folder or hub id; default: the shipped avatar model") -> argparse.ArgumentParser:
+    """The options of a study of this protocol."""
+    parser = argparse.ArgumentParser(prog=f"python -m dslib.study {study}", description=words,
+                                     formatter_class=argparse.RawTextHelpFormatter)
+    known = data.TWINS + data.TARGETS
+    parser.add_argument("--folder", default=f"runs/{study}", help="where the runs are; default: %(default)s")
+    parser.add_argument("--targets", nargs="+", choices=known, default=["engraved", "sunglasses", "gouache"], help="default: %(default)s")
+    parser.add_argument("--methods", nargs="+", choices=methods, default=list(usual), metavar="METHOD",
+                        help=f"of {', '.join(methods)};\ndefault: {', '.join(usual)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--stops", type=int, nargs="+", default=list(stops), help="steps to score at; default: %(default)s")
+    parser.add_argument("--num_images", type=int, default=NUM_IMAGES, help="samples to score each time; default: %(default)s")
+    parser.add_argument("--split", default="test", help="of real images: test, or validation while settings are chosen")
+    parser.add_argument("--source", help=source)
     parser.add_argument("--pack", action="store_true", help="train nothing: write --output from the runs that are there")
     parser.add_argument("--output", help="default: the table that the chapters read")
-    args = parser.parse_args(argv)
-    return errors.run(lambda: work_or_pack(args), "dslib.study.regime", "; the runs that are complete are kept")
+    return parser
 
 
-def work_or_pack(args: argparse.Namespace) -> None:
-    """What :func:`main` does with its options."""
+def work_or_pack(args: argparse.Namespace, kind: type[Ruler], study: str) -> None:
+    """What a study of this protocol does with its options."""
     folder = Path(args.folder)
     if args.pack:
-        output = Path(args.output or data_dir() / "results" / "regime.csv")
-        write_atomic(output, as_csv(pack(folder), COLUMNS).encode())
+        output = Path(args.output or data_dir() / "results" / f"{study}.csv")
+        write_atomic(output, as_csv(pack(folder, kind.methods, study), COLUMNS).encode())
         print(output)
         return
     if args.num_images < 32 or args.num_images > GOALS:
@@ -251,7 +291,7 @@ def work_or_pack(args: argparse.Namespace) -> None:
     if min(args.stops) < 1:
         raise UserError(f"--stops holds {min(args.stops)}: the first step is 1")
     runs = [(target, method, seed) for seed, target, method in product(dict.fromkeys(args.seeds), args.targets, args.methods)]
-    work(folder, runs, args.source, tuple(args.stops), args.num_images, args.split, settings(args.option))
+    work(folder, runs, args.source, tuple(args.stops), args.num_images, args.split, settings(args.option), kind)
 
 
 def settings(given: list[list[str]]) -> dict:
