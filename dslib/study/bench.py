@@ -23,6 +23,9 @@ from ..base import errors
 from ..base.bank import Bank
 from ..base.device import device, device_name
 from ..base.files import data_dir, write_atomic
+from ..gan import adapt as gan
+from ..gan.draw import draw, latents
+from ..gan.networks import Pair
 from ..show import plots, widgets
 from ..text import captions, latent, text_to_image
 from . import ablations
@@ -74,7 +77,12 @@ def loops(source, images: Tensor, config: train.TrainConfig) -> Iterator[train.S
 
 
 def start(method: str, source, images: Tensor, steps: int) -> Iterator[train.Step]:
-    """A run of a method, of ``anchored``, ``loops``, or ``bank``: DomainStudio whose every question to the source was asked before."""
+    """A run of a method, of ``anchored``, ``loops``, or ``bank``: DomainStudio whose every question to the source was asked before.
+
+    A GAN's method starts from random weights: the seconds and the memory are the same.
+    """
+    if method in gan.METHODS:
+        return gan.adapt(Pair().to(device()), images, gan.GANConfig(method=method, max_train_steps=steps))
     if method == "bank":
         config, known = train.TrainConfig(max_train_steps=steps), Bank(source.unet)
         list(train.adapt(source, images, config, known))
@@ -252,7 +260,12 @@ def sampling_rows(source, n: int | None = None) -> list[dict]:
         began = time.perf_counter()
         sample.sample(source.unet, source.scheduler, noise, steps, kind)
         rows.append({"what": "one image", "case": f"{kind}, {steps} steps", "value": (time.perf_counter() - began) / n, "unit": "s"})
-    return rows
+    generator = Pair().eval().to(device()).generator
+    z = latents(max(n, 64), generator.latent)
+    draw(generator, z)                                   # warm-up
+    began = time.perf_counter()
+    draw(generator, z)
+    return [*rows, {"what": "one image", "case": "a GAN, one pass", "value": (time.perf_counter() - began) / len(z), "unit": "s"}]
 
 
 def redraw_rows(source, images: Tensor, times: int = 7) -> list[dict]:
@@ -322,7 +335,7 @@ def main(argv: list[str] | None = None) -> int:
 def measure_all(args: argparse.Namespace) -> None:
     """Every row of the bench, printed and written."""
     source, images = models.load_source(), data.load_domain("sunglasses", "ten").images
-    methods = ["finetune", "domainstudio", "anchored", "loops"]
+    methods = ["finetune", "domainstudio", "anchored", "loops", "tgan", "cdc"]
     words = text_rows(latent.load_pipeline(data_dir() / "text_to_image"), data.load_domain("portraits", "ten").images, args.steps)
     rows = step_rows(source, images, [*methods, "bank"], args.steps) + words + memory_rows(methods)
     rows += large_rows(source, max(3, args.steps // 3)) + memory_rows(LARGE, "peak memory of a large batch")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_images, make_source
+from conftest import make_gan, make_images, make_source
 
 from dslib import data, domainstudio, haar, losses, models, train
 from dslib.study import bench
@@ -68,9 +68,11 @@ def test_main_writes_a_table_and_a_figure(tmp_path, monkeypatch, capsys, tiny_te
     monkeypatch.setattr(bench, "LARGE", {"8 images": (8, 0), "8 images, 2 at a time": (8, 2)})
     monkeypatch.setattr(latent, "load_pipeline", lambda folder: tiny_text)
     monkeypatch.setattr(domainstudio, "draw_anchors", lambda source, n, config: images[:n, None])
+    monkeypatch.setattr(bench, "Pair", lambda: make_gan((8, 8, 8, 8)))
     bench.main(["--steps", "1", "--num_images", "12", "--output", str(tmp_path / "out")])
     rows = list(csv.DictReader((tmp_path / "out" / "bench.csv").open()))
-    assert [r["case"] for r in rows if r["what"] == "optimiser step"] == ["finetune", "domainstudio", "anchored", "loops", "bank"]
+    assert [r["case"] for r in rows if r["what"] == "optimiser step"] == ["finetune", "domainstudio", "anchored", "loops", "tgan", "cdc", "bank"]
+    assert [r["case"] for r in rows if r["what"] == "one image"][-1] == "a GAN, one pass"
     assert [r["case"] for r in rows if r["what"] == "text-to-image step"][:4] == [
         "domainstudio, 50 draws in 300 steps", "domainstudio", "the authors' passes", "dreambooth"]
     assert [r["case"] for r in rows if r["what"] == "step of a large batch"] == ["8 images", "8 images, 2 at a time"]
