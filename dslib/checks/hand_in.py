@@ -53,6 +53,7 @@ def graded(path: Path, settings: dict) -> tuple[list[str], bool]:
     if found := faults(text, ALONE):
         said += [f"✗ {line}" for line in found[:5]] + [f"✗ … and {len(found) - 5} more"] * (len(found) > 5)
         return said, False
+    print("every function is tried, then two models are adapted and scored: some minutes", file=sys.stderr, flush=True)
     findings, ended = judged(file.resolve(), settings)
     lines, fine = told(findings, settings)
     return said + lines + ([f"✗ {ended}"] if ended else []), fine and not ended
@@ -124,7 +125,7 @@ def main(argv: list[str]) -> None:
             raise UserError(f"--{name} is {settings[name]}: use at least 1")
     faulty = 0
     for path in files:
-        print(f"{shown(path)}")
+        print(f"{shown(path)}", flush=True)
         try:
             lines, fine = graded(path, settings)
         except UserError as error:

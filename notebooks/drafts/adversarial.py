@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import losses as paper
 from ..gan import cdc, losses
 from ..gan.networks import Generator
 from .common import attempt, conclude, diagnose
@@ -40,10 +41,9 @@ def check_players_losses(fn) -> bool:
 
 def cdc_loss(adapted: Generator, source: Generator, z: Tensor, layer: int) -> Tensor:
     """CDC's consistency of one layer's maps: two generators draw the same latents z (N,latent) → scalar ≥ 0."""
-    from .mine import mine
     with torch.no_grad():
         theirs = source.trace(z).layers[layer]
-    return mine("pairwise_kl")(adapted.trace(z).layers[layer], theirs) / (len(z) * (len(z) - 1))
+    return paper.pairwise_kl(adapted.trace(z).layers[layer], theirs) / (len(z) * (len(z) - 1))
 
 
 def check_cdc_loss(fn) -> bool:

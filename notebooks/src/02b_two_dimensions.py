@@ -268,17 +268,14 @@ plots.show(plots_plane.field({"squeezed, on the wide ring": (x.detach(), ends)},
 #    (30,), (30,2). It is the mean over all points *and both coordinates*. The others are for $\mathcal L_{img}$: points $y_0$ at steps
 #    $s$ with noise $\eta$, as many; as published they are $x_0$, $t$, $\varepsilon$ again.
 # 3. Guess $y_0$ with both models from the same noisy point. The source's guess needs no gradient.
-# 4. Put the adapted guess through `losses.scale_gradient(after, a_bar[s].sqrt())` before the pairwise loss. Why: see *A loss that pulls
-#    too hard*, below.
+# 4. Before the pairwise loss, soften the adapted guess: `after.detach() + w * (after - after.detach())` with
+#    `w = a_bar[s].sqrt()[:, None]`. Its value stays, its gradient shrinks. Why: see *A loss that pulls too hard*, below.
 # 5. Let the learning rate fall from `lr` to 0: at batch `i` of `n` it is `lr * (1 - i / n)`, with
 #    `optimizer.param_groups[0]["lr"] = …`.
 #
 # Use `noise_points`, `guess_points` and `angle_kl` from above: your own, where they passed.
 
 # %%
-from dslib import losses
-
-
 def adapt(source, batches, a_bar, lambda_img, lr):
     """Your code here: the adapted copy of the source."""
     return None
@@ -365,6 +362,8 @@ plots.show(plots_plane.clouds(shown, twins, "Naive clumps at the stars; the pair
 # Forty points of the source ring, noised alike and sorted by the source's guess. Each matrix: the cosines of one model's guesses.
 
 # %% tags=["slide"]
+from dslib import losses
+
 when = torch.full((40,), shown_t)
 noisy = noise_points(on_ring(torch.arange(40) * torch.pi / 20), when, plane.start_noise(40, seed=3), plane.A_BAR)
 models = {"source": source} | {method: runs[method][seed][1] for method in methods}

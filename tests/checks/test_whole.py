@@ -1,6 +1,7 @@
 """The worked solution stands on its own and reaches the library's numbers; what a hand-in does wrong is named."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from dslib.base.errors import UserError
 from dslib.checks import hand_in, judge, limits, student_file, whole
 from dslib.checks.exercises import CHAPTERS, WHOLE
 
+ROOT = Path(__file__).resolve().parents[2]
 WORKED = Path(__file__).parent / student_file.NAME
 TEXT = WORKED.read_text("utf-8")
 SETTINGS = {"target": "gouache", "source": None, "max_train_steps": 2, "num_images": 12, "num_inference_steps": 2, "seed": 0,
@@ -33,6 +35,14 @@ def test_the_worked_solution_is_short_and_stands_on_its_own():
     assert student_file.faults(TEXT, hand_in.ALONE) == []
     names = {node.name for node in ast.parse(TEXT).body if isinstance(node, ast.FunctionDef)}
     assert names >= {name for chapter in ("00", "01", "02", "03", "04", "05", "06") for name in CHAPTERS[chapter]} and names >= set(WHOLE)
+
+
+@pytest.mark.parametrize("chapter", [*judge.GRADED, "02b"])
+def test_no_exercise_orders_what_a_hand_in_may_not_import(chapter):
+    """The file may import torch and Python's modules alone: a task that says ``losses.…(`` would spoil it."""
+    notebook, = (ROOT / "notebooks" / "src").glob(f"{chapter}_*.py")
+    tasks = [part for part in notebook.read_text("utf-8").split("# %%") if "## Exercise" in part]
+    assert tasks and not [found for task in tasks for found in re.findall(r"`(?:losses|ddpm|haar|train|data|models|metrics)\.\w+\(", task)]
 
 
 @pytest.mark.parametrize("name", [name for chapter in ("00", "01", "02", "03", "04", "05", "06") for name in CHAPTERS[chapter]])

@@ -71,7 +71,8 @@ def test_main_writes_a_table_and_a_figure(tmp_path, monkeypatch, capsys, tiny_te
     monkeypatch.setattr(bench, "Pair", lambda: make_gan((8, 8, 8, 8)))
     bench.main(["--steps", "1", "--num_images", "12", "--output", str(tmp_path / "out")])
     rows = list(csv.DictReader((tmp_path / "out" / "bench.csv").open()))
-    assert [r["case"] for r in rows if r["what"] == "optimiser step"] == ["finetune", "domainstudio", "anchored", "loops", "tgan", "cdc", "bank"]
+    assert [r["case"] for r in rows if r["what"] == "optimiser step"] == [
+        "finetune", "domainstudio", "anchored", "loops", "tgan", "cdc", "bank"]
     assert [r["case"] for r in rows if r["what"] == "one image"][-1] == "a GAN, one pass"
     assert [r["case"] for r in rows if r["what"] == "text-to-image step"][:4] == [
         "domainstudio, 50 draws in 300 steps", "domainstudio", "the authors' passes", "dreambooth"]
