@@ -9,10 +9,11 @@
 # %% [markdown] tags=["slide"]
 # # 0. Ten images in, new people out: a tour
 #
-# **Claim.** Three hundred steps on ten engraved faces, five runs:
-# - *naive fine-tuning* redraws the ten: a third of its samples are copies, of real images one in twenty;
-# - with **DomainStudio**'s pairwise terms it copies less; with large weights, *anchored* on source pictures, no more than real images do;
-# - early stopping, with the source drawing first, copies as little and is nearly free.
+# **Claim.** Ten engraved faces, 300 steps, five seeds:
+# - *Naive fine-tuning* redraws the ten: a third of its samples are copies, of real images one in twenty.
+# - With **DomainStudio**'s pairwise terms the model copies less. Large weights, *anchored* on source pictures,
+#   bring that down to real images' share.
+# - Early stopping, with the source drawing first, copies as little and is nearly free.
 #
 # | | |
 # |---|---|
@@ -20,13 +21,10 @@
 # | Device | a laptop CPU |
 # | Needs | PyTorch; diffusion models remove noise |
 # | Paper | DomainStudio, [arXiv 2306.14153](https://arxiv.org/abs/2306.14153), §1 |
-# | `dslib` files | `data.py`, `train.py`, `sample.py`, `measure/score.py`, `show/hero.py` |
+# | `dslib` files | `data.py`, `train.py`, `sample.py`, `measure/score.py` |
 # | You will keep | a folder that diffusers opens |
 #
-# **You will**
-# - adapt one model in two ways;
-# - score both beside controls: real held-out images, true answers, the ten themselves, noise;
-# - write a simple memorisation check.
+# **You will** adapt one model in two ways, score both beside controls, and write a memorisation check.
 
 # %% tags=["setup", "nbval-ignore-output"]
 # Setup, the same cell in every chapter. FETCH runs only where there is no dslib, as in Colab; `make badges REPO=owner/name` writes it.
@@ -65,14 +63,14 @@ plots.show(claim.figure(runs, "engraved", [("naive", None), ("published", None),
 
 # %% [markdown]
 # - **Naive fine-tuning** only learns to denoise the ten. Column 3 loses her long hair, column 4 her scarf.
-# - **DomainStudio** as published also keeps which of the *ten* resemble each other. It copies less, but loses these two as well.
+# - **DomainStudio**, as published, also keeps which of the *ten* resemble each other. It copies less, but loses both, too.
 # - **Anchored**, our extension, asks this of the source's own pictures. The long hair is back.
 #
 # None reaches the true answer: all smudge faces.
 #
 # ## The ten images
 #
-# A program draws these faces: nobody's likeness, *held-out* images without end. A filter engraves them, so every true answer is known.
+# A program draws these faces: nobody's likeness, endless *held-out* images. A filter engraves them: every true answer is known.
 
 # %% tags=["slide"]
 ten = data.load_domain(target, "ten")
@@ -91,7 +89,7 @@ ten.images.shape, ten.images.min().item(), ten.images.max().item()
 # %% [markdown] tags=["slide"]
 # ## The source model
 #
-# A diffusers pipeline, trained on many source faces. It takes noise away:
+# A diffusers pipeline, trained on many source faces, takes noise away:
 #
 # $$x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon \qquad\qquad
 # \tilde x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\,\varepsilon_\theta(x_t, t)}{\sqrt{\bar\alpha_t}} \tag{0.1}$$
@@ -126,8 +124,8 @@ plots.show(diagrams.method(), alt="The method: one noised batch, a frozen and an
 # %% [markdown]
 # ## Adapt twice
 #
-# Both runs share start weights, images and noise. `averaged()` is the running average of the weights, which draws cleaner pictures. The
-# second run is *anchored*; the paper's form is `pairwise_on="target"` (chapter 06).
+# Both runs share start weights, images and noise. `averaged()`, the running average of the weights, draws cleaner pictures. The
+# paper's form would be `pairwise_on="target"` (chapter 06).
 
 # %% tags=["nbval-ignore-output"]
 from tqdm.auto import tqdm
@@ -155,12 +153,12 @@ plots.show(plots.losses(history), alt="Loss terms against the step; naive fine-t
 # %% [markdown]
 # Naive fine-tuning has the first term only:
 #
-# | curve | says | weight | on |
-# |---|---|---|---|
-# | `simple` | denoise | 1 | the ten |
-# | `img` | keep who resembles whom | `lambda_img` | source pictures |
-# | `hf` | the same for edges and texture | `lambda_hf` | source pictures |
-# | `hfmse` | draw edges as sharp as the target's | `lambda_hfmse` | the ten |
+# | curve | says | on |
+# |---|---|---|
+# | `simple` | denoise | the ten |
+# | `img` | keep who resembles whom | source pictures |
+# | `hf` | the same for edges and texture | source pictures |
+# | `hfmse` | draw edges as sharp as the target's | the ten |
 #
 # ## Same noise, two models
 
@@ -178,32 +176,32 @@ plots.show(hero.of_evidence(shown, ten.images),
            alt="The ten, source samples, their true answers, then naive and anchored samples, each above its nearest training image.")
 
 # %% [markdown]
-# Naive people borrow moustaches, short hair or dungarees. Anchored ones keep more of their hair and colours, and are noisier.
+# Naive people borrow moustaches, short hair or dungarees. Anchored ones keep some hair and colours, and are noisier.
 #
 # ## Measure, with controls
 #
-# - **Intra-LPIPS**: perceptual distance between samples that share their nearest training image. Low: repetition.
+# - **Intra-LPIPS**: perceptual distance between samples with the same nearest training image. Low: repetition.
 # - **nearest-LPIPS**: distance to the nearest training image. Near zero: copies.
-# - **FD**: Fréchet distance of features to other real images. Low: the same statistics.
+# - **FD**: Fréchet distance to other real images. Low: the same statistics.
 # - **domain hit**: how often a linear probe says "target", not "source".
-# - **copies**: share nearer to one of the ten than 95 % of real images are.
+# - **copies**: share nearer to one of the ten than 95 % of real images.
 # - **kept people**: share nearest to their own true answer.
 #
-# The ± is the spread over the groups, not over seeds.
+# The ± is a spread over groups, not over seeds.
 
 # %% tags=["slide"]
 scores = [row_of(name, one) for name, one in evidence.items()]
 plots.table(text_table(scores))
 
 # %% [markdown]
-# The goal is the **first row, in every column at once**. One misleads: *the ten, copied* beat both models in FD; *noise* has a full domain
-# hit, as the probe knows only two answers.
+# The goal is the **first row, in every column**. One alone misleads: *the ten, copied* beat both models in FD. *Noise* is all in the
+# domain: the probe knows only two answers.
 #
-# `naive` is nearer to the ten than real images are, `anchored` is not. Both are far from the true answers.
+# `naive` is nearer to the ten than real images are, `anchored` is not.
 #
 # ### The committed runs
 #
-# Two dozen samples prove little. Up to five seeds, and the rivals:
+# Two dozen samples prove little. Five seeds, and the rivals:
 
 # %% tags=["slide"]
 from dslib.study import evidence as told
@@ -215,13 +213,13 @@ plots.table("Early stopping, where each first has 90 % of its samples in the dom
             + told.text(rows, "engraved", told.compare(rows, "engraved", hit=0.9)))
 
 # %% [markdown]
-# - **Naive fine-tuning copies** several times as often as real images do after 300 steps. *published* copies less.
-# - **Large weights stop the copying.** *published, lambda 1* has those of the anchored form: hardly a copy, but the worst FD.
+# - **Naive fine-tuning copies** several times as often as real images do. *published* copies less.
+# - **Large weights stop the copying.** *published, lambda 1* has hardly a copy, but the worst FD.
 # - **Anchors make them affordable.** *anchored* copies about as often as real images, at a lower FD than that.
 # - **A rival is nearly free.** After half the steps naive fine-tuning copies half as often. With *source for t > 500* the source draws the
-#   first half of the way (chapter 02b). Both together copy as little as *anchored* and keep more people, at a higher FD.
+#   first half of the way (chapter 02b). The two together copy as little as *anchored* and keep more people, at a higher FD.
 #
-# Every FD stays far above real images'. Paired differences are to *naive*, intervals over training seeds only (chapter 08).
+# Every FD is far above real images'. Paired differences are to *naive*, intervals over seeds only (chapter 08).
 #
 # ## Exercise: the simplest memorisation check
 #
@@ -229,7 +227,7 @@ plots.table("Early stopping, where each first has 90 % of its samples in the dom
 #
 # Write `nearest(samples, images)`: for each sample the **index** of the training image with the smallest mean squared pixel difference.
 # Shapes: samples (N,3,R,R), images (K,3,R,R), result (N,) integers. `checks.mine` keeps a right one in `my_domainstudio.py` for all
-# chapters, and gives the library's until then.
+# chapters. Until then, cells use the library's.
 
 # %%
 def nearest(samples, images):
@@ -244,15 +242,14 @@ nearest = checks.mine("nearest")
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# `torch.cdist` takes two matrices, one row a picture. `flatten(1)` makes such a matrix. The distance and its square have
-# the same argmin.
+# `flatten(1)` makes one row a picture, `torch.cdist` compares two such matrices. A distance and its square have the same argmin.
 # </details>
 # <details><summary>Solution</summary>
 #
 # Run `checks.solution("nearest")` in a new cell.
 # </details>
 #
-# How often does it name the same image as LPIPS, which drew the small pictures above?
+# How often does it agree with LPIPS, which chose the small pictures above?
 
 # %%
 for name in METHODS:
@@ -260,7 +257,7 @@ for name in METHODS:
     print(f"{name}: squared pixels and LPIPS name the same training image for {agree:.0%} of the samples")
 
 # %% [markdown]
-# Pixels look at colours and places, LPIPS at edges and texture. A copy is near by both.
+# Pixels see colours and places, LPIPS edges and texture. Copies are near by both.
 #
 # ## Keep it
 #
@@ -288,7 +285,7 @@ _ = checks.check_expected("00", rt, real_nearest=by_name["real, held out"].neare
 # %% [markdown]
 # ## Play
 #
-# Eight samples on their way from the source. Where do the two methods part?
+# Eight samples on their way from the source. Where do the methods part?
 
 # %%
 from dslib.show import widgets
@@ -318,25 +315,20 @@ widgets.explore_memorisation(snapshots, ten.images, 8)
 #
 # ## Paper, authors' code, ours
 #
-# Every chapter ends with such a table. Numbered rows are the course's *ledger* of differences.
+# Numbered rows are the course's *ledger* of differences.
 #
 # | point | paper | authors' code | here |
 # |---|---|---|---|
-# | pairs are of | the batch of the ten | a random three of it | the batch; `--pairwise_on source` is ours |
-# | weights over t | none | none | ᾱ_t on L_hfmse (row 9), √ᾱ_t on pairwise gradients |
-# | high-frequency terms | always | only with learned variance | always (row 4) |
+# | pairs (row 3) | the batch of the ten | a random three | the batch; `--pairwise_on source` is ours |
+# | high-frequency terms (row 4) | always | with learned variance | always |
 #
 # ## Check yourself
 #
 # 1. Why is the source's high Intra-LPIPS not the goal?
 #    <details><summary>Answer</summary>It measures the diversity of another domain.</details>
-# 2. *The ten, copied* are in the domain. Which column gives them away?
-#    <details><summary>Answer</summary>nearest-LPIPS: it is zero, as no honest sample's can be.</details>
-# 3. Why does the same noise give similar people in source and adapted model?
+# 2. Why does the same noise give similar people in source and adapted model?
 #    <details><summary>Answer</summary>DPM-Solver is deterministic and both start from the same weights.</details>
-# 4. Which rival copies as little as *anchored*, at what price?
-#    <details><summary>Answer</summary>Early stopping with the source for t > 500, at a higher FD.</details>
-# 5. Open: which of the two models would you rather show ten images of a person who did not agree? Why is that a trick question?
+# 3. Open: to which of the two would you rather show ten images of a person who did not agree? Why is that a trick question?
 
 # %% tags=["nbval-check-output", "quiz"]
 from dslib.show import quiz
@@ -346,10 +338,10 @@ quiz.ask("00")
 # %% [markdown]
 # ## In this notebook we have
 #
-# adapted one model in two ways, scored both beside controls, and checked for memorisation by hand.
+# adapted one model in two ways, scored both, and checked for copies by hand.
 #
-# **Next:** chapter 01 derives (0.1): what noise does to a face.
+# **Next:** chapter 01, what noise does to a face.
 #
-# **Read on:** [DomainStudio](https://arxiv.org/abs/2306.14153) · [DDPM-PA](https://arxiv.org/abs/2211.03264), its unconditional half ·
+# **Read on:** [DomainStudio](https://arxiv.org/abs/2306.14153) · [DDPM-PA](https://arxiv.org/abs/2211.03264) ·
 # [DDPM](https://arxiv.org/abs/2006.11239) · [DDIM](https://arxiv.org/abs/2010.02502) · [CDC](https://arxiv.org/abs/2104.06820), origin of
-# the pairwise loss and Intra-LPIPS. How to cite: `CITATION.cff`.
+# the pairwise loss.

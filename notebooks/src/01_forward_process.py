@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 1. Noise a face, and guess it back: the forward process
 #
-# **Claim.** You will have shown that the guess of the clean picture, $\tilde x_0$,
+# **Claim.** You will show that the guess of the clean picture, $\tilde x_0$,
 # - is *this very face* up to middling $t$, and fades into the mean face near $T$;
 # - breaks near $T$ when its noise is wrong by 1 %.
 #
@@ -18,7 +18,7 @@
 # | | |
 # |---|---|
 # | Read / run | 13 min / 1 min on two CPU cores |
-# | Device | a laptop CPU is enough |
+# | Device | a CPU |
 # | Needs | chapter 00; means, variances, square roots |
 # | Paper | DDPM eq. 4; DomainStudio §1 |
 # | `dslib` files | `ddpm.py` |
@@ -46,7 +46,7 @@ shown_steps = [0, 25, 50, 100, 200, 300, 400, 600, 800, 999]
 # %% [markdown]
 # ## Where we are going
 #
-# Top: a face under growing noise. Bottom: what the source model believes the clean face was.
+# A face under growing noise, and what the source model believes it was.
 
 # %%
 import torch
@@ -93,7 +93,7 @@ plots.show(plots.rows({"x_t": x_t, "guess of x_0": guessed}, labels=[f"t={t}" fo
 #
 # ## The naive version
 #
-# Many copies of one pixel, noised step by step, beside the formula:
+# One pixel, many times, noised step by step; beside it the formula:
 
 # %%
 betas = ddpm.linear_betas()
@@ -106,7 +106,7 @@ print(f"step by step: mean {x.mean():.3f}, standard deviation {x.std():.3f}")
 print(f"the formula:  mean {left.sqrt() * 0.8:.3f}, standard deviation {(1 - left).sqrt():.3f}")
 
 # %% [markdown]
-# Same distribution. So training never walks the chain: it jumps to a random $t$.
+# The same distribution. So training jumps straight to a random $t$.
 #
 # ## Exercise: jump to step t
 #
@@ -136,7 +136,7 @@ q_sample = checks.mine("q_sample")
 #
 # ## Now import it
 #
-# It agrees with diffusers':
+# It agrees with diffusers:
 
 # %% tags=["nbval-check-output"]
 t = torch.arange(num_images) * 60
@@ -161,13 +161,13 @@ plots.show(plots.schedules(schedules),
 
 # %% [markdown]
 # *Linear* is DDPM's and ours: its last 300 steps are practically noise. *Cosine* keeps something of the face for longer, Stable Diffusion's
-# schedule to the end. At SNR 1 (dotted), picture and noise weigh the same.
+# schedule to the end.
 #
 # ## Exercise: guess the clean picture
 #
 # *Difficulty ●●○ · importance ●●● · 10 minutes*
 #
-# Given the noise, turn (1.1) around: write `predict_x0(x_t, t, eps, alphas_cumprod)`.
+# Turn (1.1) around: write `predict_x0(x_t, t, eps, alphas_cumprod)`.
 
 # %%
 def predict_x0(x_t, t, eps, alphas_cumprod):
@@ -189,8 +189,7 @@ predict_x0 = checks.mine("predict_x0")
 #
 # ## How good is the guess?
 #
-# The error of $\tilde x_0$ against the true face, not clipped: the source; the same with 1 % of noise on its $\hat\varepsilon$; a network
-# never trained; the mean face.
+# The error of $\tilde x_0$, not clipped. One curve adds 1 % of noise to the source's $\hat\varepsilon$.
 
 # %%
 steps = torch.tensor([*range(0, 1000, rt.pick(smoke=250, cpu=50)), 999])
@@ -230,7 +229,7 @@ print(f"with 1 % of error in ε, at t = 999: {last[1]:.2f}; never trained: {neve
 print(f"a tenth of the mean face's error is passed after t = {tenth}, half of it after t = {most}")
 
 # %% [markdown]
-# White: *this face*, from pictures in which we see little but noise. Light grey: a blur of it. Dark grey: hardly more than "a face".
+# White: *this face*, even from $t = 400$, where we see little but noise. Light grey: roughly this face. Dark grey: hardly more than "a face".
 # The source levels off at the mean face: from noise alone nothing better can be said. With 1 % of error it ends far above.
 #
 # ## Why errors grow: the factor
@@ -243,9 +242,9 @@ for t in (10, 100, 300, 500, 700, 900, 999):
     print(f"t = {t:3d}   share of the picture left {a_bar[t]:.5f}   an error of the noise is multiplied by {factor:8.2f}")
 
 # %% [markdown]
-# Squared, that is about 25 000 at $t = 999$. A loss on $\tilde x_0$ that treats all $t$ alike, as the published high-frequency
-# loss does, is about the last few steps (ledger row 9, chapter 06). The source escapes: it answers not $\varepsilon$ but $v$, from which
-# `whole.frozen` computes $\hat\varepsilon$ (chapter 02).
+# Squared: about 25 000 at $t = 999$. If $\varepsilon$ errs alike at all $t$, an unweighted loss on $\tilde x_0$, such as the
+# published high-frequency loss, is mostly about the last hundred steps (ledger row 9, chapter 06). The source escapes: it answers $v$,
+# from which `whole.frozen` computes $\hat\varepsilon$ (chapter 02).
 
 # %%
 _ = checks.check_expected("01", rt, error_at_0=float(trained[:, 0, 0].mean()),
@@ -254,7 +253,7 @@ _ = checks.check_expected("01", rt, error_at_0=float(trained[:, 0, 0].mean()),
 # %% [markdown]
 # ## Play
 #
-# Move $t$ and the schedule. The source knows the *linear* one: elsewhere the same $t$ means another noise level.
+# The source knows the *linear* schedule: in others the same $t$ means another noise level.
 
 # %%
 from dslib.show import widgets
@@ -267,7 +266,6 @@ widgets.explore_forward(source.unet, faces[:6], schedules, ddpm.prediction_type_
 # | symptom | cause | mend |
 # |---|---|---|
 # | too dark at every t | roots forgotten | √ᾱ, √(1−ᾱ) |
-# | one noise level a batch | wrong axis | `.view(-1, 1, 1, 1)` |
 # | speckle near T | an error of ε, magnified | answer $v$; clamp *for display* |
 # | a grey guess | betas passed as ᾱ | `torch.cumprod(1 - betas, 0)` |
 #
@@ -283,18 +281,15 @@ widgets.explore_forward(source.unet, faces[:6], schedules, ddpm.prediction_type_
 # | point | paper | authors' code | here |
 # |---|---|---|---|
 # | weight of L_hfmse over t | none | none | ᾱ_t, against the factor above (row 9) |
-# | clamping of x̃_0 in the losses | not mentioned | – | none |
 #
 # ## Check yourself
 #
-# 1. Why can one network serve all t?
-#    <details><summary>Answer</summary>t is an input; its embedding modulates every block.</details>
-# 2. Two models give the same ε to within 1 %. And their guesses?
-#    <details><summary>Answer</summary>At small t too; near T the difference grows up to 157-fold.</details>
-# 3. And the source's curve for pictures of robots?
-#    <details><summary>Answer</summary>Higher in the middle: it believes in faces. Try it.</details>
-# 4. Open: the best guess is the mean of all faces that could have led to x_t. Where do you see it?
-# 5. Project: train with the cosine schedule (`models.new_scheduler`); compare the Fréchet ratio.
+# 1. Two models give the same ε to within 1 %. And their guesses?
+#    <details><summary>Answer</summary>Alike at small t. Near T the difference grows up to 157-fold.</details>
+# 2. And the source's curve for pictures of robots?
+#    <details><summary>Answer</summary>Higher: it expects faces. Try it.</details>
+# 3. Open: the best guess is the mean of all faces that could have led to x_t. Where do you see it?
+# 4. Project: train with the cosine schedule (`models.new_scheduler`); compare the Fréchet ratio.
 
 # %% tags=["nbval-check-output", "quiz"]
 from dslib.show import quiz
@@ -304,7 +299,6 @@ quiz.ask("01")
 # %% [markdown]
 # ## In this notebook we have
 #
-# - noised faces step by step and in one jump; written `q_sample` and `predict_x0`;
-# - measured where the guess is a face and where a blur, beside two controls.
+# noised faces in one jump, guessed them back, and measured how good the guess is.
 #
 # **Next:** chapter 02 trains the network behind the guess.

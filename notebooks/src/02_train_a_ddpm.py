@@ -9,15 +9,15 @@
 # %% [markdown]
 # # 2. Guess the noise, walk back: train a DDPM
 #
-# **Claim.** You will have shown:
+# **Claim.**
 # - A small network learns to draw 16×16 faces, roughly, in about a minute. Control: real faces.
-# - Quality against steps depends on the sampler, at equal weights. Controls: real images, noise.
+# - At equal weights, quality against steps depends on the sampler. Controls: real images, noise.
 # - Near $T$ an answer $v$ keeps a picture's mean colour sane, an equal network's $\varepsilon$ does not. Control: always the mean colour.
 #
 # | | |
 # |---|---|
 # | Read / run | 31 min / 5 min on two CPU cores |
-# | Device | a laptop CPU is enough |
+# | Device | a CPU |
 # | Needs | chapters 00 and 01; you have trained a network before |
 # | Paper | DDPM eqs. 6, 7, 14; DDIM eq. 12; improved DDPM eqs. 15, 16; DomainStudio §1 |
 # | `dslib` files | `models.py`, `sample.py`, `pretrain.py`, `train.py`, `losses.py` |
@@ -47,7 +47,7 @@ seeds = rt.pick(smoke=[0], cpu=[0, 1, 2])
 # %% [markdown]
 # ## Where we are going
 #
-# One chain of the source model. Top: what is left after the step at $t$. Bottom: the guess of the clean face, made before it.
+# One chain of the source model. Top: the picture after the step at $t$. Bottom: the guess of the clean face before it.
 
 # %%
 from types import SimpleNamespace
@@ -81,19 +81,16 @@ plots.show(plots.rows({"after the step": left, "guess before it": guesses}, colu
 #
 # ## The mental model
 #
-# Training shows the network $x_t$ and $t$ and asks for $\varepsilon$ back:
+# Training noises each image to a random $t$ and asks for $\varepsilon$ back (other symbols as in (1.1)):
 #
 # $$L_\text{simple} = \mathbb{E}_{x_0,\,t,\,\varepsilon}\;\tfrac1D\,\big\|\varepsilon - \varepsilon_\theta(x_t, t)\big\|^2 \tag{2.1}$$
 #
 # | symbol | meaning | shape | code |
 # |---|---|---|---|
-# | $x_0$ | clean images in [-1, 1] | (N,3,R,R) | `x_0` |
-# | $t$ | a random step, one an image | (N,) | `t` |
-# | $\varepsilon$ | the noise that was added | (N,3,R,R) | `eps` |
 # | $\varepsilon_\theta(x_t, t)$ | the network's prediction | (N,3,R,R) | `model(x_t, t).sample` |
 # | $D$ | numbers in an image | 3·R·R | `.mean()` |
 #
-# A regression: no sampling, no adversary. All $t$ count alike for the error of the noise. As an error of the *picture* it has the weight
+# A regression: no sampling, no adversary. All $t$ count alike for the error of the noise. The error of the *picture* gets the weight
 # $\bar\alpha_t / (1-\bar\alpha_t)$, tiny near $T$.
 #
 # ## Exercise: the loss
@@ -147,10 +144,10 @@ for hook in hooks:
     hook.remove()
 
 # %% [markdown]
-# Down to 8×8, and up again; each level on the way up also gets what the way down saw at that size. Attention, where every place
+# Down to 8×8, and up again. Each level on the way up also gets what the way down saw at that size. Attention, where every place
 # looks at every other, works at 8×8 only.
 #
-# One residual block, written out:
+# One residual block:
 
 # %% tags=["nbval-check-output"]
 import torch.nn.functional as F
@@ -167,7 +164,7 @@ torch.allclose(by_hand, block(x, emb), atol=1e-5)
 #
 # ## The naive version
 #
-# The whole training, without any comfort, on faces of 16×16 pixels:
+# The whole training, on faces of 16×16 pixels:
 
 # %% tags=["nbval-ignore-output"]
 small = data.load_domain(data.SOURCE, "train", rt.pick(smoke=100, cpu=3000), resolution=16).images
@@ -190,12 +187,12 @@ print(f"loss of the first step {seen[0]:.3f}, of the last {seen[-1]:.3f}")
 #
 # ## Averaged weights
 #
-# Adam's last step is a noisy place to stop. So one draws with an *exponential moving average* (EMA) of the weights:
+# The last step's weights are noisy. So one draws with an *exponential moving average* (EMA):
 #
 # $$\bar\theta \leftarrow d\,\bar\theta + (1-d)\,\theta, \qquad
 # d = \min\big(d_\text{max},\; 1-(1+\text{step})^{-\text{power}}\big). \tag{2.2}$$
 #
-# The *warm-up* on the right begins with $d = 0$. With $d = 0.998$ throughout, the random start would still weigh half after 350 steps:
+# This *warm-up* begins with $d = 0$. With $d = 0.998$ throughout, the random start would weigh half after 350 steps:
 
 # %%
 for step in (0, 1, 10, 100, 1000, 10_000):
@@ -249,7 +246,7 @@ torch.allclose(average, ema.shadow_params[0], atol=1e-5)
 # *Difficulty ●●● · importance ●●● · 25 minutes*
 #
 # Write `train_loop(model, batches, loss, lr, max_decay=0.99, power=0.75)`: train a copy (`copy.deepcopy`), return a network with the
-# averaged weights. It adapts models in chapter 06.
+# averaged weights.
 #
 # - `AdamW(…, weight_decay=0.0)`, a step a batch `(x_0, t, eps)`; `loss(model, x_0, t, eps)` is a scalar.
 # - `torch.nn.utils.clip_grad_norm_`: clip to norm 1.
@@ -273,7 +270,7 @@ train_loop = checks.mine("train_loop")
 # `checks.solution("train_loop")` in a new cell.
 # </details>
 #
-# The naive network goes on learning, in your loop:
+# The naive network goes on, in your loop:
 
 # %% tags=["nbval-ignore-output"]
 def draw(step):
@@ -298,7 +295,7 @@ with torch.no_grad():
 # Every sampler guesses the clean picture $\tilde x_0$ (chapter 01) and goes to an earlier step $t' < t$, perhaps far away.
 #
 # Suppose $\tilde x_0$ were the picture. Two Gaussians tell of $x_{t'}$: it is $\tilde x_0$ noised, and $x_t$ is it noised further. Bayes'
-# rule multiplies them to a Gaussian, the *posterior* $q(x_{t'} \mid x_t, \tilde x_0)$. DDPM draws from it:
+# rule multiplies them to a third, the *posterior* $q(x_{t'} \mid x_t, \tilde x_0)$. DDPM draws from it:
 #
 # $$\tilde\mu_t = \frac{\sqrt{\bar\alpha_{t'}}\,\beta}{1-\bar\alpha_t}\,\tilde x_0
 # + \frac{\sqrt{1-\beta}\,(1-\bar\alpha_{t'})}{1-\bar\alpha_t}\,x_t, \qquad
@@ -311,13 +308,12 @@ with torch.no_grad():
 # | $\beta = 1 - \bar\alpha_t/\bar\alpha_{t'}$ | variance added from $t'$ to $t$; $\beta_t$ if $t' = t-1$ |
 # | $\tilde\mu_t$ | mean of the posterior, between guess and $x_t$ |
 # | $\tilde\beta_t$ | its variance; 0 at the end |
-# | $z$ | fresh noise |
 #
 # ## Exercise: one step of DDPM
 #
 # *Difficulty ●●● · importance ●●○ · 20 minutes*
 #
-# Write `ddpm_step(x_t, eps, t, t_prev, z, alphas_cumprod)`; `t` and `t_prev` are plain integers. `eps` is now what the network *answers*,
+# Write `ddpm_step(x_t, eps, t, t_prev, z, alphas_cumprod)`. `t` and `t_prev` are integers, `eps` is now what the network *answers*,
 # so $\tilde x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\varepsilon_\theta) / \sqrt{\bar\alpha_t}$. Do not clip it. `t_prev = -1` means "clean":
 # $\bar\alpha = 1$.
 
@@ -369,7 +365,7 @@ ddim_step = checks.mine("ddim_step")
 # `checks.solution("ddim_step")` in a new cell.
 # </details>
 #
-# diffusers walks the same way. Five steps with both, without clipping:
+# diffusers agrees, five steps with each, without clipping:
 
 # %% tags=["nbval-check-output"]
 from diffusers import DDIMScheduler, DDPMScheduler
@@ -398,7 +394,7 @@ for kind in (DDIMScheduler, DDPMScheduler):
 #
 # ## Three chains
 #
-# The same noise, the same network, three samplers:
+# One noise, one network, three samplers:
 
 # %%
 shown = []
@@ -411,8 +407,7 @@ plots.show(plots.rows(shown, columns=len(headings), labels=headings),
            alt="DDPM, DDIM and DPM-Solver, two rows each: what is left of the noise, and the guess of the clean face.")
 
 # %% [markdown]
-# The first guess is the same: the network saw the same noise. DDPM rolls dice and ends at another person. DDIM and DPM-Solver stay
-# near each other.
+# The first guess is the same. DDPM rolls dice and ends at another person. DDIM and DPM-Solver stay near each other.
 #
 # ## What does a step buy?
 #
@@ -420,7 +415,7 @@ plots.show(plots.rows(shown, columns=len(headings), labels=headings),
 #
 # **Fréchet ratio** = distance of samples to a large set of real faces / distance of *equally many* other real faces to that set.
 #
-# Real pictures score 1 on average; their band shows chance. All points have equally many samples, from the same noise.
+# Real pictures score 1 on average, their band shows chance.
 
 # %%
 from dslib import metrics
@@ -453,14 +448,11 @@ print(f"controls: plain noise {distance(noise.clamp(-1, 1)) / unit:.0f}; "
       f"real images {real_ratio.min():.2f} to {real_ratio.max():.2f}; {num_images} images each")
 
 # %% [markdown]
-# Two steps are too few for anybody. Five of DPM-Solver score about what twenty of the others do, with the same weights. DDPM treats its
-# guess as the picture and adds only as much noise as would then be right. Over a large jump, while the guess is a blur, that is too little:
-# a part of its distance. (One set of start noises; do not read small differences.)
+# Two steps are too few. Five of DPM-Solver score about what twenty of the others do. DDPM treats its
+# guess as the picture and adds only as much noise as would then be right. Over a large jump, while the guess is a blur, that is too little.
 #
-# Compare inside this figure only: so few images hide small faults. For 400 the model card states 4.4 with
-# DPM-Solver and 7.1 with DDIM.
-#
-# The pictures behind the numbers:
+# This is one set of start noises: do not read small differences. Compare inside this figure only: forty images hide small faults.
+# For 400, the model card states 4.4 with DPM-Solver and 7.1 with DDIM.
 
 # %%
 few, many = step_counts[-3:][0], step_counts[-1]
@@ -469,12 +461,11 @@ plots.show(plots.rows(pictures, columns=min(10, num_images)),
            alt="Samples of the three samplers from the same noise, with few steps above and with many below.")
 
 # %% [markdown]
-# Look down a column: DDIM and DPM-Solver draw much the same person, DDPM somebody else. Later chapters compare models from the same
-# noise, so they use DDIM or DPM-Solver.
+# Down a column, only DDPM changes the person. Later chapters compare models from the same noise, so they use the other two.
 #
 # ## Three answers to one question
 #
-# A network may answer with the noise, with the clean picture, or with a mixture, the *velocity* (Salimans & Ho 2022):
+# A network may answer with the noise, the clean picture, or a mixture, the *velocity* (Salimans & Ho 2022):
 #
 # $$v = \sqrt{\bar\alpha_t}\;\varepsilon - \sqrt{1-\bar\alpha_t}\;x_0 \tag{2.6}$$
 #
@@ -483,7 +474,7 @@ plots.show(plots.rows(pictures, columns=min(10, num_images)),
 # $$\tilde x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v, \qquad
 # \hat\varepsilon = \sqrt{1-\bar\alpha_t}\,x_t + \sqrt{\bar\alpha_t}\,v \tag{2.7}$$
 #
-# What differs is how an error of the answer grows on its way into $\tilde x_0$ and $\hat\varepsilon$:
+# They differ in how an error of the answer grows on its way into $\tilde x_0$ and $\hat\varepsilon$:
 
 # %%
 for t in (0, 250, 500, 750, 999):
@@ -497,7 +488,7 @@ for t in (0, 250, 500, 750, 999):
 #
 # ## Faces in a minute
 #
-# A U-Net needs longer. 768 numbers are few enough for a plain network of matrices:
+# A U-Net needs longer. For 768 numbers a plain network of matrices will do:
 
 # %%
 class Small(torch.nn.Module):
@@ -522,7 +513,7 @@ class Small(torch.nn.Module):
 
 # %% [markdown]
 # `pretrain.pretrain` is your loop with mirrored images, a rate that falls to zero, and min-SNR weights, by which nearly clean steps
-# count less. Two equal networks, one asked for $v$, one for $\varepsilon$:
+# count less. Twin networks, one asked for $v$, one for $\varepsilon$:
 
 # %% tags=["nbval-ignore-output"]
 import time
@@ -563,13 +554,12 @@ print(f"real faces: {test.mean((2, 3)).std(0).mean():.2f}")
 plots.show(plots.rows(minute), alt="Twenty real faces of 16×16 pixels; twenty samples of the network that answers v; twenty of its twin.")
 
 # %% [markdown]
-# Hair, face, shoulders: rough small faces, most without clear eyes. From the same noise its twin draws much the same ones, in harder
-# colours. The sampler clips every guess to [-1, 1]. Without that the twin's colours spread too far; why, comes next.
+# Hair, face, shoulders: rough small faces, most without clear eyes. From the same noise the twin that answers $\varepsilon$ draws much the
+# same ones. But if guesses are not clipped, its colours spread too far. Why?
 #
 # ## Colours near T
 #
-# The squared error of the mean colour in $\tilde x_0$, near $T$, on held-out faces. The control always answers the mean colour of all
-# faces:
+# The squared error of the mean colour in $\tilde x_0$, on held-out faces:
 
 # %%
 steps = torch.tensor(rt.pick(smoke=[800, 999], cpu=[800, 850, 900, 950, 999]))
@@ -599,10 +589,10 @@ for i, t in enumerate(steps.tolist()):
 
 # %% [markdown]
 # Near $T$ nobody can do much better than the control, and $v$ stays near it: it *is* nearly $-x_0$ there. A small error of
-# $\varepsilon$ is magnified instead. Clipping hides most of that. *Best linear guess*: the best that could be read from the mean colour of
-# $x_t$ alone. (One training run each; the bands are over noises.)
+# $\varepsilon$ is magnified instead. Clipping hides most of that. *Best linear guess* is the best that the mean colour of
+# $x_t$ alone allows. One training run each; bands are over noises.
 #
-# For 64×64 pixels the same loop ran far longer: that is the source (`data/source/README.md`).
+# At 64×64 pixels the same loop ran far longer: that is the source (`data/source/README.md`).
 
 # %%
 _ = checks.check_expected("02", rt, ddim_last=curve["ddim"][-1], ddim_first=curve["ddim"][0], ddpm_first=curve["ddpm"][0],
@@ -611,7 +601,7 @@ _ = checks.check_expected("02", rt, ddim_last=curve["ddim"][-1], ddim_first=curv
 # %% [markdown]
 # ## Play
 #
-# Move along the chain; change the sampler. At which link do you know who it will be?
+# At which link do you know who it will be?
 
 # %%
 from dslib.show import widgets
@@ -657,24 +647,19 @@ for t in (5, 100, 500):
 #
 # | symptom | cause | mend |
 # |---|---|---|
-# | noise, although the loss is low | averaged weights without warm-up | warm-up |
-# | wrong colours near T | ε, trained briefly | answer $v$ |
-# | only noise, from a model that is known to draw | $v$ read as $\varepsilon$ | the scheduler's `prediction_type` |
-# | saturated pictures | $\tilde x_0$ not clipped | `clip_sample` |
+# | noise, although the loss is low | average without warm-up | warm-up |
+# | only noise, from a good model | $v$ read as $\varepsilon$ | the scheduler's `prediction_type` |
 # | a good chain, noise as its last picture | ᾱ of `t_prev = -1` looked up | ᾱ = 1 at the end |
-# | the loss stops at 1 | noised with one `eps`, compared with another | one `eps` for both |
 #
 # ## Equations, code, tests
 #
 # | equation | in `dslib` | held by, in `tests/` |
 # |---|---|---|
 # | (2.1) | `checks.simple_loss` | `test_checks_02.py::test_simple_loss_mistakes_are_named` |
-# | (2.1) | `pretrain.pretrain` | `test_train.py::test_training_learns` |
 # | (2.2) | `checks.ema_update` | `test_checks_02.py::test_ema_update_is_diffusers` |
 # | (2.3) | `checks.ddpm_step` | `test_checks_02.py::test_ddpm_step_mistakes_are_named` |
 # | (2.4) | `checks.ddpm_step` | `test_checks_02.py::test_ddpm_step_is_diffusers` |
 # | (2.5) | `checks.ddim_step` | `test_checks_02.py::test_ddim_step_is_diffusers` |
-# | (2.5) | `sample.chain` | `test_sample.py::test_chain_is_a_plain_loop_over_the_scheduler` |
 # | (2.6) | `ddpm.velocity` | `test_ddpm.py::test_velocity_is_diffusers` |
 # | (2.7) | `ddpm.guess` | `test_ddpm.py::test_guess_of_the_target_is_the_truth` |
 # | (2.8) | `losses.vlb` | `test_losses.py::test_vlb_mean_and_variance_are_the_ones_diffusers_samples_with` |
@@ -686,22 +671,16 @@ for t in (5, 100, 500):
 # |---|---|---|---|
 # | the network's answer | ε | ε | v; ε works, too |
 # | variance | L_vlb with λ1 = 0.001 | learned | fixed; learned if the source's is |
-# | high-frequency terms | always | with learned variance only | always (row 4) |
 # | timesteps of a batch | independent | independent | stratified over [0, T) |
-# | weight over t | equal for ε | – | min-SNR in pretraining; row 9 |
 #
 # ## Check yourself
 #
-# 1. Why does training never run the chain?
-#    <details><summary>Answer</summary>q_sample jumps to any t, and the loss at one t needs no other.</details>
-# 2. Was the model trained for DDPM with 1000 steps, or for DDIM with 20?
+# 1. Was the model trained for DDPM with 1000 steps, or for DDIM with 20?
 #    <details><summary>Answer</summary>For neither. It was trained to answer at every t.</details>
-# 3. An answer $\varepsilon$ has a constant error of 0.01. How wrong is the guess's colour at t = 999? And for $v$?
-#    <details><summary>Answer</summary>About 1.6: the factor is near 157. For v, 0.01.</details>
-# 4. You resume at step 5000, but the average starts anew. What do its samples look like?
+# 2. You resume at step 5000, but the average starts anew. What do its samples look like?
 #    <details><summary>Answer</summary>Like the last weights' at first: d begins at 0.</details>
-# 5. Open: which sampler would you choose at equal *time*, and what must you measure?
-# 6. Project: train `models.new_unet(16, (32, 64), learned_variance=True)` with `L_simple + 0.001·L_vlb` and compare DDPM's
+# 3. Open: which sampler would you choose at equal *time*, and what must you measure?
+# 4. Project: train `models.new_unet(16, (32, 64), learned_variance=True)` with `L_simple + 0.001·L_vlb` and compare DDPM's
 #    curve with the fixed variance.
 
 # %% tags=["nbval-check-output", "quiz"]
@@ -712,9 +691,7 @@ quiz.ask("02")
 # %% [markdown]
 # ## In this notebook we have
 #
-# - written loss, average, training loop and a step of two samplers, and checked each;
-# - measured quality against steps, beside real images and noise;
-# - trained a network that draws small faces, and compared $v$ and $\varepsilon$ near $T$.
+# written loss, average, loop and two samplers, trained a network on small faces, and seen why the source answers $v$.
 #
 # **Next:** chapter 02b adapts such a network to ten points in the plane, chapter 03 to ten images.
 #

@@ -12,7 +12,7 @@
 # **Claim.**
 # - Naive fine-tuning changes *which pictures resemble each other*; $\mathcal L_{img}$ holds that pattern.
 # - At an equal pull *wrong pairs* do worse than no loss; plain distillation holds the pattern best, and adapts least.
-# - On the noised ten $\mathcal L_{img}$ is as small for a memoriser as for the true answer; on source samples it is four times as large.
+# - On the noised ten a memoriser pays as little $\mathcal L_{img}$ as the true answer, on source samples nearly four times as much.
 #
 # | | |
 # |---|---|
@@ -23,10 +23,7 @@
 # | `dslib` files | `losses.py` |
 # | You will keep | `pairwise_kl`, the loss of the first paper (DDPM-PA) |
 #
-# **You will**
-# - write softmax and KL divergence of similarities;
-# - find what the loss cannot see;
-# - train with it and two rivals, and price a memoriser.
+# **You will** write the loss, find what it cannot see, train with it and two rivals, and see what it charges a memoriser.
 
 # %% tags=["setup", "nbval-ignore-output"]
 # Setup, the same cell in every chapter. FETCH runs only where there is no dslib, as in Colab; `make badges REPO=owner/name` writes it.
@@ -53,8 +50,7 @@ looked_at = sorted({shown_t, *rt.pick(smoke=[], cpu=[100, 350, 800, 950])})     
 # %% [markdown]
 # ## Where we are going
 #
-# Ten faces, the source's guess of each from $t$, and how alike two guesses are. The source answers $v$; `ddpm.guess` makes
-# $\tilde x_0$ of it (chapter 02).
+# Ten faces, the source's guess $\tilde x_0$ of each, and how alike the guesses are.
 
 # %%
 import torch
@@ -92,8 +88,7 @@ plots.show(plots.heatmaps({"source model": losses.cosine_matrix(believed).cpu()}
 #
 # ## The mental model
 #
-# Each image asks the others "how much are you like me?" The softmax of the answers shall stay what it was under the
-# source.
+# Each image asks the others "how much are you like me?" The softmax of the answers should stay the source's.
 #
 # $$p_i = \mathrm{softmax}_{j\ne i}\; \cos(\tilde x_0^i, \tilde x_0^j), \qquad
 # \mathcal L_{img} = \sum_i \mathrm{KL}\left(p_i^{ada} \,\|\, p_i^{sou}\right) \tag{4.1}$$
@@ -216,7 +211,7 @@ print({name: f"{float(values[0, -1]):.3f}" for name, values in directions.items(
 # *Difficulty ●○○ · importance ●●○ · 5 minutes*
 #
 # The authors' code multiplies the *mean* over the $n(n-1)$ entries of $n = 3$ images by 4. Which λ of the paper's *sum*
-# pulls as hard on the same three? Write `authors_weight(weight, n)`.
+# pulls as hard? Write `authors_weight(weight, n)`.
 
 # %%
 def authors_weight(weight, n=3):
@@ -228,12 +223,12 @@ authors_weight = checks.mine("authors_weight")
 print(f"the authors' 4, in the paper's units: {authors_weight(4, 3):.3f}")
 
 # %% [markdown]
-# That is inside the paper's range for $\lambda_2$ (our `lambda_img`), [0.1, 1] (ledger rows 2 and 3).
+# That is inside the paper's range for $\lambda_2$ (our `lambda_img`), 0.1 to 1 (ledger rows 2 and 3).
 #
 # ## The gradient is a picture
 #
-# The guesses are half collapsed. Row 1: what the collapse added, red where it made brighter. Rows 2 and 3: the gradient. Descent subtracts
-# it, so red there asks for darker.
+# The guesses are half collapsed. Row 1: what the collapse added, red for brighter. Rows 2 and 3: the gradient. Descent subtracts
+# it, so red asks for darker.
 
 # %% tags=["slide"]
 def gradient(direction):
@@ -255,8 +250,8 @@ by_length = torch.corrcoef(torch.stack([lengths, 1 / (0.5 * believed + 0.5 * ave
 print(f"correlation of a gradient's length with 1 / the picture's length: {by_length:.2f}")
 
 # %% [markdown]
-# - Where the gradient has row 1's colour, descent undoes the collapse: in part, and mostly in broad areas. For one picture it even
-#   adds to it (the lowest number). Detail is left to chapter 05.
+# - Where the gradient has row 1's colour, descent undoes the collapse: in part, and mostly in broad areas. Where their
+#   cosine is negative, it adds to the collapse.
 # - A cosine's gradient is divided by the picture's length: mid-grey, low-contrast guesses are pushed hardest.
 #
 # ## When the loss is blind
@@ -288,15 +283,12 @@ print(f"{'a batch of two, pure noise':<30} L_img = {abs(pair):.6f}")
 # %% [markdown]
 # - Free: **negatives, mirror images, scrambled pixels, contrast**. *What* is drawn is the denoising loss's work.
 # - **A batch of two** has distributions with one entry, always 1. The authors compare three.
-# - Cheap: **the average added to all**. Everybody grows alike (cosines rise from 0.18 to 0.56) at a fifth of brightness's price. A softmax
-#   forgets what all cosines of a row have in common.
-# - Not free: **brightness**, **a bar on all**, **a swap**, and **engraved**, the *true answer*.
-# - **Identical images** have no gradient: a cosine of 1 is a maximum. The loss can hold against a collapse, not undo a
-#   complete one.
+# - Cheap: **a bar on all**, and **the average added to all**, although everybody grows alike (cosines rise from 0.18 to 0.56). A softmax
+#   forgets what all cosines of a row have in common. **Engraved**, the *true answer*, costs as much as the average.
+# - Dear: **brightness** and **a swap**.
+# - **Identical images** have no gradient: a cosine of 1 is a maximum. The loss can hinder a collapse, not undo a complete one.
 #
 # ## What training compares: ten different $t$
-#
-# In training every image has its own $t$.
 
 # %% tags=["slide"]
 ten = data.load_domain(target, "ten").images
@@ -315,8 +307,7 @@ for name, matrix in {"equal t": equal, "mixed t": mixed}.items():
     print(f"{name}: correlation with the cosines of the clean ten {found:.2f}")
 
 # %% [markdown]
-# At large $t$ guesses are nearly one average face, whoever they are: see the lower right of the second matrix. There the loss holds little
-# likeness.
+# At large $t$ all guesses are nearly one average face: see the lower right of the second matrix. There the loss holds little likeness.
 #
 # ## Train: naive, right pairs, wrong pairs, no pairs
 #
@@ -351,7 +342,7 @@ def objective(name, weight):
     return loss
 
 # %% [markdown]
-# A fair rival pulls as hard. Each weight is set so that, at the end of the naive run, all three gradients are equally long.
+# A fair rival pulls as hard. These weights make all three gradients equally long at the end of the naive run.
 
 # %% tags=["slide"]
 def trained(name, weight):
@@ -385,12 +376,11 @@ for name, weight in weights.items():
 plots.show(plots.losses(history), alt="L_simple and each run's own term against the step for the four runs.")
 
 # %% [markdown]
-# Thin: single steps. Every term pays in L_simple: holding on slows learning. *Pairwise* and *distilled* start at zero, at the source (not
-# drawn on a log axis).
+# Every term pays in L_simple: holding on slows learning. *Pairwise* and *distilled* start at zero (not drawn on a log axis).
 #
 # ## The signature figure
 #
-# Held-out images, fresh noise. First the source's matrix, then what each run has *changed*.
+# Held-out images, fresh noise: the source's matrix, then what each run has *changed*.
 
 # %% tags=["slide"]
 held_out = data.load_domain(target, "test", 10).images.to(device)
@@ -426,12 +416,11 @@ for name, values in moved.items():
           f"L_img of the held-out ten: {sum(held) / len(held):.3f}")
 
 # %% [markdown]
-# - **Naive** is nearly all red: nearly all have become more alike. **Pairwise** holds the pattern, best in the middle of the walk.
+# - **Naive** is nearly all red: nearly all have become more alike. **Pairwise** holds the pattern, most visibly at $t$ of 600 and 800.
 # - **Wrong pairs** do worse than no loss, except near $T$: not any pull of this form will do.
 # - **Distilled** has no pairs, and holds it best.
 #
-# Bands are over noises. Two more training seeds, printed below *Did it come out as expected?*, give the same order. Now the pictures, all
-# from the same noise:
+# Bands are over noises. Two more training seeds, printed below *Did it come out as expected?*, give the same order.
 
 # %% tags=["slide"]
 from dslib import metrics, sample
@@ -451,16 +440,15 @@ for name, images in drawn.items():
 
 # %% [markdown]
 # - **Pairwise** keeps more variety than naive, and some of the source's distances. It keeps few *people*: hair is often invented. Its
-#   colours suffer; two of its ten are not read as the domain.
-# - **Distilled** kept the old domain, too: see its hits. A weaker pull may do both: see method *distilled* of
-#   `dslib.study regime`.
+#   colours suffer, and two of its ten are not read as the domain.
+# - **Distilled** kept the old domain, too. A weaker pull may do both: see *distilled* of `dslib.study regime`.
 #
-# Some of the kept spread is adaptation that did not happen; one run cannot tell.
+# Some of the kept spread is adaptation that did not happen. How much, one run cannot tell.
 #
 # ## Anchors: ask about everybody, not about the ten
 #
-# The published term noises the *ten*; *anchored* (`pairwise_on="source"`, our extension) noises *source samples*. What
-# does each charge chapter 03's machine that draws the ten alone?
+# The published term noises the *ten*. *Anchored* (`pairwise_on="source"`, our extension) noises *source samples*. What
+# does each charge a memoriser, chapter 03's machine that draws the ten alone?
 
 # %%
 def memoriser(x_0, t, eps, sou):
@@ -493,11 +481,8 @@ for name in guessers:
 
 # %% [markdown]
 # - On the **ten** the memoriser pays about what the true answer pays (which there engraves guesses of engravings).
-# - On **source samples** it pays several times as much: it turns everybody into one of the ten.
-# - The true answer pays, too: one drawing style makes all pictures more alike. It pays *more than naive does*. So the loss is a brake, no
-#   compass: it also resists the style we want.
-#
-# Chapter 06 trains with anchors.
+# - On **source samples** it pays nearly four times as much: it turns everybody into one of the ten.
+# - The true answer pays *more than naive does*: one drawing style makes all pictures more alike. So the loss also resists the style we want.
 #
 # ## Did it come out as expected?
 
@@ -509,7 +494,7 @@ _ = checks.check_expected("04", rt, **{f"{name.replace(' ', '_')}_change": float
 # %% [markdown]
 # ## Play
 #
-# Any $t$, any noise. Where do the matrices part?
+# Where do the matrices part?
 
 # %%
 from dslib.show import widgets
@@ -521,10 +506,9 @@ widgets.explore_similarity(adapted, held_out, a_bar, prediction_type=kind)
 #
 # | symptom | cause | mend |
 # |---|---|---|
-# | `inf` or `nan` | diagonal masked with −∞ | drop it first |
+# | `inf` or `nan` | diagonal masked with −∞ | drop it |
 # | falls to zero, pictures unchanged | λ too large: not adapting is its minimum | lower λ |
 # | exactly zero | a batch of two, or one object twice | three images; copy the model |
-# | tiny, nothing happens | `F.kl_div`'s default mean | `reduction="sum"` |
 #
 # ## Equations, code, tests
 #
@@ -556,14 +540,10 @@ print(f"the paper's, ten images: {float(everyone):.6f}, times λ = {lambda_img}:
 # ## Check yourself
 #
 # 1. Why not compare $\varepsilon$, or $x_t$?
-#    <details><summary>Answer</summary>$x_t$ is both models'. Noises are orthogonal whatever the pictures.</details>
+#    <details><summary>Answer</summary>Both models have the same $x_t$. Noises are orthogonal, whatever the pictures.</details>
 # 2. Why does the loss not forbid adaptation?
 #    <details><summary>Answer</summary>It resists, but L_simple gains more, unless λ is large.</details>
-# 3. What does a $t$ of its own for every image do to the matrix?
-#    <details><summary>Answer</summary>It mixes noise levels with likeness, for both models alike.</details>
-# 4. What would a small temperature of the softmax do?
-#    <details><summary>Answer</summary>Each image attends to its nearest neighbour almost alone. The paper uses 1.</details>
-# 5. Project: compare LPIPS features instead of pixels. What does a step cost then?
+# 3. Project: compare LPIPS features instead of pixels. What does a step cost then?
 
 # %% tags=["nbval-check-output", "quiz"]
 from dslib.show import quiz
@@ -573,9 +553,7 @@ quiz.ask("04")
 # %% [markdown]
 # ## In this notebook we have
 #
-# - written softmax and KL divergence of similarities;
-# - found what the loss cannot see;
-# - trained with it and two rivals, and priced a memoriser.
+# written the loss, found its blind spots, and compared it with rivals.
 #
 # **Next:** chapter 05, edges and texture through the Haar wavelet.
 #

@@ -25,11 +25,7 @@
 # | `dslib` files | `haar.py`, `losses.py` |
 # | You will keep | `dwt2` and `idwt2` |
 #
-# **You will**
-# - split pictures into bands and join them again;
-# - measure who has how much detail, and when a chain draws it;
-# - find what the sum of details is blind to;
-# - test what detail says that pixels do not, and weigh the loss on it.
+# **You will** split pictures into bands and join them again, measure detail, find what its sum is blind to, and weigh a loss on it.
 
 # %% tags=["setup", "nbval-ignore-output"]
 # Setup, the same cell in every chapter. FETCH runs only where there is no dslib, as in Colab; `make badges REPO=owner/name` writes it.
@@ -55,7 +51,7 @@ seeds = rt.pick(smoke=[0], cpu=[0, 1, 2])
 # %% [markdown]
 # ## Where we are going
 #
-# Five faces and five sketches; below, what LL alone gives back, and what the other three bands do (zero is grey).
+# Five faces and five sketches. Below: what LL alone gives back, and what the other three bands do (zero is grey).
 
 # %% tags=["slide"]
 import torch
@@ -118,7 +114,7 @@ bool((coarse_only(few) + detail_only(few) - few).abs().max() < 1e-5)
 #
 # ## The naive version
 #
-# Four filters, block by block.
+# Block by block:
 
 # %%
 L, H = torch.tensor([1.0, 1.0]) / 2 ** 0.5, torch.tensor([-1.0, 1.0]) / 2 ** 0.5
@@ -141,7 +137,7 @@ naive = naive_bands(faces.images[0])
 {name: tuple(band.shape) for name, band in naive.items()}
 
 # %% [markdown]
-# Which edge goes to which band? A square, and the same moved one pixel right and down:
+# Which edge goes to which band? A square, and the same one pixel further right and down:
 
 # %% tags=["slide"]
 card = torch.full((3, 32, 32), -1.0)
@@ -158,7 +154,7 @@ plots.show(plots.bands({name: (x, *naive_bands(x).values()) for name, x in cards
 #
 # *Difficulty ●○○ · importance ●●● · 10 minutes*
 #
-# Write `haar_step(x)` without a loop. Four slices, `x[..., 0::2, 0::2]` and so on, are $a$, $b$, $c$ and $d$ of all blocks at once.
+# Write `haar_step(x)` without a loop. Four slices like `x[..., 0::2, 0::2]` are $a$, $b$, $c$ and $d$ of all blocks at once.
 
 # %%
 def haar_step(x):
@@ -198,8 +194,8 @@ print("loop    ", all((naive[name] - band[0]).abs().max() < 1e-5 for name, band 
 #
 # *Difficulty ●●○ · importance ●●○ · 15 minutes*
 #
-# Write `inverse_haar(ll, lh, hl, hh)`. The four filters are perpendicular and have length one. So the inverse of the matrix from
-# $(a,b,c,d)$ to the bands is its transpose.
+# Write `inverse_haar(ll, lh, hl, hh)`. The filters are perpendicular and have length one. So the matrix from
+# $(a,b,c,d)$ to the bands is inverted by its transpose.
 
 # %%
 def inverse_haar(ll, lh, hl, hh):
@@ -212,7 +208,7 @@ inverse_haar = checks.mine("inverse_haar")
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Read the formulas by columns: $a$ occurs with + in LL and HH and with − in LH and HL, so $a=(LL-LH-HL+HH)/2$.
+# $a$ occurs with + in LL and HH and with − in LH and HL, so $a=(LL-LH-HL+HH)/2$.
 # Make an empty tensor of twice the size and fill `x[..., 0::2, 0::2] = …`.
 # </details>
 # <details><summary>Solution</summary>
@@ -231,7 +227,7 @@ print("energy kept:", bool(abs(split_up / whole - 1) < 1e-4))
 # %% [markdown]
 # ## Several levels
 #
-# LL is a picture, so it can be split again. Level 2 holds edges twice as wide, level 3 four times:
+# LL can be split again. Level 2 holds edges twice as wide, level 3 four times:
 
 # %% tags=["nbval-check-output"]
 def levels(x, how_many=3):
@@ -275,7 +271,7 @@ plots.show(plots.shares(by_domain, "share of the variance"),
 #
 # ## The signature figure
 #
-# The amount, not the share: mean squares of level 1, with one standard error.
+# Not the share but the amount: mean squares of level 1, with one standard error.
 
 # %% tags=["slide"]
 def band_squares(x):
@@ -295,7 +291,7 @@ for name, value in total.items():
 
 # %% [markdown]
 # *Sketches*, *engravings* and *portraits* have more than three times the source's detail. A model adapted to them must draw more detail
-# than its source ever did: that is what L_hfmse is for.
+# than its source ever did: L_hfmse is for that.
 #
 # ## When do edges appear?
 #
@@ -346,9 +342,9 @@ plots.show(plots.rows({"guess": guesses, "its detail": detail_only(guesses)}, la
            alt="One chain: the guess of the clean picture from t=999 to the end, above the detail of each guess.")
 
 # %% [markdown] tags=["slide"]
-# Left to right, coarse parts come first: white noise is equally strong in every coefficient, and faces are weakest in the fine ones.
+# Coarse parts come first: white noise is equally strong in every coefficient, and faces are weakest in the fine ones.
 #
-# At the left, level 1 is above 1: its detail is not that of the finished picture. So losses on detail can teach only at smaller $t$.
+# At the left, level 1 is above 1: nothing of the finished detail is known. So losses on detail can teach only at smaller $t$.
 #
 # ## The surprise in the sum
 #
@@ -366,7 +362,7 @@ print("hf = 2d - LL:", bool((haar.high_frequency(faces.images) - (2 * d - ll)).a
 print("flat gives 0:", bool(haar.high_frequency(flat).abs().max() < 1e-6))
 
 # %% [markdown]
-# It ignores more. Diagonal stripes, and the same in a mirror:
+# It ignores more. Diagonal stripes, and their mirror image:
 
 # %% tags=["slide"]
 i, j = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
@@ -383,7 +379,7 @@ for name, x in pair.items():
 # In the sum, LH and HL cancel above and add up below. So it is nearly blind to soft stripes along one diagonal. Thin lines and hard edges
 # suffer less: HH carries them.
 #
-# Signs decide which diagonal, and which pixel. Mirror the faces, or take PyWavelets' signs:
+# Signs decide which diagonal, and which pixel:
 
 # %%
 import torch.nn.functional as F
@@ -413,7 +409,7 @@ print("PyWavelets' sum is 2a - LL:", bool((others["PyWavelets' signs"] - (2 * a 
 # %% [markdown]
 # A symmetric measure would give a cosine of one, the sum gives about zero. Under PyWavelets' signs it points the *other way*.
 #
-# Do similarities of faces notice? The control: **stacked bands**, the three side by side.
+# Do similarities of faces notice? Control: **stacked bands**, the three side by side.
 
 # %%
 from dslib import losses
@@ -439,14 +435,14 @@ for name, change in changes.items():
               f"correlation before/after {correlation:.3f}")
 
 # %% [markdown]
-# A mirror turns the signs of whole stacked bands: no similarity changes. In the sum, similarities move, but their pattern hardly does. L_hf
-# compares faces with *each other*, and the same pixel is taken in all. L_hfmse compares pixels: there the sum stays nearly blind in one
-# direction. A move by one pixel changes both: the block grid again.
+# A mirror turns the signs of whole stacked bands: no similarity changes. In the sum similarities move, but their pattern hardly does, as
+# L_hf takes the same pixel of all faces. L_hfmse compares pixels: there the sum stays nearly blind in one direction. A move by one pixel
+# changes both: the block grid again.
 #
 # ## Does detail say anything that pixels do not?
 #
-# If L_hf only repeated L_img, nobody would need it. So compare all pairs of held-out faces; controls are LL and noise. The faces carry
-# labels: how often is a pair with the same mouth (or background) more similar than a pair with different ones? Chance is 0.5.
+# If L_hf only repeated L_img, nobody would need it. So compare all pairs of held-out faces. Their labels tell
+# how often a pair with the same mouth (or background) is more similar than a pair with different ones. Chance is 0.5.
 
 # %%
 x = faces.images
@@ -484,8 +480,8 @@ agree = tell(views)
 #
 # ## What the loss sees
 #
-# The source model guesses ten faces, noised to $t = 200$. We spoil its guesses and ask the losses. The last row, each face replaced by its
-# neighbour, shows what a large value is.
+# The source model guesses ten faces, noised to $t = 200$. We spoil its guesses and ask the losses. For scale, the last row puts each face in
+# its neighbour's place.
 
 # %%
 from dslib.checks import whole
@@ -522,7 +518,7 @@ for name, x in spoiled.items():
 
 # %% [markdown] tags=["slide"]
 # - **A colour cast** costs nothing in L_hf: it changes no edge.
-# - **Another face's detail** costs next to nothing in L_img; in L_hf as much as exchanging the faces.
+# - **Another face's detail** costs next to nothing in L_img, in L_hf as much as exchanging the faces.
 # - **Noise** raises L_hf first: it is small beside LL, large beside the details.
 # - **Blurring** costs little in L_hf: all edges shrink alike, and a cosine sees no shrinking.
 #
@@ -536,7 +532,7 @@ for name, x in spoiled.items():
 # \qquad\text{ours:}\quad \mathrm{mean}\;\bar\alpha_t\big(\mathrm{hf}(\tilde x_0) - \mathrm{hf}(x_0)\big)^2 \tag{5.3}$$
 #
 # If a model predicts ε (ours predicts $v$), its squared error is $(1-\bar\alpha_t)/\bar\alpha_t$ times as large in $\tilde x_0$
-# (chapter 01). The weight $\bar\alpha_t$ leaves $(1-\bar\alpha_t)\,|\mathrm{hf}(\varepsilon-\varepsilon_\theta)|^2$: not magnified.
+# (chapter 01). The weight leaves $(1-\bar\alpha_t)\,|\mathrm{hf}(\varepsilon-\varepsilon_\theta)|^2$: not magnified.
 #
 # ## Exercise: weigh each image
 #
@@ -562,7 +558,7 @@ weighted_hf_mse = checks.mine("weighted_hf_mse")
 # `checks.solution("weighted_hf_mse")`
 # </details>
 #
-# Both forms, for the source model's guesses of its own domain (ledger row 9). Control: a flat guess.
+# Both forms, for the source's guesses of its own domain (ledger row 9). Control: a flat guess.
 
 # %%
 steps = torch.linspace(0, 999, rt.pick(smoke=4, cpu=21)).long()
@@ -595,7 +591,7 @@ worse = steps[measured[:, 0].mean(0) > without]
 print("unweighted, worse than a flat guess from t =", int(worse[0]) if len(worse) else "none")
 
 # %% [markdown]
-# Near $T$ the detail cannot be known, and the guess is no better than a flat one. There the published loss is highest, for what no network
+# Near $T$ the detail cannot be known: the guess is no better than a flat one, and the published loss is highest. It charges what no network
 # can learn. The weight takes these steps away.
 #
 # ## Did it come out as expected?
@@ -610,7 +606,7 @@ _ = checks.check_expected("05", rt, finest_share_source=by_domain[data.SOURCE]["
 # %% [markdown]
 # ## Play
 #
-# Take sizes from the title: the colour scale changes.
+# The colour scale changes: take sizes from the title.
 
 # %%
 from dslib.show import widgets
@@ -661,7 +657,7 @@ for fn in (haar.dwt2, by_convolution, rebuilt_every_time):
     print(f"{fn.__name__:<20} {milliseconds(fn, batch) / sliced:5.1f} times the slices")
 
 # %% [markdown]
-# The authors' code builds its layers anew at every call (ledger row 8). That costs several times as much as slices; kept kernels do not.
+# The authors' code builds its layers anew at every call (ledger row 8). That costs several times as much as slices.
 #
 # Is Haar special? The same table for other filters:
 
@@ -695,7 +691,7 @@ _ = tell({name: views[name] for name in ("pixels", "hf, the sum")} | others)
 # | symptom | cause | mend |
 # |---|---|---|
 # | `UserError: the Haar transform needs even height and width` | an odd side | crop or resize by a pixel |
-# | bands, or their sum, differ from PyWavelets' | other signs and order | compare band by band: hl = −cH, lh = −cV |
+# | bands differ from PyWavelets' | other signs and order | hl = −cH, lh = −cV |
 # | an edge is missing | it falls between two blocks | `pywt.swt2`: every shift |
 # | L_hf is constant and its gradient zero | two images a batch | three or more |
 #
@@ -714,20 +710,15 @@ _ = tell({name: views[name] for name in ("pixels", "hf, the sum")} | others)
 # | hf = LH + HL + HH | the sum | the sum | the sum, or stacked (row 5) |
 # | wavelet filters | – | four layers built at every call | slices (row 8) |
 # | weight of L_hfmse over t | none | none | ᾱ_t, or `hfmse_weighting="none"` (row 9) |
-# | high-frequency terms | always | only if the variance is learned | always (row 4) |
 #
 # ## Check yourself
 #
 # 1. A picture gets twice the contrast. What happens to its bands, to L_hf and to L_hfmse?
 #    <details><summary>Answer</summary>LH, HL and HH double. L_hf compares cosines, so it stays; L_hfmse does not.</details>
-# 2. Why does the sum nearly ignore soft stripes down to the right, but not to the left?
-#    <details><summary>Answer</summary>LH and HL cancel: d is close to its block's mean.</details>
-# 3. Could a pairwise loss on LL replace L_img?
+# 2. Could a pairwise loss on LL replace L_img?
 #    <details><summary>Answer</summary>Nearly: the correlation is 1.00, with a quarter of the numbers.</details>
-# 4. Would a chain draw coarse to fine if faces were as strong in fine coefficients as in coarse?
-#    <details><summary>Answer</summary>Not for that reason: noise would bury all alike.</details>
-# 5. Open: which domain would you expect to gain most from L_hfmse? Which number says so?
-# 6. Project: adapt to `sketches` with hf stacked, not summed, three seeds each. Do chapter 07's scores change beyond the spread?
+# 3. Open: which domain would you expect to gain most from L_hfmse? Which number says so?
+# 4. Project: adapt to `sketches` with hf stacked, not summed, three seeds each. Do chapter 07's scores change beyond the spread?
 
 # %% tags=["nbval-check-output", "quiz"]
 from dslib.show import quiz
@@ -737,10 +728,7 @@ quiz.ask("05")
 # %% [markdown]
 # ## In this notebook we have
 #
-# - split pictures into Haar bands and joined them again;
-# - measured who has how much detail, and when a chain draws it;
-# - found what the sum is blind to;
-# - tested what detail says that pixels do not, and weighed the loss on it.
+# split pictures into Haar bands, seen what their sum shows and hides, and weighed the loss on it.
 #
 # **Next:** chapter 06 puts all the losses together.
 #
