@@ -229,8 +229,8 @@ print(f"with 1 % of error in ε, at t = 999: {last[1]:.2f}; never trained: {neve
 print(f"a tenth of the mean face's error is passed after t = {tenth}, half of it after t = {most}")
 
 # %% [markdown]
-# White: *this face*, even from $t = 400$, where we see little but noise. Light grey: roughly this face. Dark grey: hardly more than "a face".
-# The source levels off at the mean face: from noise alone nothing better can be said. With 1 % of error it ends far above.
+# White: *this face*, even from $t = 400$, where we see little but noise. Light grey: roughly this face. Dark grey: hardly more than
+# "a face". The source levels off at the mean face: from noise alone nothing better can be said. With 1 % of error it ends far above.
 #
 # ## Why errors grow: the factor
 #

@@ -16,7 +16,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 28 min / 5 min, tier `cpu` |
+# | Read / run | 27 min / 5 min, tier `cpu` |
 # | Device | a CPU |
 # | Needs | chapters 01 to 03; softmax and KL divergence |
 # | Paper | DomainStudio §1: $p_i$, $\mathcal L_{img}$ |
@@ -482,7 +482,8 @@ for name in guessers:
 # %% [markdown]
 # - On the **ten** the memoriser pays about what the true answer pays (which there engraves guesses of engravings).
 # - On **source samples** it pays nearly four times as much: it turns everybody into one of the ten.
-# - The true answer pays *more than naive does*: one drawing style makes all pictures more alike. So the loss also resists the style we want.
+# - The true answer pays *more than naive does*: one drawing style makes all pictures more alike. So the loss also resists the
+#   style we want.
 #
 # ## Did it come out as expected?
 
