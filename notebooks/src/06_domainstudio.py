@@ -388,7 +388,8 @@ noise_alone = [float(pairwise_kl(fixed[s + 3], fixed[s])) for s in range(3)]
 print(f"  {'frozen source, another noise':<28} {sum(noise_alone) / 3:.4f}   ({min(noise_alone):.4f} to {max(noise_alone):.4f})")
 
 # %% [markdown]
-# Naive fine-tuning moves it about as far as another noise would; strong pairwise terms hold it. A frozen yardstick cannot move.
+# None of these models was trained with that loss. Yet naive fine-tuning alone moves the yardstick about as far as another noise would;
+# strong pairwise terms hold it. A frozen yardstick cannot move.
 #
 # **Row 7: one pass or two?** Their pairwise pass has one $t$ for the batch. The denoising loss takes a second, with a $t$ for each image.
 
