@@ -106,6 +106,7 @@ def wait_for(condition, seconds: float, otherwise) -> None:
 def page(browser, lab):
     """A new tab, and no kernel left behind."""
     tab = browser.new_page(viewport={"width": 1400, "height": 1000})
+    tab.set_default_navigation_timeout(120_000)         # a busy machine serves slowly
     tab.add_init_script(BARS)
     yield tab
     tab.close()
