@@ -149,7 +149,7 @@ def run_all(page, lab: str, chapter: str) -> None:
         if begun(page, 20):
             break
     wait_for(lambda: answered(page) or page.locator(ERRORS).count() or page.evaluate(
-        f"{PROMPTS}.every(prompt => /^\\[\\d+\\]:$/.test(prompt))"), 200,
+        f"{PROMPTS}.every(prompt => /^\\[\\d+\\]:$/.test(prompt))"), 400,
              lambda: f"{chapter} did not finish: {page.evaluate(PROMPTS)}")
     red = page.locator(ERRORS).all_inner_texts()
     assert not red, f"red in {chapter}: {red[0][-2000:]}"
