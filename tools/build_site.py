@@ -19,7 +19,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-TEXTS = ["README.md", "notebooks/README.md", "data/README.md", "data/results/README.md", "data/source/README.md",
+TEXTS = ["README.md", "notebooks/README.md", "data/README.md", "data/results/README.md", "data/source/README.md", "data/gan/README.md",
          "data/text_to_image/README.md", "CONTRIBUTING.md", "CHANGELOG.md", "THIRD_PARTY.md"]
 WORKED = ROOT / "tests" / "checks" / "my_domainstudio.py"
 EXPLORERS = ROOT / "data" / "explorers"
@@ -183,8 +183,8 @@ def stage(folder: Path) -> None:
     with open(folder / "index.md", "a", encoding="utf-8") as index:
         index.write(tree("Draw", ["try"]) + tree("Chapters", [f"notebooks/{p.stem}" for p in CHAPTERS])
                     + tree("Teach", ["notebooks/README", "slides"])
-                    + tree("Data and model", ["data/README", "data/results/README", "data/source/README", "data/text_to_image/README",
-                                              "THIRD_PARTY"])
+                    + tree("Data and model", ["data/README", "data/results/README", "data/source/README", "data/gan/README",
+                                              "data/text_to_image/README", "THIRD_PARTY"])
                     + tree("Library", ["api/dslib/index", "CONTRIBUTING", "CHANGELOG"]))
 
 
