@@ -14,6 +14,10 @@ function explorerControl(control, changed) {
   }
   input.value = control.start;
   input.name = control.name;
+  if (control.values.length < 2) {                       // only the notebook can move it: say so, do not seem to
+    input.disabled = true;
+    input.title = "fixed on this page; the notebook moves it";
+  }
   const say = () => {
     shown.textContent = numbers ? control.values[input.value] : "";
     if (numbers) input.setAttribute("aria-valuetext", control.values[input.value]);

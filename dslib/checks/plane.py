@@ -49,7 +49,7 @@ def adapt(source: nn.Module, batches: list, a_bar: Tensor, lambda_img: float,
             with torch.no_grad():
                 before = guess_points(y_s, s, source(y_s, s), a_bar)
             after = guess_points(y_s, s, model(y_s, s), a_bar)
-            after = after.detach() + a_bar[s].sqrt()[:, None] * (after - after.detach())
+            after = after.detach() + a_bar[s].sqrt()[:, None] * (after - after.detach())      # without dslib
             loss = loss + lambda_img * angle_kl(after, before)
         optimizer.zero_grad()
         loss.backward()

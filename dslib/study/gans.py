@@ -53,10 +53,8 @@ class Ruler(regime.Ruler):
 
 def main(argv: list[str] | None = None) -> int:
     """Work through the runs, or pack them; a mistake of the reader's ends in one line and exit code 2."""
-    parser = regime.parser_of("gans", __doc__, METHODS, METHODS, STOPS, "a GAN's folder; default: the shipped one, data/gan")
-    parser.set_defaults(option=[])
-    args = parser.parse_args(argv)
-    return errors.run(lambda: regime.work_or_pack(args, Ruler, "gans"), "dslib.study.gans", "; the runs that are complete are kept")
+    args = regime.parser_of("gans", __doc__, METHODS, METHODS, STOPS, "a GAN's folder; default: the shipped one, data/gan").parse_args(argv)
+    return errors.run(lambda: regime.work_or_pack(args, Ruler, "gans", {}), "dslib.study.gans", "; the runs that are complete are kept")
 
 
 if __name__ == "__main__":

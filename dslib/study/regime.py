@@ -61,9 +61,20 @@ UNTIL = {"naive": (500,), "anchored": (500,)}       # t_0 of source-until-t, a w
 class Ruler:
     """What every run of a target is scored with: the ten, a thousand real images, a probe, and start noise that all share.
 
-    Of diffusion models; :class:`dslib.study.gans.Ruler` says the first methods anew.
+    Of diffusion models; :class:`dslib.study.gans.Ruler` says anew what a model is: ``opened`` to ``flaw``.
     """
     methods = METHODS
+
+    def __init__(self, source, target: str, num_images: int = NUM_IMAGES, split: str = "test"):
+        self.source, self.target, self.split = source, target, split
+        size, self.noise = self.start(num_images)
+        self.ten = data.load_domain(target, "ten", resolution=size).images
+        others = data.load_domain(target, split, GOALS + REFERENCE, size).images
+        self.real, self.reference = others[:GOALS], metrics.pooled_features(others[GOALS:])
+        self.real_to_ten = metrics.lpips_matrix(self.real, self.ten)
+        self.probe = domain_probe(target, size)
+        self.drawn = self.draw()
+        self.twins = data.twin(self.drawn, target) if target in data.TWINS else None
 
     @staticmethod
     def opened(source: str | None):
@@ -92,17 +103,6 @@ class Ruler:
 
     def flaw(self, images: Tensor) -> str | None:
         """Why images (N,3,R,R) are not to be scored, or None."""
-
-    def __init__(self, source, target: str, num_images: int = NUM_IMAGES, split: str = "test"):
-        self.source, self.target, self.split = source, target, split
-        size, self.noise = self.start(num_images)
-        self.ten = data.load_domain(target, "ten", resolution=size).images
-        others = data.load_domain(target, split, GOALS + REFERENCE, size).images
-        self.real, self.reference = others[:GOALS], metrics.pooled_features(others[GOALS:])
-        self.real_to_ten = metrics.lpips_matrix(self.real, self.ten)
-        self.probe = domain_probe(target, size)
-        self.drawn = self.draw()
-        self.twins = data.twin(self.drawn, target) if target in data.TWINS else None
 
     def evidence(self, images: Tensor, paired: bool = True) -> Evidence:
         """What images (N,3,R,R) are scored by; paired: image i is of noise i, so that people can be compared."""
@@ -255,7 +255,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--option", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                         help="a setting that all runs get, such as snr_gamma 5")
     args = parser.parse_args(argv)
-    return errors.run(lambda: work_or_pack(args, Ruler, "regime"), "dslib.study.regime", "; the runs that are complete are kept")
+    return errors.run(lambda: work_or_pack(args, Ruler, "regime", settings(args.option)), "dslib.study.regime",
+                      "; the runs that are complete are kept")
 
 
 def parser_of(study: str, words: str, methods: Iterable[str], usual: Iterable[str], stops: tuple[int, ...],
@@ -278,8 +279,8 @@ def parser_of(study: str, words: str, methods: Iterable[str], usual: Iterable[st
     return parser
 
 
-def work_or_pack(args: argparse.Namespace, kind: type[Ruler], study: str) -> None:
-    """What a study of this protocol does with its options."""
+def work_or_pack(args: argparse.Namespace, kind: type[Ruler], study: str, options: dict) -> None:
+    """What a study of this protocol does with its arguments. options: settings that all runs get."""
     folder = Path(args.folder)
     if args.pack:
         output = Path(args.output or data_dir() / "results" / f"{study}.csv")
@@ -291,7 +292,7 @@ def work_or_pack(args: argparse.Namespace, kind: type[Ruler], study: str) -> Non
     if min(args.stops) < 1:
         raise UserError(f"--stops holds {min(args.stops)}: the first step is 1")
     runs = [(target, method, seed) for seed, target, method in product(dict.fromkeys(args.seeds), args.targets, args.methods)]
-    work(folder, runs, args.source, tuple(args.stops), args.num_images, args.split, settings(args.option), kind)
+    work(folder, runs, args.source, tuple(args.stops), args.num_images, args.split, options, kind)
 
 
 def settings(given: list[list[str]]) -> dict:

@@ -335,7 +335,7 @@ print(text_table(scores))
 #
 # ## Play
 #
-# Ask any of the models for anything. The words must be ones that it knows.
+# Choose a prompt and two models. Which one hears both words?
 
 # %%
 from dslib.show import widgets

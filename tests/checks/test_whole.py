@@ -1,6 +1,7 @@
 """The worked solution stands on its own and reaches the library's numbers; what a hand-in does wrong is named."""
 
 import ast
+import inspect
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from conftest import make_images, make_source
 from dslib import checks, train
 from dslib.base.errors import UserError
 from dslib.checks import hand_in, judge, limits, student_file, whole
-from dslib.checks.exercises import CHAPTERS, WHOLE
+from dslib.checks.exercises import CHAPTERS, WHOLE, reference_of
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKED = Path(__file__).parent / student_file.NAME
@@ -42,6 +43,8 @@ def test_no_exercise_orders_what_a_hand_in_may_not_import(chapter):
     """The file may import torch and Python's modules alone: a task that says ``losses.…(`` would spoil it."""
     notebook, = (ROOT / "notebooks" / "src").glob(f"{chapter}_*.py")
     tasks = [part for part in notebook.read_text("utf-8").split("# %%") if "## Exercise" in part]
+    spoilt = {name for name in CHAPTERS["02b"] if set(student_file.free_names(inspect.getsource(reference_of(name)))) & {"losses", "ddpm"}}
+    assert not spoilt, "what checks.solution prints has to travel, too"
     assert tasks and not [found for task in tasks for found in re.findall(r"`(?:losses|ddpm|haar|train|data|models|metrics)\.\w+\(", task)]
 
 

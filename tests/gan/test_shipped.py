@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from dslib import data
@@ -42,11 +41,3 @@ def test_it_draws_the_cards_samples_and_does_not_repeat_itself():
 def coarse(image: Image.Image) -> np.ndarray:
     """A picture of 8×8 pixels, so that a pixel more or less at its edge does not matter."""
     return np.asarray(image.resize((8, 8), Image.Resampling.BOX)).astype(float)
-
-
-def test_latents_between_two_faces_draw_faces():
-    """The mapping divides by the latent's length, so half the way is drawn as surely as its ends."""
-    pair = folder.load_gan()
-    z = draw.latents(2, pair.generator.latent)
-    ends, middle = draw.draw(pair.generator, z), draw.draw(pair.generator, z.mean(0, keepdim=True))
-    assert torch.isfinite(middle).all() and float((middle - ends).abs().mean()) > 0.02

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import make_images, make_source
 
-from dslib import data
+from dslib import data, sample, train
 from dslib.base.errors import UserError
 from dslib.models import save_pipeline
 from dslib.study import __main__ as study
@@ -64,6 +64,21 @@ def test_a_run_leaves_rows_of_every_stop_and_way_of_drawing(done):
     assert curves.sheet(done / "engraved-naive-0.png", 32).shape == (4, 3, 3, 32, 32)
     assert curves.sheet(done / "engraved-real-held-out-0.png", 32).shape == (2, 3, 3, 32, 32), "source samples and their true answers"
     assert all(len(row["nearest_ten"]) == len(row["copied"]) == 3 for row in runs["naive"]["rows"])
+
+
+@pytest.mark.parametrize("method, seed, until", [("naive", 0, None), ("naive", 0, 500), ("naive", 1, None), ("anchored, no L_hf", 0, None)])
+def test_a_runs_pictures_are_those_of_its_method_seed_and_way_of_drawing(done, small, method, seed, until):
+    """Drawn again from the library's functions alone, after two hot steps: every method, seed and t_0 draws something else."""
+    hot = ("--option", "learning_rate", "0.05")
+    assert run(done.parent / "hot", small, "--methods", method, "--seeds", str(seed), *hot) == 0
+    source, ten = regime.models.load_source(str(small)), data.load_domain("engraved", "ten", resolution=32).images
+    settings = {"max_train_steps": 2, "seed": seed, "num_anchors": 10, "learning_rate": 0.05} | (
+        {"method": "finetune"} if method == "naive" else {"pairwise_on": "source", "lambda_img": 1.0, "lambda_hf": 0.0})
+    *_, last = train.adapt(source, ten, train.TrainConfig(**settings))
+    drawn = sample.sample(last.averaged(), source.scheduler, sample.start_noise(32, 32, 100, 3), 2, "dpmsolver",
+                          source=source if until else None, source_until=until)
+    strip = curves.sheet(regime.path_of(done.parent / "hot", "engraved", method, seed).with_suffix(".png"), 32)
+    assert torch.equal(strip[-1 if until or method != "naive" else -2], data.to_uint8(drawn[:3]))
 
 
 def test_what_is_there_is_not_made_again_and_a_damaged_file_is(done, small, monkeypatch):
