@@ -345,6 +345,7 @@ plots.show(plots.rows({"guess": guesses, "its detail": detail_only(guesses)}, la
 # Coarse parts come first. White noise has the same strength at every level, a face has least at the finest: there noise hides it longest.
 #
 # At the left, level 1 is above 1: nothing of the finished detail is known. So losses on detail can teach only at smaller $t$.
+# At the right all curves plunge: the last guess is compared with itself.
 #
 # ## The surprise in the sum
 #
