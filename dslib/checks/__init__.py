@@ -4,6 +4,7 @@ A module a chapter. ``checks.mine("x")`` tries the reader's x, keeps it in ``my_
 library's; ``checks.check_x(fn)`` only tries; ``checks.solution("x")`` prints the reference. ``python -m dslib.checks FILE`` grades."""
 
 from .ablating import check_not_beaten, check_pooled_std, check_score_at_hit, not_beaten, pooled_std, score_at_hit
+from .adversarial import cdc_loss, check_cdc_loss, check_players_losses, players_losses
 from .bands import check_haar, check_inverse_haar, check_weighted_hf_mse, weighted_hf_mse
 from .common import check_expected, guarded
 from .copying import check_copy_rate, check_intra_lpips_by_hand, intra_lpips_by_hand
@@ -53,4 +54,5 @@ __all__ = ["CHAPTERS", "SOLUTIONS", "solution", "mine", "guarded", "check_expect
            "check_entropy_bits", "check_half_sample_error", "check_lpips_from_features", "entropy_bits", "lpips_from_features",
            "check_not_beaten", "check_pooled_std", "check_score_at_hit", "not_beaten", "pooled_std", "score_at_hit",
            "check_dreambooth_loss", "check_guided", "dreambooth_loss_by_hand", "guided",
-           "check_one_batch", "check_recognised", "one_batch", "recognised_by_hand"]
+           "check_one_batch", "check_recognised", "one_batch", "recognised_by_hand",
+           "cdc_loss", "check_cdc_loss", "check_players_losses", "players_losses"]

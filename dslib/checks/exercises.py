@@ -4,7 +4,7 @@ import difflib
 import inspect
 
 from .. import ddpm, haar, losses, metrics
-from . import ablating, bands, copying, forward, measuring, objective, person, plane, prompting, similarity, training
+from . import ablating, adversarial, bands, copying, forward, measuring, objective, person, plane, prompting, similarity, training
 
 SOLUTIONS = {
     "nearest": forward.nearest, "q_sample": ddpm.q_sample, "predict_x0": ddpm.predict_x0,
@@ -21,6 +21,7 @@ SOLUTIONS = {
     "pooled_std": ablating.pooled_std, "score_at_hit": ablating.score_at_hit, "not_beaten": ablating.not_beaten,
     "guided": prompting.guided, "dreambooth_loss": prompting.dreambooth_loss_by_hand,
     "one_batch": person.one_batch, "recognised": person.recognised_by_hand,
+    "players_losses": adversarial.players_losses, "cdc_loss": adversarial.cdc_loss,
 }
 CHAPTERS = {
     "00": ["nearest"], "01": ["q_sample", "predict_x0"],
@@ -30,6 +31,7 @@ CHAPTERS = {
     "05": ["haar_step", "inverse_haar", "weighted_hf_mse"], "06": ["terms_of", "total_loss", "balanced_weights"],
     "07": ["lpips_from_features", "entropy_bits", "half_sample_error"], "08": ["pooled_std", "score_at_hit", "not_beaten"],
     "09": ["guided", "dreambooth_loss"], "10": ["one_batch", "recognised"],
+    "11": ["players_losses", "cdc_loss"],
 }
 CHAPTER_OF = {name: chapter for chapter, names in CHAPTERS.items() for name in names}
 WHOLE = ("q_sample", "predict_x0", "ema_update", "train_loop", "pairwise_log_probs", "pairwise_kl", "haar_step",

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import ddpm, haar, losses
+from ..gan import cdc
 from . import measuring, objective, person, plane, similarity, training
 
 
@@ -84,4 +85,6 @@ TYPICAL = {
         net(ddpm.q_sample(z, t, eps, a), t, texts[:1].expand(len(z), -1, -1)).sample - eps).square().mean(),
     "one_batch": lambda *given: person.one_batch(*given)[0],
     "recognised": lambda read, who: 1 - person.recognised_by_hand(read, who),
+    "players_losses": lambda real, fake: (F.softplus(-real).mean(), F.softplus(-fake).mean()),
+    "cdc_loss": lambda adapted, source, z, layer: cdc.consistency(adapted.trace(z).image, source.trace(z).image),
 }

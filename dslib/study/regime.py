@@ -44,6 +44,7 @@ METHODS: dict[str, dict] = {
     "anchored": ANCHORED,
     "published, lambda 1": {"lambda_img": 1.0, "lambda_hf": 1.0},      # anchored's weights: is it they that keep people?
     "anchored, no L_hf": ANCHORED | {"lambda_hf": 0.0},
+    "scratch": {"method": "scratch"},
     "mirrored": NAIVE | {"random_flip": True},
     "ends": NAIVE | {"trained_parts": "ends"},
     "lora": NAIVE | {"lora_rank": 4, "learning_rate": 2e-3},
