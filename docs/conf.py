@@ -29,6 +29,7 @@ autoapi_add_toctree_entry = False
 html_theme = "furo"
 html_title = "DomainStudio, step by step"
 html_static_path = ["static"]
+html_favicon = "static/favicon.svg"
 html_css_files = ["site.css"]
 html_js_files = [(name, {"defer": "defer"}) for name in ("quiz.js", "explorers.js", "plane.js")]
 html_copy_source = html_show_sourcelink = False

@@ -23,6 +23,7 @@ TEXTS = ["README.md", "notebooks/README.md", "data/README.md", "data/results/REA
          "data/text_to_image/README.md", "CONTRIBUTING.md", "CHANGELOG.md", "THIRD_PARTY.md"]
 WORKED = ROOT / "tests" / "checks" / "my_domainstudio.py"
 EXPLORERS = ROOT / "data" / "explorers"
+DOOR = "**No install, no Python:** [draw a face in your browser](try.md) with four models, or move a chapter's sliders (under *Play*)."
 STILL = "*On this page the sliders stand still: the figure shows where they start. In JupyterLab (`make lab`) they move.*"
 
 
@@ -154,6 +155,7 @@ def stage_text(name: str, known: set[str], folder: Path) -> None:
     """A Markdown page with the files that it links to; the README is the landing page, index.md."""
     text = link_equations((ROOT / name).read_text("utf-8"), known)
     text = text.replace("](../README.md)", "](../index.md)") if name == "notebooks/README.md" else text
+    text = text.replace("\n## Two commands", f"\n{DOOR}\n\n## Two commands") if name == "README.md" else text
     target = folder / ("index.md" if name == "README.md" else name)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text.replace("](README.md)", "](index.md)"), "utf-8")

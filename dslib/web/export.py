@@ -8,6 +8,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from .. import data, ddpm, models, sample
 from ..base.errors import UserError
 from ..base.files import write_atomic, write_json
@@ -18,6 +21,7 @@ from .onnx_file import check_packages, halve, parity, to_onnx
 PAGE = Path(__file__).with_name("page")
 SCRIPTS = ("sampler.js", "worker.js", "try.js", "try.css")
 STEPS = (10, 20, 50)
+REAL_IMAGES = 400       # unseen ones, by which a copy is told
 TOLERANCE = 0.05        # of a picture's range from -1 to 1, after 20 steps: six shades of 255
 ANSWERS = 0.05          # of the network's outputs, whose variance is one
 
@@ -40,16 +44,30 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
 
 
-def targets(folder: Path, size: int, channels: int):
-    """The training images (n,C,R,R) that a run folder's metrics.json (or its parent's) names; None for a source, or if they are gone."""
+def targets(folder: Path, size: int, channels: int) -> tuple[Tensor | None, float | None]:
+    """The training images (n,C,R,R) that a run folder's metrics.json (or its parent's) names, and :func:`copy_limit` where it is known.
+
+    None for a source, or if they are gone.
+    """
     found = next((place / "metrics.json" for place in (folder, folder.parent) if (place / "metrics.json").is_file()), None)
     facts = json.loads(found.read_text("utf-8")) if found else {}
     facts = facts.get("config", facts) | facts
     if facts.get("train_data_dir") and Path(facts["train_data_dir"]).is_dir():
-        return data.in_channels(data.ImageFolder(facts["train_data_dir"], size, at_least=1).images, channels)
+        return data.in_channels(data.ImageFolder(facts["train_data_dir"], size, at_least=1).images, channels), None
     if facts.get("target") in data.TARGETS + data.TWINS:
-        return data.in_channels(data.load_domain(facts["target"], "ten", None, size).images, channels)
-    return None
+        images, real = (data.in_channels(data.load_domain(facts["target"], split, n, size).images, channels)
+                        for split, n in (("ten", None), ("test", REAL_IMAGES)))
+        return images, copy_limit(images, real)
+    return None, None
+
+
+def copy_limit(images: Tensor, real: Tensor) -> float:
+    """The distance to the nearest of images (n,C,R,R) that 95 % of unseen real ones (m,C,R,R) keep: nearer is a copy, in pixels.
+
+    Root mean square, in [0,2]. The course's own copy rate asks the same in LPIPS; a page in a browser has no such network.
+    """
+    distance = torch.cdist(real.flatten(1), images.flatten(1)) / images[0].numel() ** 0.5
+    return round(float(distance.min(1).values.quantile(0.05)), 4)
 
 
 def strip(images) -> bytes:
@@ -112,9 +130,9 @@ def write_models(folders: list[dict], out: Path, float32: bool = False) -> dict:
         content = (graph if float32 else halve(graph)).SerializeToString()
         reports[place["title"]] = parity(pipe.unet, pipe.scheduler, content)
         check_parity(reports[place["title"]], place["title"], float32)
-        images = targets(Path(place["folder"]), model["resolution"], model["channels"])
+        images, limit = targets(Path(place["folder"]), model["resolution"], model["channels"])
         if images is not None:
-            contents[f"{name}.png"], model["nearest"] = strip(images), {"file": f"{name}.png", "images": len(images)}
+            contents[f"{name}.png"], model["nearest"] = strip(images), {"file": f"{name}.png", "images": len(images), "limit": limit}
         contents[model["file"]], model["bytes"] = content, len(content)
         listed.append(model)
     for file, content in contents.items():

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import make_images, make_source
 
-from dslib import UserError, models, sample
+from dslib import UserError, data, models, sample
 from dslib.base.pixels import to_uint8
 from dslib.cli import main
 
@@ -39,7 +39,6 @@ def runs(tmp_path_factory):
     for name, seed in (("source", 1), ("mine", 2)):
         pipe = pipeline(seed)
         models.save_pipeline(pipe.unet, pipe.scheduler, folder / name, half=True)   # random weights magnify rounding
-    from dslib import data
     (folder / "ten").mkdir()
     data.write_images(folder / "ten", make_images(3, 16))
     (folder / "mine" / "metrics.json").write_text(json.dumps({"target": "ten", "train_data_dir": str(folder / "ten")}))
@@ -127,6 +126,15 @@ def test_a_runtime_that_is_not_the_tested_one_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_copy_is_nearer_than_nineteen_of_twenty_real_pictures():
+    """The limit, by a loop: the real pictures' distances to the nearest of the ten, and the one that a twentieth are under."""
+    images, real = data.load_domain("engraved", "ten", resolution=16).images, data.load_domain("engraved", "test", 40, 16).images
+    nearest = sorted(min(float((one - other).square().mean().sqrt()) for other in images) for one in real)
+    limit = export.copy_limit(images, real)
+    assert nearest[1] <= limit <= nearest[2] and sum(one < limit for one in nearest) == 2
+    assert export.copy_limit(images, images) == pytest.approx(0, abs=2e-3)
+
+
 # ---------------------------------------------------------------------- in a browser
 
 @pytest.fixture(scope="module")
@@ -203,6 +211,35 @@ def test_the_page_draws_pytorchs_face_and_every_control_changes_it(browser, serv
     assert "seed=4" in page.url and "until=500" in page.url and red == []
     page.locator("[name=model-mine]").uncheck()
     page.wait_for_function("() => !document.querySelector('#face-mine')")
+    page.close()
+
+
+@pytest.mark.parametrize("limit, copy", [(1.9, True), (0.001, False), (None, False)])
+def test_a_copy_is_framed_where_it_is_known_what_a_copy_is(browser, served, web, limit, copy):
+    known = json.loads((web / "models.json").read_text())
+    next(model for model in known["models"] if model["id"] == "mine")["nearest"]["limit"] = limit
+    context = browser.new_context()
+    context.route(re.compile(r"models\.json$"), lambda route: route.fulfill(json=known))
+    page = context.new_page()
+    page.goto(f"{served}/index.html?models=source,mine&steps=10")
+    page.wait_for_selector("#try[data-ready]")
+    page.get_by_role("button", name="Draw").click()
+    page.wait_for_function(DONE, timeout=120_000)
+    words = page.inner_text("#face-mine")
+    assert page.locator("#face-mine .try-copy").count() == copy and words.endswith(": a copy.") == copy
+    assert (f"95 % are at least {limit:.2f} away" in words if limit else "95 %" not in words) and "finished" in words
+    assert not page.locator("#face-source .try-copy").count() and "pixels" not in page.inner_text("#face-source")
+    context.close()
+
+
+def test_on_a_phone_the_button_brings_the_faces_into_view(browser, served):
+    page = browser.new_page(viewport={"width": 390, "height": 700})
+    page.goto(f"{served}/index.html?models=mine&steps=10")
+    page.wait_for_selector("#try[data-ready]")
+    page.get_by_role("button", name="Draw").click()
+    page.wait_for_function(DONE, timeout=120_000)
+    page.wait_for_function("() => { const at = document.querySelector('.try-face').getBoundingClientRect();"
+                           " return at.top >= 0 && at.bottom <= innerHeight }", timeout=10_000)
     page.close()
 
 

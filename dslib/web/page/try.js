@@ -90,13 +90,16 @@
       const figure = document.getElementById("face-" + model.id);
       if (!link || !figure) continue;
       paint(figure.querySelector(".try-face"), link[look.show.value], model);
-      figure.querySelector(".try-t").textContent = `after step ${links.indexOf(link) + 1} of ${controls.steps.value}, t = ${link.t}`;
+      figure.querySelector(".try-t").textContent = links.indexOf(link) + 1 === Number(controls.steps.value) ? "finished"
+        : `after step ${links.indexOf(link) + 1} of ${controls.steps.value}, t\u00a0=\u00a0${link.t}`;
       look.step.previousElementSibling.textContent = `${links.indexOf(link) + 1} (t = ${link.t})`;
       if (!state.near[model.id]) continue;
       const { index, distance } = nearest(link.x_0, state.near[model.id]);
       paint(figure.querySelector(".try-near"), state.near[model.id][index], model);
-      figure.querySelector(".try-distance").textContent =
-        `Right: training image ${index + 1}, the nearest in pixels (root mean square ${distance.toFixed(2)}).`;
+      const limit = model.nearest.limit, copy = limit && distance < limit;
+      figure.querySelector(".try-face").classList.toggle("try-copy", Boolean(copy));
+      figure.querySelector(".try-distance").textContent = `Right: training image ${index + 1}, the nearest in pixels, `
+        + `${distance.toFixed(2)} away.` + (limit ? ` Of unseen real pictures 95 % are at least ${limit.toFixed(2)} away${copy ? ": a copy." : "."}` : "");
     }
   }
 
@@ -133,7 +136,7 @@
       rest("Nothing more is drawn.");
       alarm(data.failed);
     } else if (data.done) {
-      rest(`Done in ${((performance.now() - state.began) / 1000).toFixed(1)} s. Move any control to draw again.`);
+      rest(`Done in ${((performance.now() - state.began) / 1000).toFixed(1)} s. Move any control to draw again; untick a model to draw faster.`);
     } else {
       const links = state.links[data.model], models = chosen(), at = models.findIndex(model => model.id === data.model);
       links.push(data);
@@ -145,9 +148,16 @@
     }
   }
 
+  /** On a phone the faces begin below the button: bring them to the hand that pressed it. */
+  function follow() {
+    const top = find(".try-status").getBoundingClientRect().top, still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (top > innerHeight / 2) find(".try-status").scrollIntoView({ behavior: still ? "auto" : "smooth" });
+  }
+
   async function draw() {
     alarm("");
     const models = chosen(), { seed, other, blend: share } = controls, [first] = state.models;
+    say("");
     if (!models.length) return alarm("Choose at least one model.");
     for (const field of [seed, other]) {
       if (!accept(field, field.value)) return alarm(`${field.name === "seed" ? "Seed" : "Second seed"} must be a whole number from ${field.min} to ${field.max}.`);
@@ -190,12 +200,12 @@
   }
 
   function connect() {
-    find(".try-controls").addEventListener("submit", event => { event.preventDefault(); draw(); });
+    find(".try-controls").addEventListener("submit", event => { event.preventDefault(); draw(); follow(); });
     find(".try-controls").addEventListener("input", later);
     find(".try-look").addEventListener("submit", event => event.preventDefault());
     find(".try-look").addEventListener("input", () => { showStep(); writeAddress(); });
     controls.cancel.addEventListener("click", cancel);
-    controls.new.addEventListener("click", () => { controls.seed.value = Math.floor(Math.random() * 100000); draw(); });
+    controls.new.addEventListener("click", () => { controls.seed.value = Math.floor(Math.random() * 100000); draw(); follow(); });
     addEventListener("keydown", event => { if (event.key === "Escape") cancel(); });
   }
 
