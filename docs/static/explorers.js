@@ -17,6 +17,7 @@ function explorerControl(control, changed) {
   if (control.values.length < 2) {                       // only the notebook can move it: say so, do not seem to
     input.disabled = true;
     input.title = "fixed on this page; the notebook moves it";
+    name.textContent += " (fixed here)";
   }
   const say = () => {
     shown.textContent = numbers ? control.values[input.value] : "";
@@ -43,7 +44,7 @@ function explorerFrames(box) {
     picture.alt = said.textContent = alt;
   };
   controls.forEach((control, i) => bar.append(explorerControl(control, value => { chosen[i] = value; show(); })));
-  said.textContent = picture.alt;
+  show();                                                // the committed picture is larger: the first move would make the page jump
   box.append(bar, picture, said);
 }
 
@@ -82,7 +83,7 @@ function explorerAblations(box) {
   const {axes, luck, rows, columns, folder, ...grid} = JSON.parse(box.querySelector("script").textContent);
   const old = [...box.previousElementSibling.querySelectorAll("img")].pop(), names = Object.keys(axes);
   const bar = document.createElement("div"), faces = document.createElement("div"), panels = document.createElement("div");
-  const said = document.createElement("p"), slot = document.createElement("span");
+  const said = document.createElement("p"), slot = document.createElement("span"), key = document.createElement("p");
   let axis = "λ2, L_img", place = 0;
 
   function thumbs(name, row) {
@@ -100,6 +101,8 @@ function explorerAblations(box) {
     const words = Object.entries(chosen.scores).map(([metric, value]) => `${metric} ${threeDigits(value)}`).join(", ");
     faces.replaceChildren(thumbs("the default", grid.default), thumbs(`${axis}: ${chosen.value}`, chosen.row));
     panels.replaceChildren(...Object.keys(luck).map(metric => scorePanel(metric, points, place, luck[metric])));
+    key.textContent = `Dots from left to right: ${points.map(point => point.value).join(", ")}. Ring: the setting chosen. `
+      + "Dashed: real images. Band: what another seed of the default may give.";
     said.textContent = `${axis}: ${chosen.value}: ${words}; the samples beside the default's, and the scores along the axis.`;
   }
 
@@ -118,13 +121,14 @@ function explorerAblations(box) {
   bar.className = "explorer-controls";
   faces.className = "explorer-faces";
   panels.className = "explorer-panels";
+  key.className = "explorer-key";
   said.setAttribute("role", "status");
   bar.append(explorerControl({name: "axis", label: "axis", values: names, start: names.indexOf(axis)},
                              value => { axis = names[value]; place = 0; along(); show(); }), slot);
   along();
   show();
   old.hidden = true;
-  box.append(bar, faces, panels, said);
+  box.append(bar, faces, panels, key, said);
 }
 
 /** Chapter 06's weights: the share of each term in the summed length of all gradients. */

@@ -593,7 +593,7 @@ _ = checks.check_expected("08", rt, default_intra=default["intra"], default_hit=
 # %% [markdown]
 # ## Play
 #
-# Move along an axis of the grid. The button trains the point shown, for a few steps.
+# Move along an axis of the grid. In JupyterLab a button also trains the point shown, for a few steps.
 
 # %%
 widgets.explore_ablations(grid, luck, recompute)
