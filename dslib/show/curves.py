@@ -2,7 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from torch import Tensor
 
 from .style import COLOURS, LARGE, SMALL, TEXT, new_figure, threshold
@@ -36,7 +36,10 @@ def losses(histories: dict[str, dict[str, list[float]]]) -> Figure:
                 trend = np.where(smooth(values) > NOTHING, smooth(values), np.nan)
                 lines[method], = axis.plot(steps, trend, style, color=colour)
         axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if np.ptp(np.log10(axis.get_ylim())) < 2 else (1.0,)))
+        decades = np.ptp(np.log10(axis.get_ylim()))
+        ticks = (1.0,) if decades >= 2 else (1.0, 2.0, 5.0) if decades > 0.7 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+        axis.yaxis.set_major_locator(LogLocator(subs=ticks))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_formatter(NullFormatter())
         axis.set_title(loss_name(term), fontsize=LARGE)

@@ -60,7 +60,7 @@ def threshold(axis, at: float, text: str, vertical: bool = False, right: bool = 
     where = ({"xy": (at, 1), "xycoords": ("data", "axes fraction"), "xytext": (6, -4), "va": "top"} if vertical else
              {"xy": (int(right), at), "xycoords": ("axes fraction", "data"), "xytext": (-8 if right else 8, 5), "va": "bottom"})
     axis.annotate(text, textcoords="offset points", ha="right" if right else "left", fontsize=SMALL, color="#333333", style="italic",
-                  **where)
+                  bbox={"facecolor": axis.get_facecolor(), "edgecolor": "none", "alpha": 0.75, "pad": 0.5}, **where)
 
 
 def darker(colour: str) -> str:
@@ -79,11 +79,12 @@ def name_curves(figure: Figure) -> None:
             x, y = x[np.isfinite(y)], y[np.isfinite(y)]
             if len(y):
                 right = np.argmin(x) if axis.xaxis_inverted() else np.argmax(x)
-                place = float(axis.transAxes.inverted().transform(axis.transData.transform((x[right], y[right])))[1])
-                ends.append((float(np.clip(place, 0, 1)) * height, textwrap.fill(name, 22), darker(line.get_color())))
+                places = axis.transAxes.inverted().transform(axis.transData.transform(np.stack([x, y], 1)))[:, 1]
+                where = np.clip(places[[right]], 0, 1).item(), np.clip(places, 0, 1).mean()     # of lines that have left, the lower first
+                ends.append((where[0] * height, where[1], textwrap.fill(name, 22), darker(line.get_color())))
         ends.sort()
-        tall = [1.25 * SMALL * (name.count("\n") + 1) for _, name, _ in ends]
-        for y, (_, name, colour) in zip(apart([end[0] for end in ends], tall, height), ends):
+        tall = [1.25 * SMALL * (name.count("\n") + 1) for *_, name, _ in ends]
+        for y, (*_, name, colour) in zip(apart([end[0] for end in ends], tall, height), ends):
             axis.annotate(name, (1, y / height), xycoords="axes fraction", textcoords="offset points", xytext=(10, 0),
                           va="center", fontsize=SMALL, color=colour, fontweight="bold", annotation_clip=False)
 

@@ -17,7 +17,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 14 min / 5 min on two CPU cores, one in the smoke tier |
+# | Read / run | 14 min, exercises 10 min more / 5 min on two CPU cores, one in the smoke tier |
 # | Device | a laptop CPU |
 # | Needs | PyTorch; diffusion models remove noise |
 # | Paper | DomainStudio, [arXiv 2306.14153](https://arxiv.org/abs/2306.14153), §1 |

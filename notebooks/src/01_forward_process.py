@@ -17,7 +17,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 13 min / 1 min on two CPU cores |
+# | Read / run | 13 min, exercises 20 min more / 1 min on two CPU cores |
 # | Device | a CPU |
 # | Needs | chapter 00; means, variances, square roots |
 # | Paper | DDPM eq. 4; DomainStudio §1 |

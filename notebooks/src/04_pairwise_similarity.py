@@ -16,7 +16,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 27 min / 5 min, tier `cpu` |
+# | Read / run | 27 min, exercises 30 min more / 5 min, tier `cpu` |
 # | Device | a CPU |
 # | Needs | chapters 01 to 03; softmax and KL divergence |
 # | Paper | DomainStudio §1: $p_i$, $\mathcal L_{img}$ |

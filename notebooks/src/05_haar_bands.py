@@ -18,7 +18,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 35 min / 1 min |
+# | Read / run | 35 min, exercises 35 min more / 1 min |
 # | Device | a CPU |
 # | Needs | chapters 00, 01 and 04 |
 # | Paper | DomainStudio §1: hf(x), L_hf, L_hfmse |

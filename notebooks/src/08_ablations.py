@@ -20,7 +20,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 32 min / 3 min on two CPU cores |
+# | Read / run | 32 min, exercises 45 min more / 3 min on two CPU cores |
 # | Device | a laptop CPU; the runs were made beforehand |
 # | Needs | chapters [06](06_domainstudio.ipynb) and [07](07_measure_diversity.ipynb) |
 # | Paper | DomainStudio §1, its weights and choices |

@@ -16,7 +16,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 45 min / 4 min on two CPU cores (tier `cpu`) |
+# | Read / run | 45 min, exercises 20 min more / 4 min on two CPU cores (tier `cpu`) |
 # | Device | a laptop CPU is enough; a GPU for a real checkpoint |
 # | Needs | chapters 02 and 06; "ledger rows" are explained in [chapter 00](00_tour.ipynb) |
 # | Paper | DomainStudio §2; DreamBooth (Ruiz et al. 2023), Textual Inversion (Gal et al. 2023), latent diffusion (Rombach et al. 2022) |

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from dslib import checks, losses
 from dslib.gan import cdc
+from dslib.gan import losses as gan_losses
 
 
 def players(judge=lambda r, f: F.softplus(-r).mean() + F.softplus(f).mean(), forger=lambda r, f: F.softplus(-f).mean()):
@@ -58,6 +59,12 @@ def test_mistakes_in_cdcs_loss_are_named(wrong, hint, capsys):
 def test_right_answers_pass():
     assert checks.check_players_losses(players()) and checks.check_players_losses(checks.players_losses)
     assert checks.check_cdc_loss(cdc_like()) and checks.check_cdc_loss(checks.cdc_loss)
+
+
+def test_the_players_losses_are_the_librarys():
+    real, fake = 5 * torch.randn(2, 7, generator=torch.Generator().manual_seed(0))
+    want = gan_losses.discriminator_loss(real, fake), gan_losses.generator_loss(fake)
+    torch.testing.assert_close(checks.players_losses(real, fake), want)
 
 
 def test_the_readers_cdc_is_the_librarys():

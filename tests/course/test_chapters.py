@@ -13,6 +13,7 @@ from conftest import make_images
 import dslib
 from dslib import checks, ddpm, domainstudio, haar, losses, metrics, pretrain, sample, train
 from dslib.base import variants
+from dslib.gan import cdc, dcl
 from dslib.measure import twin_scores
 from dslib.plane import plane
 from dslib.study import ablations
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("*.py"))
 ROW = re.compile(r"^\| \((\d+b?\.\d+)\) \| `([\w.]+)[^`|]*`(?:, (in this notebook))? \| `(\w+\.py)::(\w+)` \|$", re.M)
 MODULES = {module.__name__.split(".")[-1]: module for module in
-           (ablations, checks, ddpm, domainstudio, haar, losses, metrics, plane, pretrain, sample, text_to_image, train,
+           (ablations, cdc, checks, dcl, ddpm, domainstudio, haar, losses, metrics, plane, pretrain, sample, text_to_image, train,
             twin_scores, variants)}
 
 

@@ -36,6 +36,15 @@ def test_every_exercise_has_a_variant_and_no_variant_is_of_nothing():
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(CHAPTER_OF)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "src").glob("*.py")), ids=lambda path: path.stem)
+def test_a_card_and_the_table_state_the_minutes_that_the_exercises_state(path):
+    text, chapter = path.read_text("utf-8"), path.stem.split("_")[0]
+    stated = sum(map(int, re.findall(r"^# \*Difficulty .*?(\d+) minutes", text, re.M)))
+    assert f" min, exercises {stated} min more / " in re.search(r"^# \| Read / run \| (.*) \|$", text, re.M)[1] and stated
+    row = re.search(rf"^\| {chapter} \| (`.*) \|$", KIT, re.M)[1]
+    assert sum(map(int, re.findall(r"\((\d+)", row))) == stated
+
+
 @pytest.mark.parametrize("minutes", [60, 90])
 def test_the_minutes_of_a_meeting_follow_each_other(minutes):
     spans = [tuple(map(int, span)) for span in re.findall(r"^\| (\d+)–(\d+) \|", part(f"Reading group: {minutes} minutes"), re.M)]

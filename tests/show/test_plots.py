@@ -71,6 +71,14 @@ def test_names_follow_an_axis_that_was_changed_afterwards():
     assert found["falls"] > found["flat"]                    # the end on the right is now the beginning
 
 
+def test_names_of_curves_that_have_left_the_axis_stand_in_the_order_of_the_curves():
+    x = torch.linspace(0, 1, 5)
+    figure = plots.curves(x, {name: 10 ** (-power * x)[None] for name, power in {"b": 6.0, "a": 9.0, "c": 4.0}.items()}, "x", "y", log=True)
+    figure.axes[0].set_ylim(1e-3, 1)
+    found = label_heights(figure)
+    assert found["a"] < found["b"] < found["c"] and found["c"] < 0.3
+
+
 def test_pictures_of_a_figure_drawn_twice_are_equal():
     figure = plots.curves(torch.arange(3), {"a": torch.rand(2, 3)}, "x", "y")
     assert plots.to_png(figure, 50) == plots.to_png(figure, 50)
