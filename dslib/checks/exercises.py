@@ -62,5 +62,5 @@ def reference_of(name: str):
 
 def check_of(name: str):
     """The self-check of an exercise."""
-    modules = (forward, training, plane, copying, similarity, bands, objective, measuring, ablating, prompting, person)
+    modules = (forward, training, plane, copying, similarity, bands, objective, measuring, ablating, prompting, person, adversarial)
     return next(vars(m)[f"check_{known_as(name)}"] for m in modules if f"check_{known_as(name)}" in vars(m))
