@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from .errors import UserError
+from .provenance import mark
 
 
 def to_float(pixels: Tensor) -> Tensor:
@@ -67,9 +68,13 @@ def in_channels(images: Tensor, channels: int) -> Tensor:
     return grey.round().to(torch.uint8) if images.dtype == torch.uint8 else grey.to(images.dtype)
 
 
-def write_images(folder: Path, images: Tensor) -> None:
-    """Images (N,3,R,R), or grey (N,1,R,R), in [-1,1] as ``0000.png`` … in a folder; numbered ones there are replaced or removed."""
+def write_images(folder: Path, images: Tensor, made_by: str | None = None) -> None:
+    """Images (N,3,R,R), or grey (N,1,R,R), in [-1,1] as ``0000.png`` … in a folder; numbered ones there are replaced or removed.
+
+    made_by: of generated pictures, what drew them; their files then say so (:mod:`dslib.base.provenance`).
+    """
     for old in folder.glob("[0-9][0-9][0-9][0-9].png"):
         old.unlink()
     for i, pixels in enumerate(to_uint8(images).permute(0, 2, 3, 1).numpy()):
-        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(folder / f"{i:04d}.png")
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
+            folder / f"{i:04d}.png", pnginfo=None if made_by is None else mark(made_by))

@@ -10,6 +10,7 @@ from .common import check_expected, guarded
 from .copying import check_copy_rate, check_intra_lpips_by_hand, intra_lpips_by_hand
 from .exercises import CHAPTERS, SOLUTIONS, solution
 from .forward import check_nearest, check_predict_x0, check_q_sample, nearest
+from .leaking import check_auc, check_caught
 from .measuring import check_entropy_bits, check_half_sample_error, check_lpips_from_features, entropy_bits, lpips_from_features
 from .mine import mine
 from .objective import balanced_weights, check_balanced_weights, check_terms_of, check_total_loss, terms_of, total_loss
@@ -55,4 +56,5 @@ __all__ = ["CHAPTERS", "SOLUTIONS", "solution", "mine", "guarded", "check_expect
            "check_not_beaten", "check_pooled_std", "check_score_at_hit", "not_beaten", "pooled_std", "score_at_hit",
            "check_dreambooth_loss", "check_guided", "dreambooth_loss_by_hand", "guided",
            "check_one_batch", "check_recognised", "one_batch", "recognised_by_hand",
-           "cdc_loss", "check_cdc_loss", "check_players_losses", "players_losses"]
+           "cdc_loss", "check_cdc_loss", "check_players_losses", "players_losses",
+           "check_auc", "check_caught"]

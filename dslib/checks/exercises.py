@@ -4,7 +4,8 @@ import difflib
 import inspect
 
 from .. import ddpm, haar, losses, metrics
-from . import ablating, adversarial, bands, copying, forward, measuring, objective, person, plane, prompting, similarity, training
+from ..measure import membership
+from . import ablating, adversarial, bands, copying, forward, leaking, measuring, objective, person, plane, prompting, similarity, training
 
 SOLUTIONS = {
     "nearest": forward.nearest, "q_sample": ddpm.q_sample, "predict_x0": ddpm.predict_x0,
@@ -22,6 +23,7 @@ SOLUTIONS = {
     "guided": prompting.guided, "dreambooth_loss": prompting.dreambooth_loss_by_hand,
     "one_batch": person.one_batch, "recognised": person.recognised_by_hand,
     "players_losses": adversarial.players_losses, "cdc_loss": adversarial.cdc_loss,
+    "auc": membership.auc, "caught": membership.caught,
 }
 CHAPTERS = {
     "00": ["nearest"], "01": ["q_sample", "predict_x0"],
@@ -31,7 +33,7 @@ CHAPTERS = {
     "05": ["haar_step", "inverse_haar", "weighted_hf_mse"], "06": ["terms_of", "total_loss", "balanced_weights"],
     "07": ["lpips_from_features", "entropy_bits", "half_sample_error"], "08": ["pooled_std", "score_at_hit", "not_beaten"],
     "09": ["guided", "dreambooth_loss"], "10": ["one_batch", "recognised"],
-    "11": ["players_losses", "cdc_loss"],
+    "11": ["players_losses", "cdc_loss"], "12": ["auc", "caught"],
 }
 CHAPTER_OF = {name: chapter for chapter, names in CHAPTERS.items() for name in names}
 WHOLE = ("q_sample", "predict_x0", "ema_update", "train_loop", "pairwise_log_probs", "pairwise_kl", "haar_step",
@@ -62,5 +64,6 @@ def reference_of(name: str):
 
 def check_of(name: str):
     """The self-check of an exercise."""
-    modules = (forward, training, plane, copying, similarity, bands, objective, measuring, ablating, prompting, person, adversarial)
+    modules = (forward, training, plane, copying, similarity, bands, objective, measuring, ablating, prompting, person, adversarial,
+               leaking)
     return next(vars(m)[f"check_{known_as(name)}"] for m in modules if f"check_{known_as(name)}" in vars(m))

@@ -87,4 +87,6 @@ TYPICAL = {
     "recognised": lambda read, who: 1 - person.recognised_by_hand(read, who),
     "players_losses": lambda real, fake: (F.softplus(-real).mean(), F.softplus(-fake).mean()),
     "cdc_loss": lambda adapted, source, z, layer: cdc.consistency(adapted.trace(z).image, source.trace(z).image),
+    "auc": lambda members, others: float((members[:, None] < others[None]).float().mean()),
+    "caught": lambda members, others, false_alarms=0.01: float((members < members.quantile(false_alarms)).float().mean()),
 }

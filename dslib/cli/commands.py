@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from .. import __version__
 from ..base.device import main_process
 from ..base.errors import UserError, run, shown
 from ..base.locks import release
@@ -124,7 +125,7 @@ def cmd_sample(args) -> None:
     noise = sample.start_noise(args.num_images, pipe.unet.config.sample_size, args.seed, pipe.unet.config.in_channels)
     drawing = (args.num_inference_steps, args.scheduler, args.seed)
     images = sample.sample(pipe.unet, pipe.scheduler, noise, *drawing, progress="sampling", source=first, source_until=args.source_until)
-    data.write_images(folder, images)
+    data.write_images(folder, images, f"dslib {__version__}")
     write_atomic(folder / "grid.png", plots.to_png(plots.grid(images), 75))
     print(f"{args.num_images} images and grid.png in {folder}")
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import __version__
 from ..base.errors import UserError, shown
 from . import hub, tracking
 from .options import OR_RESUME, add_config, check_apart, check_drawing, config_from, prepare_output, training_images
@@ -150,7 +151,7 @@ def sample(args) -> None:
     check_apart(args, folder)
     images = drawn(args, args.pipeline, 1)
     prepare_output(folder, args.overwrite, run=False)
-    data.write_images(folder, images)
+    data.write_images(folder, images, f"dslib {__version__}")
     write_atomic(folder / "grid.png", plots.to_png(plots.grid(images), 75))
     print(f"{args.num_images} images and grid.png in {folder}")
 

@@ -90,6 +90,26 @@ def curves(x: Tensor, named: dict[str, Tensor], xlabel: str, ylabel: str, log: b
     return figure
 
 
+def crowds(named: dict[str, tuple[Tensor, Tensor]], xlabel: str, few: str, many: str) -> Figure:
+    """Is a small set of numbers apart from a large one? A line a name: named[name] is (few numbers (N,), many (M,)), on a log axis.
+
+    few, many: what the numbers are of. The many are thin strokes, with the mark below which a hundredth of them lies; the few are dots.
+    """
+    figure = new_figure(11, 0.9 * len(named) + 1.6)
+    axis = figure.subplots()
+    for row, (dots, strokes) in enumerate(named.values()):
+        axis.plot(strokes, [row] * len(strokes), "|", color="#777777", markersize=22, markeredgewidth=1, alpha=0.5,
+                  label=many if row == 0 else None)
+        axis.plot(dots, [row] * len(dots), "o", color=COLOURS[1], markersize=9, alpha=0.85, label=few if row == 0 else None)
+        low = float(strokes.quantile(0.01))
+        axis.plot([low, low], [row - 0.38, row + 0.38], color="black", linewidth=2, label=f"below: 1 % of {many}" if row == 0 else None)
+    axis.set_yticks(range(len(named)), list(named))
+    axis.set(xscale="log", xlabel=xlabel, ylim=(len(named) - 0.45, -0.55))
+    axis.grid(axis="x", alpha=0.3)
+    axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
 def heatmaps(named: dict[str, Tensor], low: float | None = None, high: float | None = None, label: str = "cosine similarity",
              cmap: str = "cividis") -> Figure:
     """Similarity matrices (N,N) side by side, every entry written out, the diagonal greyed; one colour scale for all.

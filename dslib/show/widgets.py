@@ -318,6 +318,23 @@ def explore_ablations(grid, luck: dict[str, tuple[float, float]], recompute=None
     display(widgets.VBox([button, screen]))
 
 
+def crowds_figure(errors: dict[str, dict[int, tuple[Tensor, Tensor]]], t: int):
+    """Every picture's error at step t, a line a model: (figure, alt). errors[model][t]: of the ten (N,), of strangers (M,)."""
+    figure = plots.crowds({name: found[t] for name, found in errors.items()}, f"error of the answer at t = {t}", "the ten", "strangers")
+    told = ", ".join(f"{name} {membership.auc(*found[t]):.3f}" for name, found in errors.items())
+    return figure, f"Errors at t = {t} of the ten and of strangers, a line a model. AUC: {told}."
+
+
+def explore_crowds(errors: dict[str, dict[int, tuple[Tensor, Tensor]]]) -> None:
+    """Slider over the steps t that were asked. errors[model][t]: errors of the ten (N,) and of strangers (M,), the same t for every model."""
+    import ipywidgets as widgets
+    steps = sorted(next(iter(errors.values()))) if errors else []
+    if not steps or any(sorted(found) != steps for found in errors.values()):
+        raise UserError("every model needs errors at the same steps t, at least one")
+    explore(lambda t: crowds_figure(errors, t),
+            t=widgets.SelectionSlider(options=steps, value=steps[len(steps) // 2], description="t", continuous_update=False))
+
+
 def guidance_figure(drawn: dict[str, dict[float, Tensor]], prompt: str, scale: float):
     """Pictures of one prompt at one guidance scale, above them those at scale 1: (figure, alt)."""
     pictures = drawn[prompt]

@@ -395,4 +395,4 @@ quiz.ask("11")
 #
 # **You now have** the table that the paper's begins with, on your own machine: `dslib adapt --method cdc --target engraved`.
 #
-# This is the last chapter. Back to the start: `00_tour.ipynb`.
+# Next: what a model gives away of the ten: `12_memory_and_misuse.ipynb`.

@@ -20,8 +20,9 @@ from diffusers import DDPMPipeline, UNet2DModel
 from PIL import Image
 from safetensors import SafetensorError
 
+import dslib
 from dslib import data, models, sample, train
-from dslib.base import checkpoint, identity
+from dslib.base import checkpoint, identity, provenance
 from dslib.cli import commands, watch
 from dslib.gan.adapt import GANConfig
 from dslib.gan.pretrain import PretrainGAN
@@ -164,6 +165,7 @@ def test_a_batch_larger_than_the_data_is_explained(adapt_args, tmp_path, capsys,
 def test_sample_then_evaluate(source_dir, images_dir, tmp_path, capsys):
     output = tmp_path / "drawn"
     assert run("sample", source_dir, "--output_dir", output, "--num_images", 6, "--num_inference_steps", 2, "--scheduler", "dpmsolver") == 0
+    assert provenance.made_by(output / "0000.png") == f"dslib {dslib.__version__}"
     assert sorted(p.name for p in output.iterdir()) == [f"{i:04d}.png" for i in range(6)] + ["grid.png"]
     with Image.open(output / "0005.png") as image:
         assert image.size == (RESOLUTION, RESOLUTION)
