@@ -7,7 +7,7 @@ point               paper                                                ours
 ==================  ===================================================  =========================================================
 F                   E[−∂²L/∂θ²] over images that the source draws, L     the mean square of single images' gradients, which is the
                     the discriminator's cross-entropy                    same for a true likelihood, and never negative
-λ                   chosen by hand, for StyleGAN at 256×256              by hand, too: F follows the networks' scale, so must λ
+λ                   chosen by hand, for StyleGAN at 256×256              1000, of 10, 100 … 10⁵: the stiffest that learns in 100 steps
 weights             the generator's                                      the same
 ==================  ===================================================  =========================================================
 """
@@ -29,7 +29,7 @@ from .tgan import play_discriminator, play_generator, trainable
 @dataclass(kw_only=True)
 class EWC(GANLoop):
     """How stiff the weights are, and how that is measured."""
-    lambda_ewc: float = knob(1e5, "of ewc: weight of the distance to the source's weights", "least_zero")
+    lambda_ewc: float = knob(1e3, "of ewc: weight of the distance to the source's weights", "least_zero")
     fisher_samples: int = knob(200, "of ewc: images of the source that the Fisher information is estimated on", "positive")
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import data, ddpm, losses, metrics
 from ..base.errors import UserError
+from ..measure import membership
 from ..measure.score import SCORES
 from . import plots, recording
 
@@ -326,7 +327,7 @@ def crowds_figure(errors: dict[str, dict[int, tuple[Tensor, Tensor]]], t: int):
 
 
 def explore_crowds(errors: dict[str, dict[int, tuple[Tensor, Tensor]]]) -> None:
-    """Slider over the steps t that were asked. errors[model][t]: errors of the ten (N,) and of strangers (M,), the same t for every model."""
+    """Slider over the steps t that were asked. errors[model][t]: errors of the ten (N,), of strangers (M,), the same t for each model."""
     import ipywidgets as widgets
     steps = sorted(next(iter(errors.values()))) if errors else []
     if not steps or any(sorted(found) != steps for found in errors.values()):

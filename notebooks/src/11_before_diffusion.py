@@ -199,8 +199,8 @@ all(abs(a - b) < 1e-6 + 1e-3 * b for a, b in zip(mine, theirs))
 # %% [markdown]
 # ## The run: TGAN, CDC and DCL
 #
-# The library's versions, the same number of steps and seed. DCL (Zhao et al. 2022) replaces the softmax over *pairs of latents* by a choice:
-# which of the source's pictures has the same latent?
+# The library's versions, the same number of steps and seed. DCL (Zhao et al. 2022) replaces the softmax over *pairs of latents* by a
+# choice: which of the source's pictures has the same latent?
 #
 # $$\mathcal L_{CL1} = -\log \frac{f(G^l(z_i), G_S^l(z_i))}{\sum_j f(G^l(z_i), G_S^l(z_j))}, \qquad
 # f(a, b) = e^{\cos(a, b)/\tau} \tag{11.3}$$
@@ -230,8 +230,8 @@ print(score.text_table(found), *collapsed.items(), sep="\n")
 # %% [markdown]
 # ## All methods, beside diffusion
 #
-# Three training seeds, the protocol of chapter 08: the same ten, real images and probe; 128 samples a run. `python -m dslib.study gans` makes
-# the runs.
+# Three training seeds, the protocol of chapter 08: the same ten, real images and probe; 128 samples a run. `python -m dslib.study gans`
+# makes the runs.
 
 # %%
 from dslib.study import evidence, regime
@@ -264,7 +264,8 @@ for line in compared:
 # %%
 trained = [row for row in gans if row["step"]]
 diffusion = [row for row in [*regime.load(), *regime.load(results / "scratch.csv")] if row["until"] is None]
-both = [row for row in trained + diffusion if row["method"] in ("tgan", "cdc", "dcl", "scratch", "naive", "published", "anchored") or not row["step"]]
+chosen = ("tgan", "ewc", "cdc", "dcl", "scratch", "naive", "published", "anchored")
+both = [row for row in trained + diffusion if row["method"] in chosen or not row["step"]]
 beside = evidence.compare(both, target, hit=enough, scores=scores)
 plots.table(evidence.text(both, target, beside, scores).split("\n\n")[0])
 
@@ -296,8 +297,8 @@ plots.show(plots.rows(paths, columns=7), alt="Two rows of seven faces: from one 
 # %% [markdown]
 # ### And the reverse
 #
-# Where does a *given* picture lie? Four faces that neither source has seen. The GAN: the nearest of many drawings. The diffusion source: noise
-# the picture up to a step $t$, and guess it back.
+# Where does a *given* picture lie? Four faces that neither source has seen. The GAN: the nearest of many drawings. The diffusion source:
+# noise the picture up to a step $t$, and guess it back.
 
 # %%
 from dslib import ddpm

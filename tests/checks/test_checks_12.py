@@ -21,19 +21,18 @@ def test_mistakes_in_auc_are_named(wrong, hint, capsys):
     assert hint in capsys.readouterr().out
 
 
-def caught(off=0, share=None, of="others", high=False, number=False):
+def caught(off=0, share=None, high=False, number=False):
     """A reader's answer, wrong where the options say so."""
     def fn(members, others, false_alarms):
-        base = {"others": others, "members": members}[of]
-        allowed = int((share or false_alarms) * len(base) + 1e-9)
-        found = members > base.sort().values[-allowed - 1] if high else members < base.sort().values[allowed - off]
+        allowed, ordered = int((share or false_alarms) * len(others) + 1e-9), others.sort().values
+        found = members > ordered[-allowed - 1] if high else members < ordered[allowed - off]
         return found.float().sum() if number else found.float().mean()
     return fn
 
 
 @pytest.mark.parametrize("wrong, hint", [
     (caught(off=1), "one stranger too few"), (caught(share=0.01), "false_alarms is not used"), (caught(number=True), "divide by N"),
-    (caught(of="members"), "must be the strangers'"), (caught(high=True), "a high error is taken"),
+    (lambda m, o, share: (m < m.quantile(share)).float().mean(), "must be the strangers'"), (caught(high=True), "a high error is taken"),
     (lambda m, o, share: share, "the strangers that are accused"), (lambda m, o, share: "all", "returns a str"),
     (lambda m, o, share: None, "nothing written yet")])
 def test_mistakes_in_the_share_caught_are_named(wrong, hint, capsys):
