@@ -10,13 +10,15 @@
 # # 11. Before diffusion: GANs on the same ten images
 #
 # **Claim.**
-# - A GAN on ten images soon copies them: its discriminator learns the ten by heart, and then only copies pass.
+# - A GAN's judge learns ten images by heart in some dozens of steps. Then only they pass.
 # - CDC holds it with the loss that you know from chapter 04, on a generator's maps. DomainStudio took it from there.
-# - The same ten, probe and scores rank GANs beside diffusion models. Controls: the source GAN, real images, the true answer.
+# - At *equal steps* CDC keeps more people than plain fine-tuning. At *equal hits* stopping early does so too.
+#
+# Controls: the source GAN, real images, true answers, six methods with three seeds, and diffusion on the same ten.
 #
 # | | |
 # |---|---|
-# | Read / run | to be measured |
+# | Read / run | 20 min, exercises 25 min more / 4 min on two CPU cores |
 # | Device | a CPU |
 # | Needs | chapters 03 and 04; 07 for the scores |
 # | Paper | DomainStudio §2 and the tables of §5: TGAN, EWC, CDC, DCL |
@@ -72,6 +74,9 @@ plots.show(plots.rows({"the ten": ten, "source GAN": before[:10]} | known),
            alt="The ten training pictures; ten faces that the source GAN draws from ten latents; the same faces, engraved.")
 
 # %% [markdown]
+# The source GAN is small (a million weights), and no face is cleaner than chapter 00's: grins and glasses melt. Its
+# [card](../data/gan/README.md) says how far it is from StyleGAN2.
+#
 # ## The mental model: a forger and a judge
 #
 # The discriminator $D$ gives a picture a score: positive for "real". The generator $G$ wants its pictures scored so.
@@ -106,6 +111,15 @@ def players_losses(real, fake):
 players_losses = checks.mine("players_losses")
 
 # %% [markdown]
+# <details><summary>Hint</summary>
+#
+# The judge wants high scores on real pictures and low ones on drawn ones; the forger wants high scores on drawn ones.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("players_losses")` in a new cell.
+# </details>
+#
 # ## A GAN in a page
 #
 # Naive fine-tuning, called TGAN in the tables: both players of the source go on, with the ten as the only real pictures. Every picture is
@@ -155,6 +169,10 @@ plots.show(plots.rows({f"{step} steps": images[:10] for step, images in saved.it
            alt="Ten latents, a column each, at every stop; below them the training image nearest to the last row.")
 
 # %% [markdown]
+# - **The judge knows the ten by heart.** Real pictures of the same domain that it has not seen score *lower than forgeries*.
+# - So the forger learns the ten, not the domain: hair and moustaches of the ten come through, whoever was there before.
+# - The more latents end in the same picture, the nearer the generator is to its *collapse*.
+#
 # ## CDC: keep who resembles whom
 #
 # Ojha et al. (2021) ask the adapted generator to keep the *relations* of the source's pictures: for every latent, a softmax over its
@@ -183,6 +201,18 @@ def cdc_loss(adapted, source, z, layer):
 
 # %%
 cdc_loss = checks.mine("cdc_loss")
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `adapted.trace(z).layers[layer]` are the maps (N,C,r,r). `pairwise_kl` is the *sum* over all entries.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("cdc_loss")` in a new cell.
+# </details>
+#
+# The library's, `cdc.consistency`, gives the same numbers:
 
 # %% tags=["nbval-check-output"]
 from dslib.gan import cdc
@@ -228,6 +258,12 @@ found = score.score_all({"source": before} | {name: images for name, images in l
 print(score.text_table(found), *collapsed.items(), sep="\n")
 
 # %% [markdown]
+# Every column begins with the same latent.
+#
+# - **tgan**: faces of the ten in the place of the source's; dark skin goes pale, long hair is cut.
+# - **cdc**: keeps more of hair, skin and background. Its engraving is the weakest.
+# - **dcl**: between the two.
+#
 # ## All methods, beside diffusion
 #
 # Three training seeds, the protocol of chapter 08: the same ten, real images and probe; 128 samples a run. `python -m dslib.study gans`
@@ -295,6 +331,10 @@ for name, path in paths.items():
 plots.show(plots.rows(paths, columns=7), alt="Two rows of seven faces: from one latent to another, and from one noise to another.")
 
 # %% [markdown]
+# - **GAN**: a picture is a function of 128 numbers. Every point of the walk is a whole face, drawn in one pass.
+# - **diffusion**: start noise has 12 288 numbers, one for each pixel and colour. The walk is smooth, too: the sampler is deterministic
+#   (chapter 02). Both change in jumps at some places, and stand still at others.
+#
 # ### And the reverse
 #
 # Where does a *given* picture lie? Four faces that neither source has seen. The GAN: the nearest of many drawings. The diffusion source:
@@ -318,6 +358,9 @@ plots.show(plots.rows({"unseen faces": strangers} | found_in, columns=4),
            alt="Four unseen faces; the nearest that the GAN draws; the diffusion source's guesses after more and more noise.")
 
 # %% [markdown]
+# The GAN has no place for a given picture: the nearest of a thousand is somebody else. A diffusion model takes any picture, noised as
+# far as one likes. So DomainStudio can ask about *given* pictures at every $t$. A GAN method can ask about its own drawings only.
+#
 # ## Controls
 #
 # A generator that draws one picture has no diversity. It is called *collapsed*, and no score of it means anything.
