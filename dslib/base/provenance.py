@@ -1,6 +1,7 @@
 """A picture's file says that a model drew it: XMP with IPTC's digital source type, which agencies and search engines read (chapter 12).
 
-A line in a file, no seal: C2PA's signed manifests need a certificate, and any program that writes the pixels anew drops both.
+A line in a file, no seal: anybody can write it, and many programs drop it when they write the pixels anew. C2PA's signed manifests need
+a certificate, and are dropped as easily.
 """
 
 import re

@@ -29,6 +29,8 @@ EXAMPLES = {
     "table": "dslib table runs/*/metrics.json --output table.csv",
     "export": "dslib export runs/mine --output_dir web\n"
               "  dslib export data/source runs/demo/finetune runs/demo --output_dir web --overwrite",
+    "leaks": "dslib leaks data/adapted/naive --target engraved\n"
+             "  dslib leaks runs/mine --train_data_dir my_ten_images --unseen_data_dir my_other_images",
     "env": "dslib env",
 }
 
@@ -135,7 +137,7 @@ def prepare_output(folder: Path, overwrite: bool, resume: str | None = None, men
     return folder
 
 
-INPUTS = ("train_data_dir", "subject_data_dir", "source", "pipeline", "vae")
+INPUTS = ("train_data_dir", "unseen_data_dir", "subject_data_dir", "source", "pipeline", "vae")
 
 
 def check_apart(args, output: Path) -> None:

@@ -5,6 +5,8 @@ arXiv 2302.03262; Duan et al. 2023, arXiv 2302.01316). Some pictures are easy fo
 picture, with the same noise, may be taken off (*calibrated*, Watson et al. 2022, arXiv 2111.08440).
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -44,13 +46,27 @@ def auc(members: Tensor, others: Tensor) -> float:
     return float(lower.mean())
 
 
+def chance(n: int, m: int) -> float:
+    """Standard error of the AUC of n members and m strangers where nothing tells them apart (Mann & Whitney 1947)."""
+    return ((n + m + 1) / (12 * n * m)) ** 0.5
+
+
+def check_share(false_alarms: float, strangers: int) -> int:
+    """How many strangers may be accused, 0 for none. Raises UserError where a share of them is less than one, or is no share."""
+    if not 0 <= false_alarms < 1:
+        raise UserError(f"false_alarms is {false_alarms}: a share from 0 to 1")
+    if (allowed := int(false_alarms * strangers + 1e-9)) < 1 and false_alarms:
+        raise UserError(f"{false_alarms:.1%} of {strangers} strangers is less than one: give at least {math.ceil(1 / false_alarms - 1e-9)} "
+                        "strangers, or allow more false alarms")
+    return allowed
+
+
 def caught(members: Tensor, others: Tensor, false_alarms: float = 0.01) -> float:
     """The share of members (N,) that are found while at most ``false_alarms`` of the strangers (M,) are accused.
 
-    "Found" is an error below a threshold. An attack that is right on average may still be sure of nobody: this share at few false alarms is
-    what Carlini et al. 2022 (arXiv 2112.03570) ask for. Raises UserError where M is too small for such a share.
+    "Found" is an error below a threshold, which these same strangers set: on new ones a few more are accused. An attack that is right on
+    average may still find nobody so; this share is what Carlini et al. 2022 (arXiv 2112.03570) ask for. Raises UserError where M is too
+    small for such a share.
     """
-    allowed = int(false_alarms * len(others) + 1e-9)
-    if not 0 <= false_alarms < 1 or allowed < 1:
-        raise UserError(f"{false_alarms:.1%} of {len(others)} strangers is less than one: give at least {int(1 / max(false_alarms, 1e-6))}")
+    allowed = check_share(false_alarms, len(others))
     return float((members < others.sort().values[allowed]).float().mean())

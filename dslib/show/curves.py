@@ -100,11 +100,13 @@ def crowds(named: dict[str, tuple[Tensor, Tensor]], xlabel: str, few: str, many:
     for row, (dots, strokes) in enumerate(named.values()):
         axis.plot(strokes, [row] * len(strokes), "|", color="#777777", markersize=22, markeredgewidth=1, alpha=0.5,
                   label=many if row == 0 else None)
-        axis.plot(dots, [row] * len(dots), "o", color=COLOURS[1], markersize=9, alpha=0.85, label=few if row == 0 else None)
+        axis.plot(dots, [row + 0.12 * (i % 3 - 1) for i in range(len(dots))], "o", color=COLOURS[1], markersize=9, alpha=0.85,
+                  label=few if row == 0 else None)
         low = float(strokes.quantile(0.01))
-        axis.plot([low, low], [row - 0.38, row + 0.38], color="black", linewidth=2, label=f"below: 1 % of {many}" if row == 0 else None)
+        axis.plot([low, low], [row - 0.38, row + 0.38], color="black", linewidth=2,
+                  label=f"left of it: one in a hundred {many}" if row == 0 else None)
     axis.set_yticks(range(len(named)), list(named))
-    axis.set(xscale="log", xlabel=xlabel, ylim=(len(named) - 0.45, -0.55))
+    axis.set(xscale="log", xlabel=f"{xlabel} (logarithmic)", ylim=(len(named) - 0.45, -0.55))
     axis.grid(axis="x", alpha=0.3)
     axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure

@@ -23,10 +23,11 @@ from safetensors import SafetensorError
 import dslib
 from dslib import data, models, sample, train
 from dslib.base import checkpoint, identity, provenance
+from dslib.base.files import data_dir
 from dslib.cli import commands, watch
 from dslib.gan.adapt import GANConfig
 from dslib.gan.pretrain import PretrainGAN
-from dslib.measure import probes
+from dslib.measure import membership, probes
 from dslib.pretrain import PretrainConfig
 from dslib.text.text_to_image import TextConfig
 
@@ -251,7 +252,7 @@ def test_env_as_a_module():
         assert re.search(rf"^{word} +\S", done.stdout, re.MULTILINE)
 
 
-COMMANDS = ["adapt", "sample", "evaluate", "domains", "pretrain", "pretrain-gan", "export", "table", "env"]
+COMMANDS = ["adapt", "sample", "evaluate", "domains", "pretrain", "pretrain-gan", "export", "leaks", "table", "env"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -581,6 +582,15 @@ BAD_COMMANDS = {
     "evaluate at no size": (["evaluate", "{images}", "--train_data_dir", "{images}", "--resolution", "0"], ["--resolution"]),
     "evaluate into a file's inside": (["evaluate", "{source}", "--train_data_dir", "{images}", "--num_images", "6",
                                       "--output", "{images}/0.png/s.json"], ["0.png"]),
+    "leaks without strangers": (["leaks", "{source}", "--train_data_dir", "{images}"], ["--unseen_data_dir"]),
+    "leaks with the same pictures": (["leaks", "{source}", "--train_data_dir", "{images}", "--unseen_data_dir", "{images}",
+                                      "--false_alarms", "0.5"], ["in both folders", "--unseen_data_dir"]),
+    "leaks with few strangers": (["leaks", "{source}", "--target", "robots", "--num_unseen", "20"], ["less than one", "at least 100"]),
+    "leaks with an impossible share": (["leaks", "{source}", "--target", "robots", "--num_unseen", "20", "--false_alarms", "1"],
+                                       ["false_alarms is 1.0"]),
+    "leaks at an impossible step": (["leaks", "{source}", "--target", "robots", "--num_unseen", "20", "--false_alarms", "0.1",
+                                     "--steps_t", "1000"], ["t = 0 to 999"]),
+    "leaks of nowhere": (["leaks", "{tmp}/nowhere", "--target", "robots"], ["nowhere"]),
     "table of nothing": (["table", "{tmp}/none.json"], ["none.json"]),
     "table of a picture": (["table", "{images}/0.png"], ["0.png"]),
     "table of something else": (["table", "{source}/model_index.json"], ["model_index.json"]),
@@ -601,6 +611,35 @@ def test_bad_input_to_the_other_commands(source_dir, images_dir, tmp_path, capsy
     assert run(*(a.format(tmp=tmp_path, source=source_dir, images=images_dir) for a in arguments)) == 2
     assert one_line(capsys, *words)
     assert files(images_dir) == before
+
+
+def test_leaks_tells_a_models_own_pictures_from_others(source_dir, tmp_path, capsys):
+    """Trained long on three pictures, a tiny model knows them; the report says so, and the same numbers as the function."""
+    pipe, images = models.load_source(source_dir), make_images(13, 32)
+    folders = [tmp_path / name for name in ("mine", "others")]
+    for folder, part in zip(folders, (images[:3], images[3:])):
+        folder.mkdir()
+        data.write_images(folder, part)
+    images = data.to_float(data.to_uint8(images))
+    config = train.TrainConfig(method="finetune", max_train_steps=300, learning_rate=3e-3, train_batch_size=3)
+    *_, last = train.adapt(pipe, images[:3], config)
+    models.save_pipeline(last.averaged(), pipe.scheduler, tmp_path / "run")
+    asked = ["leaks", tmp_path / "run", "--train_data_dir", folders[0], "--unseen_data_dir", folders[1], "--false_alarms", 0.1,
+             "--noises", 2, "--steps_t", 50, 300, "--output", tmp_path / "leaks.json"]
+    assert run(*asked) == 0
+    told, found = capsys.readouterr().out, json.loads((tmp_path / "leaks.json").read_text())
+    saved = models.load_source(tmp_path / "run")
+    errors = membership.denoising_errors(saved.unet, saved.scheduler, images, [50, 300], 2)
+    assert [row["auc"] for row in found["rows"]] == pytest.approx([membership.auc(line[:3], line[3:]) for line in errors])
+    assert [row["caught"] for row in found["rows"]] == pytest.approx([membership.caught(line[:3], line[3:], 0.1) for line in errors])
+    assert max(row["auc"] for row in found["rows"]) > 0.9 and f"| 300 | {found['rows'][1]['auc']:.3f} |" in told
+    assert "3 pictures asked about, 10 strangers" in told and found["chance"] == pytest.approx(membership.chance(3, 10))
+    assert run(*asked) == 2 and one_line(capsys, "leaks.json exists", "--overwrite")
+
+
+def test_leaks_asks_no_gan(tmp_path, capsys):
+    assert run("leaks", data_dir() / "gan", "--target", "robots") == 2
+    assert one_line(capsys, "a GAN, which denoises nothing")
 
 
 def test_overwrite_leaves_other_runs_below_the_folder_alone(adapt_args, tmp_path, no_results):

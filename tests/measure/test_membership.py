@@ -5,7 +5,7 @@ import torch
 from conftest import make_images, make_source
 
 from dslib import UserError, ddpm, models
-from dslib.measure.membership import auc, caught, denoising_errors
+from dslib.measure.membership import auc, caught, chance, denoising_errors
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -58,6 +58,12 @@ def test_auc_counts_pairs_and_halves_ties():
         auc(torch.tensor([]), others)
 
 
+def test_the_error_of_a_guessed_auc_is_the_spread_over_guesses():
+    guesses = torch.rand(4000, 60, generator=torch.Generator().manual_seed(0))
+    found = torch.tensor([auc(one[:10], one[10:]) for one in guesses])
+    assert found.mean() == pytest.approx(0.5, abs=0.01) and chance(10, 50) == pytest.approx(float(found.std()), rel=0.04)
+
+
 def test_caught_keeps_to_the_false_alarms_that_are_allowed():
     others = torch.arange(100.0)
     assert caught(torch.tensor([-1.0, 0.5, 0.99, 1.0, 5.0]), others, 0.01) == pytest.approx(3 / 5)     # below the second smallest
@@ -66,6 +72,12 @@ def test_caught_keeps_to_the_false_alarms_that_are_allowed():
     assert int((others < threshold).sum()) == 5
     with pytest.raises(UserError, match="less than one: give at least 100"):
         caught(torch.tensor([1.0]), others[:99], 0.01)
+    assert caught(torch.tensor([-1.0, 0.0, 3.0]), others, 0.0) == pytest.approx(1 / 3)                # nobody is accused wrongly
+    with pytest.raises(UserError, match="at least 34"):
+        caught(torch.tensor([1.0]), others[:33], 0.03)
+    for share in (1.0, -0.1):
+        with pytest.raises(UserError, match="a share from 0 to 1"):
+            caught(torch.tensor([1.0]), others, share)
 
 
 def test_bad_steps_and_noises_are_told():

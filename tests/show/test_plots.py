@@ -133,5 +133,5 @@ def test_a_crowd_shows_every_number_and_where_a_hundredth_of_the_many_lies():
     axis = plots.crowds({"naive": (few, many), "source": (many[:2], many)}, "error", "the ten", "strangers").axes[0]
     by_label = {line.get_label(): line for line in axis.lines}
     assert set(by_label["the ten"].get_xdata()) == set(few.numpy()) and len(by_label["strangers"].get_xdata()) == 101
-    assert by_label["below: 1 % of strangers"].get_xdata()[0] == pytest.approx(0.109)
+    assert by_label["left of it: one in a hundred strangers"].get_xdata()[0] == pytest.approx(0.109)
     assert [text.get_text() for text in axis.get_yticklabels()] == ["naive", "source"] and axis.get_xscale() == "log"
