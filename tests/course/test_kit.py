@@ -1,7 +1,9 @@
 """The teaching kit holds what it promises: sections that exist, a variant of every exercise, minutes that add up, answers."""
 
+import ast
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -67,3 +69,35 @@ def test_the_points_add_up_and_exercises_of_the_coursework_exist():
     assert sum(points) == 100
     named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| [12] \|[^|]*\|([^|]*)\|", part("Coursework"), re.M))))
     assert named and named <= set(CHAPTER_OF)
+
+
+TEXTS = sorted(path for pattern in ("*.md", "*/*.md", "data/*/README.md") for path in ROOT.glob(pattern)
+               if not {".venv", "build", "runs"} & set(path.parts))
+SNIPPETS = [(path.relative_to(ROOT).as_posix(), code) for path in TEXTS
+            for code in re.findall(r"^```python\n(.*?)^```$", path.read_text("utf-8"), re.M | re.S)]
+
+
+def missing_names(code: str) -> list[str]:
+    """What a snippet takes from dslib's modules that is not there."""
+    tree, known = ast.parse(code), {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "dslib":
+            for alias in node.names:
+                try:
+                    exec(ast.unparse(ast.ImportFrom(node.module, [alias], 0)), known)
+                except ImportError:
+                    known[alias.asname or alias.name] = None
+    used = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    return sorted({name for name, found in known.items() if found is None} |
+                  {f"{node.value.id}.{node.attr}" for node in used if isinstance(known.get(node.value.id), ModuleType)
+                   and not hasattr(known[node.value.id], node.attr)})
+
+
+@pytest.mark.parametrize("path, code", SNIPPETS, ids=[f"{path}-{i}" for i, (path, _) in enumerate(SNIPPETS)])
+def test_snippets_in_texts_name_what_is_there(path, code):
+    assert missing_names(code) == []
+
+
+def test_a_snippet_with_a_name_that_is_gone_is_found():
+    assert len(SNIPPETS) > 5
+    assert missing_names("from dslib.measure import report, score\nscore.nothing(1)\nscore.score_all(2)") == ["report", "score.nothing"]
