@@ -74,8 +74,8 @@ plots.show(plots.rows({"the ten": ten, "source GAN": before[:10]} | known),
            alt="The ten training pictures; ten faces that the source GAN draws from ten latents; the same faces, engraved.")
 
 # %% [markdown]
-# The source GAN is small (a million weights), and no face is cleaner than chapter 00's: grins and glasses melt. Its
-# [card](../data/gan/README.md) says how far it is from StyleGAN2.
+# The source GAN is small, a million weights: some grins and glasses melt. Its [card](../data/gan/README.md) says how far it is from
+# StyleGAN2.
 #
 # ## The mental model: a forger and a judge
 #
@@ -89,7 +89,7 @@ plots.show(plots.rows({"the ten": ten, "source GAN": before[:10]} | known),
 # | $z$ | a latent, standard normal | (N,128) | `z` |
 # | $G(z)$ | the picture drawn | (N,3,R,R) | `source.generator(z)` |
 # | $D(x)$ | the score of a picture | (N,) | `source.discriminator(x)` |
-# | $\sigma$ | the sigmoid | | |
+# | $\sigma(s)$ | the sigmoid: "real", as a probability | (N,) | `torch.sigmoid` |
 # | $G^l(z)$ | a layer's maps on the way to the picture | (N,C,r,r) | `generator.trace(z).layers[l]` |
 #
 # A diffusion model answers "what is under this noise?", a question with a right answer for every picture. $G$ never sees a picture: all it
@@ -181,11 +181,18 @@ plots.show(plots.rows({f"{step} steps": images[:10] for step, images in saved.it
 # $$\mathcal L_{dist} = \frac{1}{N(N-1)} \sum_i \mathrm{KL}\left(p_i^{ada} \,\|\, p_i^{sou}\right), \qquad
 # p_i = \mathrm{softmax}_{j\ne i}\; \cos(G^l(z_i), G^l(z_j)) \tag{11.2}$$
 #
-# This is (4.1) with another argument: a layer's maps in place of guessed pictures. DomainStudio has no latents and no layers that draw; it
-# compares *guesses* $\tilde x_0$ from the same noise. That is what it took from CDC, and what it changed.
+# This is chapter 04's loss with another argument. What DomainStudio took from it, and what it changed:
 #
-# A second idea: only near ten fixed latents, the *anchors*, must a picture pass as a whole. Elsewhere $D$ judges patches, so that a person
-# need not be one of the ten.
+# | | CDC | DomainStudio |
+# |---|---|---|
+# | compared are | maps $G^l(z_i)$ on the way to a picture | guesses $\tilde x_0$ of noised pictures |
+# | how | softmax over cosines, KL from the source | the same |
+# | of whom | any latents | the ten (published), the source's pictures (anchored) |
+# | the style comes from | a judge | the denoising loss on the ten |
+# | detail | – | the same loss on wavelet bands, and $\mathcal L_{hfmse}$ |
+#
+# A second idea of CDC's: only near ten fixed latents must a picture pass as a whole. Elsewhere $D$ judges patches, so that a person need
+# not be one of the ten. (These latents are called anchors, too. Chapter 04's anchors are the source's pictures.)
 #
 # ## Exercise: CDC's loss
 #

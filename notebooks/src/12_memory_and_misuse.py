@@ -252,7 +252,8 @@ plots.show(plots.rows(young), alt="The ten; below, samples of the naive and of t
 
 # %% [markdown]
 # One seed. None of 48 samples is a copy (so fewer than about 6 %), and the ten have begun to part: from 0.54 to 0.74 for naive
-# fine-tuning, to 0.68 anchored. After 10 or 20 steps nothing can be told. The samples are still half the source's.
+# fine-tuning, to 0.68 anchored. After 10 or 20 steps nothing can be told. The samples are rough engravings by then, of people who are
+# none of the ten.
 #
 # ## Without a suspect
 #
