@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from .. import data, metrics
+from ..base.device import device
 from ..base.errors import UserError
 from ..base.files import write_json
+from ..base.pixels import pictures
 from . import probes, twin_scores
 
 # rows of the results table that no model drew
@@ -32,14 +34,15 @@ class Evidence:
     real: as many held-out images of the domain, or nearest_real, their distances to the nearest training image (M,). reference: features
     of other real images (M,D). probe: images → (N,) bool, True in the domain. source_samples: the source's of the same noise (N,3,R,R);
     twins: their true pictures in the domain, where they are known. frechet: the exact distance by default; the results table
-    keeps torch-fidelity's, which differs by 2e-6 on 64 images: enough to turn a fourth digit of what is committed.
+    keeps torch-fidelity's, which differs by 2e-6 on 64 images: enough to turn a fourth digit of what is committed. seen: a dict that
+    several may share, for the features of what all are compared with.
     """
 
     def __init__(self, images: Tensor, targets: Tensor, training: Tensor | None = None, real: Tensor | None = None,
                  nearest_real: Tensor | None = None, reference: Tensor | None = None, probe=None, backbone: str = "st-alex",
                  frechet: Callable[[Tensor, Tensor], float] = metrics.quick_frechet_distance, source_samples: Tensor | None = None,
-                 twins: Tensor | None = None):
-        self.source_samples, self.twins = source_samples, twins
+                 twins: Tensor | None = None, seen: dict[int, tuple[Tensor, Tensor]] | None = None):
+        self.source_samples, self.twins, self.seen = source_samples, twins, {} if seen is None else seen
         self.images, self.targets, self.real, self.backbone = images, targets, real, backbone
         self.training = targets if training is None or torch.equal(training, targets) else training
         self.reference, self.probe, self.frechet = reference, probe, frechet
@@ -48,14 +51,37 @@ class Evidence:
             self.nearest_real = nearest_real
 
     @cached_property
+    def coordinates(self) -> Tensor:
+        """The images' LPIPS features, (N,D)."""
+        return metrics.lpips_features(pictures(self.images).to(device()), self.backbone)
+
+    def lpips(self, others: Tensor | None = None) -> Tensor:
+        """:func:`dslib.metrics.lpips_matrix` of the images and others (N,M), or among themselves (N,N), to the last bit.
+
+        Features are computed once for all that is asked, where those of both sets fit into ``metrics.MEMORY``.
+        """
+        size = metrics.lpips_features(pictures(self.images[:1]).to(device()), self.backbone).shape[1]
+        if 4 * size * (len(self.images) + (0 if others is None else len(others))) > metrics.MEMORY:
+            return metrics.lpips_matrix(self.images, others, self.backbone)
+        a = b = self.coordinates
+        if others is not None:
+            if id(others) not in self.seen:              # the tensor itself is kept, too, so that nobody else has its id
+                self.seen[id(others)] = others, metrics.lpips_features(pictures(others).to(device()), self.backbone)
+            b = self.seen[id(others)][1]
+        squares = a.square().sum(1)[:, None], b.square().sum(1)[None]
+        total = torch.zeros(len(a), len(b), device=a.device).addmm_(a, b.T, alpha=-2).add_(squares[0]).add_(squares[1])
+        total = total.clamp_(min=0).to(self.images.device)
+        return total.fill_diagonal_(0) if others is None else total
+
+    @cached_property
     def to_targets(self) -> Tensor:
         """LPIPS of every image to every target, (N,K)."""
-        return metrics.lpips_matrix(self.images, self.targets, self.backbone)
+        return self.lpips(self.targets)
 
     @cached_property
     def within(self) -> Tensor:
         """LPIPS between the images, (N,N)."""
-        return metrics.lpips_matrix(self.images, backbone=self.backbone)
+        return self.lpips()
 
     @cached_property
     def intra(self) -> metrics.IntraLPIPS:
@@ -77,17 +103,17 @@ class Evidence:
     def nearest(self) -> tuple[Tensor, Tensor]:
         """Distance of every image to its nearest training image, and which that is: (N,), (N,)."""
         known = self.training is self.targets
-        return tuple((self.to_targets if known else metrics.lpips_matrix(self.images, self.training, self.backbone)).min(dim=1))
+        return tuple((self.to_targets if known else self.lpips(self.training)).min(dim=1))
 
     @cached_property
     def to_source(self) -> Tensor:
         """LPIPS of every image to every source sample, (N,N)."""
-        return metrics.lpips_matrix(self.images, self.source_samples, self.backbone)
+        return self.lpips(self.source_samples)
 
     @cached_property
     def to_twins(self) -> Tensor:
         """LPIPS of every image to every source sample's true picture, (N,N)."""
-        return metrics.lpips_matrix(self.images, self.twins, self.backbone)
+        return self.lpips(self.twins)
 
     @cached_property
     def real_to_targets(self) -> Tensor | None:
@@ -211,10 +237,10 @@ def evidence_of(samples: dict[str, Tensor], targets: Tensor, domain: str | None,
     Where the sets hold the ``source``'s samples of the same noise and the domain is one of ``data.TWINS``, their true pictures come after
     them, and all are compared with these.
     """
-    resolution, n, shared, twins = targets.shape[-1], max(len(s) for s in samples.values()), {}, None
+    resolution, n, shared, twins = targets.shape[-1], max(len(s) for s in samples.values()), {"seen": {}}, None
     if domain is not None:
         real = data.in_channels(data.load_domain(domain, "test", n + 300, resolution).images, targets.shape[1])
-        shared = {"reference": metrics.pooled_features(real[n:], backbone), "probe": probes.domain_probe(domain, resolution, backbone),
+        shared |= {"reference": metrics.pooled_features(real[n:], backbone), "probe": probes.domain_probe(domain, resolution, backbone),
                   "nearest_real": metrics.nearest_lpips(real[n:], targets, backbone)}
         if domain in data.TWINS and "source" in samples and targets.shape[1] == 3:
             twins = data.twin(samples["source"], domain)

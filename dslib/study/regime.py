@@ -67,7 +67,7 @@ class Ruler:
     methods = METHODS
 
     def __init__(self, source, target: str, num_images: int = NUM_IMAGES, split: str = "test"):
-        self.source, self.target, self.split = source, target, split
+        self.source, self.target, self.split, self.seen = source, target, split, {}
         size, self.noise = self.start(num_images)
         self.ten = data.load_domain(target, "ten", resolution=size).images
         others = data.load_domain(target, split, GOALS + REFERENCE, size).images
@@ -108,7 +108,8 @@ class Ruler:
     def evidence(self, images: Tensor, paired: bool = True) -> Evidence:
         """What images (N,3,R,R) are scored by; paired: image i is of noise i, so that people can be compared."""
         evidence = Evidence(images, self.ten, real=self.real, nearest_real=self.real_to_ten.min(1).values, reference=self.reference,
-                            probe=self.probe, source_samples=self.drawn if paired else None, twins=self.twins if paired else None)
+                            probe=self.probe, source_samples=self.drawn if paired else None,
+                            twins=self.twins if paired else None, seen=self.seen)
         evidence.real_to_targets = self.real_to_ten          # of a thousand images: computed once
         return evidence
 

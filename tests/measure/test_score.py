@@ -45,6 +45,22 @@ def test_every_score_is_what_its_function_says(sets):
     assert got.keys() == want.keys() | {"intra_error", "c_t"} and got["intra_error"] > 0
 
 
+@pytest.mark.parametrize("memory", [2**28, 2**19])
+def test_images_are_looked_at_once_and_their_distances_are_the_librarys_to_the_last_bit(sets, monkeypatch, memory):
+    samples, training, twins, drawn = *sets[:2], make_images(12, 32, 7), make_images(12, 32, 8)
+    want = [metrics.lpips_matrix(samples, others) for others in (training, None, drawn, twins)]
+    monkeypatch.setattr(metrics, "MEMORY", memory)
+    looked, features = [], metrics.lpips_features
+    monkeypatch.setattr(metrics, "lpips_features", lambda images, *a, **k: looked.append(len(images)) or features(images, *a, **k))
+    seen = {}
+    for _ in range(2):
+        one = score.Evidence(samples, training, source_samples=drawn, twins=twins, seen=seen)
+        found = [one.to_targets, one.within, one.to_source, one.to_twins]
+        assert all(torch.equal(a, b) for a, b in zip(found, want)) or memory < 2**20 and all(map(torch.allclose, found, want))
+    if memory > 2**20:
+        assert sum(n for n in looked if n > 1) == 2 * 12 + 3 + 12 + 12        # the samples twice, what they share once
+
+
 def test_nothing_is_measured_that_is_not_asked_for(sets, monkeypatch):
     monkeypatch.setattr(metrics, "pooled_features", lambda *_: pytest.fail("features were computed"))
     got = score.measure(score.Evidence(*sets[:2]), ("nearest", "fd", "hit", "copies"))
