@@ -75,13 +75,12 @@ def worked_sources() -> dict[str, str]:
 
 def reference_sources() -> dict[str, str]:
     """The source of every exercise's reference by the name that ``checks.solution`` takes; read, not imported."""
-    exercises = ast.parse((ROOT / "dslib" / "checks" / "exercises.py").read_text("utf-8"))
+    read = ROOT / "dslib" / "checks" / "exercises.py"
+    exercises = ast.parse(read.read_text("utf-8"))
+    homes = {alias.name: read.parents[node.level - 1].joinpath(*(node.module or "").split("."), f"{alias.name}.py")
+             for node in exercises.body if isinstance(node, ast.ImportFrom) and node.level for alias in node.names}
     table = next(node.value for node in exercises.body if isinstance(node, ast.Assign) and node.targets[0].id == "SOLUTIONS")
-
-    def home(module: str) -> Path:
-        inside = ROOT / "dslib" / "checks" / f"{module}.py"
-        return inside if inside.exists() else ROOT / "dslib" / f"{module}.py"
-    return {key.value: source_of(home(value.value.id), value.attr) for key, value in zip(table.keys, table.values)}
+    return {key.value: source_of(homes[value.value.id], value.attr) for key, value in zip(table.keys, table.values)}
 
 
 def source_of(path: Path, name: str) -> str:

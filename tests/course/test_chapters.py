@@ -14,7 +14,7 @@ import dslib
 from dslib import checks, ddpm, domainstudio, haar, losses, metrics, pretrain, sample, train
 from dslib.base import variants
 from dslib.gan import cdc, dcl
-from dslib.measure import twin_scores
+from dslib.measure import membership, twin_scores
 from dslib.plane import plane
 from dslib.study import ablations
 from dslib.text import text_to_image
@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("*.py"))
 ROW = re.compile(r"^\| \((\d+b?\.\d+)\) \| `([\w.]+)[^`|]*`(?:, (in this notebook))? \| `(\w+\.py)::(\w+)` \|$", re.M)
 MODULES = {module.__name__.split(".")[-1]: module for module in
-           (ablations, cdc, checks, dcl, ddpm, domainstudio, haar, losses, metrics, plane, pretrain, sample, text_to_image, train,
-            twin_scores, variants)}
+           (ablations, cdc, checks, dcl, ddpm, domainstudio, haar, losses, membership, metrics, plane, pretrain, sample, text_to_image,
+            train, twin_scores, variants)}
 
 
 @pytest.fixture(params=SOURCES, ids=lambda p: p.stem)
