@@ -70,6 +70,8 @@ def check_cdc_loss(fn) -> bool:
         elif problem is None and got.dim():
             problem = f"the shape is {tuple(got.shape)}, expected a scalar"
         answers.append(got)
+    if problem and "'list'" in problem:
+        problem += "; trace(z)[…] is no layer: take trace(z).layers[layer]"
     right = torch.stack([want[0], want[1]])
     mistakes = {
         "this is the sum: divide by the N·(N−1) entries": right * len(z) * (len(z) - 1),

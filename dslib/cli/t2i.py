@@ -196,7 +196,7 @@ def cmd_pretrain_t2i(args) -> None:
         return
     if args.resolution % 16 or args.resolution < 32:
         raise UserError(f"--resolution is {args.resolution}: it must be a multiple of 16 and at least 32")
-    least = {"num_images": 1, "num_others": 0, "num_graded": 2, "wordings": 1}
+    least = {"num_images": 1, "num_others": 0, "latent_channels": 1, "num_graded": 2, "wordings": 1}
     for name, least_value in least.items():
         if getattr(args, name) < least_value:
             raise UserError(f"--{name} is {getattr(args, name)}: use at least {least_value}")
@@ -220,7 +220,7 @@ def pretrain_vae(args, config) -> None:
     folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     pixels = pretrain_t2i.vae_pixels(args.num_images, args.num_others, args.resolution, os.cpu_count() or 1)
     torch.manual_seed(args.seed)
-    stream = pretrain_t2i.train_vae(pixels, config, latent.new_vae(args.resolution))
+    stream = pretrain_t2i.train_vae(pixels, config, latent.new_vae(args.resolution, latent_channels=args.latent_channels))
     record, _ = watch(stream, config, "vae", folder / "log.csv", config.train_batch_size, report_to=args.report_to)
     if not main_process():
         return
@@ -230,7 +230,8 @@ def pretrain_vae(args, config) -> None:
     write_atomic(folder / "reconstructions.png", plots.to_png(plots.rows(pretrain_t2i.reconstructions(vae, args.resolution)), 75))
     facts = {"scaling_factor": vae.config.scaling_factor, "mean_absolute_error": pretrain_t2i.reconstruction_errors(vae, args.resolution),
              "step": record.step, "identity": record.identity,
-             "config": asdict(config) | {"num_images": args.num_images, "num_others": args.num_others, "resolution": args.resolution}}
+             "config": asdict(config) | {"num_images": args.num_images, "num_others": args.num_others, "resolution": args.resolution,
+                                         "latent_channels": args.latent_channels}}
     write_json(folder / "metrics.json", facts)
     print(f"autoencoder in {folder / 'vae'}; mean absolute error {facts['mean_absolute_error']}")
 
@@ -250,7 +251,8 @@ def pretrain_unet(args, config) -> None:
     tokenizer = captions.new_tokenizer()
     ids = captions.training_ids(tokenizer, labels, args.wordings, args.empty_captions, args.seed)
     torch.manual_seed(args.seed)
-    text_encoder, unet, scheduler = latent.new_text_encoder(tokenizer), latent.new_unet(latents.shape[-1]), latent.new_scheduler()
+    text_encoder, scheduler = latent.new_text_encoder(tokenizer), latent.new_scheduler()
+    unet = latent.new_unet(latents.shape[-1], latent_channels=latents.shape[1])
     given = identity.of_run(torch.from_numpy(pixels), scheduler.alphas_cumprod, vae)
     stream = pretrain_t2i.train_unet(latents, ids, config, text_encoder, unet, scheduler.alphas_cumprod, given)
     record, _ = watch(stream, config, "unet", folder / "log.csv", config.train_batch_size, report_to=args.report_to)
@@ -323,6 +325,7 @@ def pretrain_options(t2i) -> None:
     t2i.add_argument("--vae", help="the vae folder of the first stage, for --stage unet")
     t2i.add_argument("--num_images", type=int, default=24000, help="captioned faces to draw")
     t2i.add_argument("--num_others", type=int, default=1000, help="pictures of each other style, for --stage vae")
+    t2i.add_argument("--latent_channels", type=int, default=4, help="numbers that the autoencoder keeps of 4×4 pixels, for --stage vae")
     t2i.add_argument("--wordings", type=int, default=8, help="different captions a face")
     t2i.add_argument("--empty_captions", type=float, default=0.1, help="share of empty captions, for classifier-free guidance")
     t2i.add_argument("--resolution", type=int, default=64, help="pixels a side")

@@ -25,14 +25,14 @@ from . import captions
 PARTS = ("vae", "text_encoder", "unet")          # the folders with weights
 
 
-def new_vae(resolution: int = 64, channels: tuple[int, ...] = (32, 64, 64)) -> AutoencoderKL:
-    """An autoencoder with random weights: images (N,3,R,R) ↔ latents (N,4,R/4,R/4) with three levels of channels. 0.9 M parameters.
+def new_vae(resolution: int = 64, channels: tuple[int, ...] = (32, 64, 64), latent_channels: int = 4) -> AutoencoderKL:
+    """An autoencoder with random weights: images (N,3,R,R) ↔ latents (N,C,R/4,R/4) with three levels of channels. 0.9 M parameters.
 
     Two groups a group norm, as in :func:`dslib.models.new_unet` and for the same reason: colours have to get through.
     """
     levels = len(channels)
     return AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=4, sample_size=resolution, block_out_channels=channels, layers_per_block=1,
+        in_channels=3, out_channels=3, latent_channels=latent_channels, sample_size=resolution, block_out_channels=channels, layers_per_block=1,
         norm_num_groups=2, mid_block_add_attention=False, scaling_factor=1.0, down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels)
 
@@ -45,14 +45,15 @@ def new_text_encoder(tokenizer: CLIPTokenizer, width: int = 128, layers: int = 2
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
 
 
-def new_unet(resolution: int = 16, channels: tuple[int, ...] = (64, 128), text_width: int = 128) -> UNet2DConditionModel:
-    """A U-Net over latents (N,4,R,R) that looks at a text's tokens by cross-attention, with random weights. 4.1 M parameters.
+def new_unet(resolution: int = 16, channels: tuple[int, ...] = (64, 128), text_width: int = 128,
+             latent_channels: int = 4) -> UNet2DConditionModel:
+    """A U-Net over latents (N,C,R,R) that looks at a text's tokens by cross-attention, with random weights. 4.1 M parameters.
 
     On the way up the finest level has no attention, which saves a quarter of the time.
     """
     attended = len(channels) - 1
     return UNet2DConditionModel(
-        sample_size=resolution, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=channels,
+        sample_size=resolution, in_channels=latent_channels, out_channels=latent_channels, layers_per_block=1, block_out_channels=channels,
         norm_num_groups=min(4, channels[0] // 16), cross_attention_dim=text_width, attention_head_dim=4,       # 4 heads, despite its name
         down_block_types=("CrossAttnDownBlock2D",) * len(channels), mid_block_type="UNetMidBlock2DCrossAttn",
         up_block_types=("CrossAttnUpBlock2D",) * attended + ("UpBlock2D",))
@@ -162,7 +163,7 @@ def lengthen_rare_words(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: Tensor, batch_size: int = 64, progress: str | None = None) -> Tensor:
-    """Images (N,3,R,R), uint8 or in [-1,1] → latents (N,4,R/4,R/4) of about unit variance: the posterior's mean, scaled."""
+    """Images (N,3,R,R), uint8 or in [-1,1] → latents (N,C,R/4,R/4) of about unit variance: the posterior's mean, scaled."""
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     if images.shape[-1] % factor or images.shape[-2] % factor:
         raise UserError(f"images of {images.shape[-2]}×{images.shape[-1]} pixels do not fit the VAE: use a multiple of {factor}")
@@ -172,7 +173,7 @@ def encode(vae: AutoencoderKL, images: Tensor, batch_size: int = 64, progress: s
 
 
 def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Latents (N,4,r,r) → images (N,3,R,R) in about [-1,1]; gradients pass."""
+    """Latents (N,C,r,r) → images (N,3,R,R) in about [-1,1]; gradients pass."""
     return vae.decode(latents / vae.config.scaling_factor).sample
 
 
@@ -184,7 +185,7 @@ def embed(pipe: StableDiffusionPipeline, prompts: list[str]) -> Tensor:
 
 def draw(pipe: StableDiffusionPipeline, prompts: list[str], noise: Tensor, guidance_scale: float = 3.0, num_inference_steps: int = 20,
          batch_size: int = 50, progress: str | None = None) -> Tensor:
-    """One image a prompt from start noise (N,4,r,r): (N,3,R,R) in [-1,1], on the CPU. The same noise: the same composition."""
+    """One image a prompt from start noise (N,C,r,r): (N,3,R,R) in [-1,1], on the CPU. The same noise: the same composition."""
     if len(prompts) != len(noise):
         raise UserError(f"{len(prompts)} prompts and noise for {len(noise)} images: give one for each")
     done = []
@@ -205,7 +206,7 @@ def sheet(pipe: StableDiffusionPipeline, prompts: list[str], columns: int = 3, g
 
 def attention_maps(pipe: StableDiffusionPipeline, prompt: str, noise: Tensor, guidance_scale: float = 3.0,
                    num_inference_steps: int = 20) -> tuple[Tensor, list[tuple[str, Tensor]]]:
-    """Where each word of a prompt looks while one picture is drawn from noise (1,4,r,r).
+    """Where each word of a prompt looks while one picture is drawn from noise (1,C,r,r).
 
     Returns the picture (1,3,R,R) and for every token, start and first end included, (token, map (r,r)): the share of attention
     that each place pays it, averaged over heads, steps and the finest layers. At every place all tokens' shares add up to one.

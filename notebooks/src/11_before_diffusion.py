@@ -85,6 +85,9 @@ plots.show(plots.rows({"the ten": ten, "source GAN": before[:10]} | known),
 # $$\mathcal L_D = -\log \sigma(D(x)) - \log(1 - \sigma(D(G(z)))), \qquad
 # \mathcal L_G = -\log \sigma(D(G(z))) \tag{11.1}$$
 #
+# The forger's loss is not $\log(1-\sigma(D(G(z))))$, which the judge works against: that one *saturates*, it has no slope where the judge is
+# sure.
+#
 # | symbol | meaning | shape | code |
 # |---|---|---|---|
 # | $z$ | a latent, standard normal | (N,128) | `z` |
@@ -124,7 +127,7 @@ players_losses = checks.mine("players_losses")
 # ## A GAN in a page
 #
 # Naive fine-tuning, called TGAN in the tables: both players of the source go on, with the ten as the only real pictures. Every picture is
-# judged by a $D$ that has just learned.
+# judged by a $D$ that has just learned. (The library's `tgan`, below, also averages the weights and holds $D$ smooth near real pictures.)
 
 # %% tags=["nbval-ignore-output"]
 import copy
@@ -136,6 +139,16 @@ began, held_out = time.time(), data.load_domain(target, "test", num_held_out).im
 pair = copy.deepcopy(source).requires_grad_(True)
 players = [torch.optim.Adam(net.parameters(), 2e-3, betas=(0.0, 0.99)) for net in (pair.discriminator, pair.generator)]
 draws, scores, saved = torch.Generator().manual_seed(rt.seed), [], {0: before}
+
+
+@torch.no_grad()
+def ask_the_judge(step):
+    """Note the mean score of the ten, of real pictures that D never sees, and of drawn ones."""
+    asked = {"the ten": ten, "unseen real images": held_out[:24], "drawn": draw.draw(pair.generator, z[:24])}
+    scores.append({"step": step} | {name: float(pair.discriminator(x.to(device)).mean()) for name, x in asked.items()})
+
+
+ask_the_judge(0)
 for step in tqdm(range(1, steps + 1), desc="two players"):
     real = ten.to(device)
     fake = pair.generator(torch.randn(len(ten), pair.generator.latent, generator=draws).to(device))
@@ -146,9 +159,7 @@ for step in tqdm(range(1, steps + 1), desc="two players"):
         loss.backward()
         optimizer.step()
     if step in saved_at or step % 10 == 0:
-        with torch.no_grad():
-            asked = {"the ten": ten, "unseen real images": held_out[:24], "drawn": draw.draw(pair.generator, z[:24])}
-            scores.append({"step": step} | {name: float(pair.discriminator(x.to(device)).mean()) for name, x in asked.items()})
+        ask_the_judge(step)
     if step in saved_at:
         saved[step] = draw.draw(pair.generator, z)
 print(f"{steps} steps in {time.time() - began:.0f} s")
@@ -156,7 +167,8 @@ print(f"{steps} steps in {time.time() - began:.0f} s")
 # %% [markdown]
 # ## Whom does the judge believe?
 #
-# Three kinds of pictures, all scored by $D$: the ten, real pictures of the domain that it never saw, and what $G$ draws.
+# Three kinds of pictures, all scored by $D$: the ten, real pictures of the domain that it never saw, and what $G$ draws. At step 0 the judge
+# is the source's: it takes drawn faces for real and engravings for false.
 
 # %%
 plots.show(plots.curves(torch.tensor([s["step"] for s in scores]),
@@ -170,7 +182,8 @@ plots.show(plots.rows({f"{step} steps": images[:10] for step, images in saved.it
            alt="Ten latents, a column each, at every stop; below them the training image nearest to the last row.")
 
 # %% [markdown]
-# - **The judge knows the ten by heart.** Real pictures of the same domain that it has not seen score *lower than forgeries*.
+# - **The judge knows the ten by heart.** Before training, the ten and unseen pictures of their domain score alike. Some dozens of steps later
+#   the ten are "real", and the unseen are still less real than forgeries.
 # - So the forger learns the ten, not the domain: hair and moustaches of the ten come through, whoever was there before.
 # - The more latents end in the same picture, the nearer the generator is to its *collapse*.
 #
@@ -182,12 +195,13 @@ plots.show(plots.rows({f"{step} steps": images[:10] for step, images in saved.it
 # $$\mathcal L_{dist} = \frac{1}{N(N-1)} \sum_i \mathrm{KL}\left(p_i^{ada} \,\|\, p_i^{sou}\right), \qquad
 # p_i = \mathrm{softmax}_{j\ne i}\; \cos(G^l(z_i), G^l(z_j)) \tag{11.2}$$
 #
-# This is chapter 04's loss with another argument. What DomainStudio took from it, and what it changed:
+# $p_i^{ada}$ is of the adapted generator's maps, $p_i^{sou}$ of the frozen source's.
+# This is chapter 04's loss of other things, divided by $N(N-1)$. What DomainStudio took from it, and what it changed:
 #
 # | | CDC | DomainStudio |
 # |---|---|---|
 # | compared are | maps $G^l(z_i)$ on the way to a picture | guesses $\tilde x_0$ of noised pictures |
-# | how | softmax over cosines, KL from the source | the same |
+# | how | softmax over cosines, KL(adapted ‖ source) | the same |
 # | of whom | any latents | the ten (published), the source's pictures (anchored) |
 # | the style comes from | a judge | the denoising loss on the ten |
 # | detail | – | the same loss on wavelet bands, and $\mathcal L_{hfmse}$ |
@@ -203,6 +217,9 @@ plots.show(plots.rows({f"{step} steps": images[:10] for step, images in saved.it
 # maps of one layer are compared. The source gets no gradient. Result: the mean over the N(N−1) entries, that is the sum divided by them.
 
 # %%
+pairwise_kl = checks.mine("pairwise_kl")
+
+
 def cdc_loss(adapted, source, z, layer):
     """Your code here: two generators, (N,latent), a layer's number → scalar ≥ 0."""
     return None
@@ -242,6 +259,8 @@ all(abs(a - b) < 1e-6 + 1e-3 * b for a, b in zip(mine, theirs))
 #
 # $$\mathcal L_{CL1} = -\log \frac{f(G^l(z_i), G_S^l(z_i))}{\sum_j f(G^l(z_i), G_S^l(z_j))}, \qquad
 # f(a, b) = e^{\cos(a, b)/\tau} \tag{11.3}$$
+#
+# $G_S$ is the source's generator, and $f$ says how alike two maps are; a small $\tau$ makes the choice stricter.
 
 # %%
 from dslib.gan import adapt
@@ -268,34 +287,54 @@ print(score.text_table(found), *collapsed.items(), sep="\n")
 # %% [markdown]
 # Every column begins with the same latent. None of the three draws clean hatching, and every face melts: the source GAN is small.
 #
-# - **tgan**: faces of the ten in the place of the source's; dark skin goes pale, long hair is cut.
-# - **cdc**: keeps more of hair, skin and background. Its engraving is the weakest.
-# - **dcl**: darker lines than cdc, more hair and skin than tgan.
+# - **tgan**: features of the ten in the place of the source's: buns and fringes appear, colours of hair and skin fade to grey.
+# - **cdc**: keeps more of hair and background. Its lines are the weakest.
+# - **dcl**: darker lines than cdc.
+#
+# "domain hit" is near 100 % all the same: the probe is content with dark lines and grey colours. So hits are read *beside* the pictures.
 #
 # ## All methods, beside diffusion
 #
 # Three training seeds, the protocol of chapter 08: the same ten, real images and probe; 128 samples a run. `python -m dslib.study gans`
-# makes the runs.
+# makes the runs. The names in full:
+#
+# | | |
+# |---|---|
+# | tgan | plain fine-tuning of both players (transferring GANs) |
+# | tgan-diffaug | the same, and the judge sees all pictures coloured, shifted and cut at random (DiffAugment) |
+# | freezed | the judge's first layers stay as they were (FreezeD) |
+# | ewc | weights that mattered to the source are held back (elastic weight consolidation) |
+# | cdc, dcl | relations between pictures are kept: (11.2), (11.3) |
+#
+# ### At equal steps
+#
+# After 100 steps each.
 
 # %%
 from dslib.study import evidence, regime
 
-results, enough = env.data_dir() / "results", 0.8
+results, enough, near = env.data_dir() / "results", 0.8, 0.95
 gans = regime.load(results / "gans.csv")
 scores = ("hit", "copies", "intra", "nearest", "fd", *(("twin", "kept") if known else ("own",)))
+plots.table(evidence.text(gans, target, evidence.compare(gans, target, "tgan", step=100, scores=scores), scores).split("\n\n")[0])
+
+# %% [markdown]
+# - **tgan** keeps 5 % of the people and copies in 17 % of its pictures. **cdc** keeps 13 %, **ewc** 16 %, with 5 and 2 % copies.
+# - But they are not as far: 90 and 92 % of their pictures are in the domain, of tgan's all. A model that has not begun keeps everybody.
+#
+# ### At equal hits
+#
+# So each line is read where its run has 80 % of its samples in the domain: on a straight line between the two stops around it. (12, 25, 50,
+# 100 and 200 steps were measured.)
+
+# %%
 at_hit = evidence.compare(gans, target, "tgan", hit=enough, scores=scores)
 plots.table(evidence.text(gans, target, at_hit, scores).split("\n\n")[0])
 
 # %% [markdown]
-# Each line is read where a run first has 80 % of its samples in the domain: some methods need long for more.
+# TEXT1
 #
-# - **tgan** is there in about 30 steps, and has kept 14 % of the people. **cdc** (15 %) and **dcl** (16 %) keep hardly more.
-# - **ewc** keeps most people (21 %) and the most diversity. It holds back the weights that mattered most for the source.
-#   Its λ was chosen on this domain; cdc's and dcl's are those of their papers.
-# - **tgan-diffaug** and **freezed** slow the judge down: more steps, and fewer people when the hits are there.
-# - Real images have an Intra-LPIPS of 0.19 to 0.26. All but tgan-diffaug are within.
-#
-# Now each less TGAN, paired by seed, with 95 % intervals; p is corrected for all differences of the figure (Holm).
+# Now each less TGAN, paired by seed, with 95 % intervals; p is corrected for all differences of the table (Holm).
 
 # %% tags=["slide"]
 from dslib.measure.score import SCORES
@@ -310,55 +349,66 @@ for line in compared:
     print(f"{line.name:<14} told from TGAN: {', '.join(sure) or 'nothing'}")
 
 # %% [markdown]
-# A filled point is one whose interval leaves out zero. But with three seeds and some thirty differences, none survives the correction: the
-# means are hints, to be looked for in other domains.
+# A filled point is one whose interval leaves out zero. But with three seeds and 35 differences, none survives the correction: the means are
+# hints, to be looked for in other domains.
 #
 # ### Three domains
 #
-# Steps (and how many of three seeds came to 80 % within 200), diversity, and people: *own* is the share of samples nearest, of all, to the
-# source's picture of the same latent.
+# *own* is the share of samples nearest, of all 128, to the source's picture of the same latent. It is 100 % for a model that has not
+# learned; engraved faces that are perfect, the true answers, have 11 %. So it says who is *still* recognised, and only beside equal hits.
 
 # %% tags=["slide"]
 domains = ("engraved", "sunglasses", "portraits")
-lines = ["| method | " + " | ".join(f"{domain}: steps (seeds) | Intra-LPIPS | own" for domain in domains) + " |", "|---" * 10 + "|"]
+at_80 = {(domain, method, key): evidence.scores_of(gans, domain, method, key, hit=enough)
+         for domain in domains for method in adapt.METHODS for key in ("step", "hit", "intra", "own")}
+shown = {"steps": ("step", 0), "hit": ("hit", 2), "Intra-LPIPS": ("intra", 3), "own": ("own", 2)}
+lines = ["| method | " + " | ".join(f"{domain}: runs | " + " | ".join(shown) for domain in domains) + " |", "|---" * 16 + "|"]
 for method in adapt.METHODS:
-    cells = []
-    for domain in domains:
-        found_at = {key: evidence.scores_of(gans, domain, method, key, hit=enough).values() for key in ("step", "intra", "own")}
-        steps_needed, *others = [evidence.spread(found_at[key], digits) for key, digits in (("step", 0), ("intra", 3), ("own", 2))]
-        cells += [f"{steps_needed} ({len(found_at['step'])})", *others]
+    cells = [cell for domain in domains for cell in
+             (str(len(at_80[domain, method, "step"])),
+              *(evidence.spread(at_80[domain, method, key].values(), digits) for key, digits in shown.values()))]
     lines.append(f"| {method} | " + " | ".join(cells) + " |")
 reals = [evidence.goal(gans, domain, "intra")[1:] for domain in domains]
-lines.append("| real images | " + " | ".join(f"– | {low:.3f} to {high:.3f} | –" for low, high in reals) + " |")
+lines.append("| real images | " + " | ".join(f"– | – | – | {low:.3f} to {high:.3f} | –" for low, high in reals) + " |")
 plots.table("\n".join(lines))
 
 # %% [markdown]
-# - **Near domains** (engraved, sunglasses): 25 to 30 steps are enough for TGAN. It has had no time to forget anybody.
-# - **portraits is far**: TGAN needs 83 steps, and 6 % are then nearest to their own. dcl has 10 %, cdc 12 %, ewc 18 %, each with more
-#   diversity than TGAN. One run in three of cdc and ewc does not arrive.
-# - So a relation kept is worth most where the way is long. Three domains are few for a law; look at yours.
+# *runs* says how many of three came to 80 % within 200 steps. All pairs of the same domain and seed together, each method less TGAN:
+
+# %%
+for method in adapt.METHODS[1:]:
+    said = []
+    for key in ("intra", "own"):
+        less = [d for domain in domains if at_80[domain, method, key]
+                for d in evidence.paired(at_80[domain, method, key], at_80[domain, "tgan", key]).each]
+        said.append(f"{SCORES[key].title} {sum(less) / len(less):+.3f}, higher in {sum(d > 0 for d in less)} of {len(less)}")
+    print(f"{method:<14}", *said, sep="  ")
+
+# %% [markdown]
+# TEXT2
 #
 # ### Beside diffusion
 #
-# Now at 95 % hits: the first stop of every diffusion run is above that. Their source is another one, so the true answers differ as well.
+# Now at 95 % hits, which the first measured stop of most diffusion runs lies above. "published, lambda 1" is the paper's loss with anchored's
+# weights, chapter 08's control. The diffusion source is another one, so the people and their true answers are others as well.
 
 # %%
-near = 0.95
 trained = [row for row in gans if row["step"]]
 diffusion = [row for row in [*regime.load(), *regime.load(results / "scratch.csv")] if row["until"] is None]
-chosen = ("tgan", "ewc", "cdc", "dcl", "scratch", "naive", "published", "anchored")
+chosen = ("tgan", "ewc", "cdc", "dcl", "scratch", "naive", "published", "published, lambda 1", "anchored")
 both = [row for row in trained + diffusion if row["method"] in chosen or not row["step"]]
 beside = evidence.compare(both, target, hit=near, scores=scores)
 plots.table(evidence.text(both, target, beside, scores).split("\n\n")[0])
+for kind, rows in (("GAN", gans), ("diffusion", diffusion)):
+    for row in rows:
+        if row["target"] == target and row["method"] in ("source samples", score.TRUE):
+            values = ", ".join(f"{SCORES[key].title} {row[key]:.2f}" for key in ("intra", "fd", *(("kept",) if known else ())))
+            print(f"{kind:<10} {row['method']:<16} {values}")
 
 # %% [markdown]
-# - **People.** Plain fine-tuning keeps 8 % of them as a GAN, 17 % as a diffusion model; anchored DomainStudio 20 %.
-# - **Diversity.** anchored has 0.24, as real images have. The GANs are at 0.18 to 0.22.
-# - **Copies.** naive diffusion copies most (17 %): it sees the ten themselves. A GAN stopped this early copies less.
-# - **FD.** The GANs are nearer to the real images' statistics. More diversity is not a better fit in all respects.
-# - **scratch**, diffusion without a source, learns the style in 300 steps and draws nobody: lowest diversity, farthest from the true answers.
+# TEXT3
 #
-# ## What a latent gives that noise does not
+# ## A latent, and a start noise
 #
 # Walk from one latent to another, in seven steps, through the source GAN; and from one start noise to another through the diffusion source.
 # Below: how far each picture is from the one before (LPIPS).
@@ -383,9 +433,10 @@ for name, path in paths.items():
 plots.show(plots.rows(paths, columns=7), alt="Two rows of seven faces: from one latent to another, and from one noise to another.")
 
 # %% [markdown]
-# - **GAN**: a picture is a function of 128 numbers. Every point of the walk is a whole face, drawn in one pass.
-# - **diffusion**: start noise has 12 288 numbers, one for each pixel and colour. The walk is smooth, too: the sampler is deterministic
-#   (chapter 02). Both change in jumps at some places, and stand still at others.
+# - **GAN**: a picture is a function of 128 numbers, drawn in one pass.
+# - **diffusion**: start noise has 12 288 numbers, one for each pixel and colour. The sampler is deterministic (chapter 02), so this is a
+#   function as well, of many passes.
+# - On this pair both are whole faces all the way, and both change by leaps here and hardly there. A latent is no smoother than noise.
 #
 # ### And the reverse
 #
@@ -410,8 +461,9 @@ plots.show(plots.rows({"unseen faces": strangers} | found_in, columns=4),
            alt="Four unseen faces; the nearest that the GAN draws; the diffusion source's guesses after more and more noise.")
 
 # %% [markdown]
-# The GAN has no place for a given picture: the nearest of a thousand is somebody else. A diffusion model takes any picture, noised as
-# far as one likes. So DomainStudio can ask about *given* pictures at every $t$. A GAN method can ask about its own drawings only.
+# The nearest of a thousand drawings is somebody else. (A longer search, *GAN inversion*, comes nearer; it costs an optimisation for each
+# picture.) A diffusion model takes any picture as it is, and the noise says how much of it is left: at $t=600$ its guess is farther off than
+# the GAN's nearest. So DomainStudio can ask about *given* pictures at every $t$. CDC asks about its own drawings.
 #
 # ## Controls
 #
@@ -472,7 +524,7 @@ widgets.explore_memorisation(drawn, ten, 8)
 # 2. What are CDC's anchors for, and what is judged elsewhere?
 #    <details><summary>Answer</summary>Near ten fixed latents a picture must pass as a whole; elsewhere only its patches must.</details>
 # 3. What did DomainStudio have to replace in (11.2)?
-#    <details><summary>Answer</summary>Latents by noises, and maps by guesses x̃_0: a diffusion model has neither.</details>
+#    <details><summary>Answer</summary>Maps by guesses x̃_0. A diffusion model draws in many passes, and no one pass's maps are the picture.</details>
 #
 # Five questions with answers that say why:
 

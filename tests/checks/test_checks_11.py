@@ -45,6 +45,7 @@ def cdc_like(scale=lambda n: n * (n - 1), maps=maps_of, swap=False, layer=None):
 @pytest.mark.parametrize("wrong, hint", [
     (cdc_like(scale=lambda n: 1), "this is the sum"), (cdc_like(scale=lambda n: n), "divided by N alone"),
     (cdc_like(swap=True), "the two are swapped"), (cdc_like(maps=lambda g, z, layer: g.trace(z).image), "these are the pictures"),
+    (cdc_like(maps=lambda g, z, layer: g.trace(z)[layer]), "take trace(z).layers[layer]"),
     (cdc_like(layer=0), "the layer is not used"),
     (lambda *given: cdc_like()(*given) + 0 * given[1](given[2]).sum(), "the source got a gradient"),
     (lambda *given: cdc_like()(*given).detach(), "no gradient reaches"),

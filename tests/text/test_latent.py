@@ -306,8 +306,8 @@ SMALL = ["--num_images", "6", "--num_others", "0", "--max_train_steps", "2", "--
 
 def test_both_stages_and_grading_from_the_command_line(tmp_path, monkeypatch, capsys):
     new_vae, new_unet, new_text = latent.new_vae, latent.new_unet, latent.new_text_encoder
-    monkeypatch.setattr(latent, "new_vae", lambda resolution: new_vae(resolution, (8, 8, 8)))
-    monkeypatch.setattr(latent, "new_unet", lambda resolution: new_unet(resolution, (16, 16), 32))
+    monkeypatch.setattr(latent, "new_vae", lambda resolution, latent_channels: new_vae(resolution, (8, 8, 8), latent_channels))
+    monkeypatch.setattr(latent, "new_unet", lambda resolution, latent_channels: new_unet(resolution, (16, 16), 32, latent_channels))
     monkeypatch.setattr(latent, "new_text_encoder", lambda tokenizer: new_text(tokenizer, 32, 1))
     probe = probes.FactorProbe({"background": ["red", "blue"]}, {}, lambda images: {"background": torch.zeros(len(images)).long()})
     monkeypatch.setattr(pretrain_t2i, "attribute_probe", lambda resolution: probe)
