@@ -16,7 +16,7 @@ from ..gan.loop import GANStep
 from ..gan.networks import Pair
 from . import regime
 
-STOPS = (25, 50, 100, 200)
+STOPS = (12, 25, 50, 100, 200)
 METHODS: dict[str, dict] = {name: {"method": name} for name in adapt.METHODS}
 
 

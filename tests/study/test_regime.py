@@ -129,7 +129,7 @@ def test_a_damaged_table_is_named(tmp_path, content):
 
 def test_every_method_is_a_setting_that_the_library_knows():
     for name, changes in regime.METHODS.items():
-        assert regime.train.TrainConfig(**changes).check().method in ("finetune", "domainstudio"), name
+        assert regime.train.TrainConfig(**changes).check().method in ("finetune", "domainstudio", "scratch"), name
     assert set(regime.MAIN) | set(regime.UNTIL) <= regime.METHODS.keys()
 
 
