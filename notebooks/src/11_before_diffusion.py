@@ -12,7 +12,8 @@
 # **Claim.**
 # - A GAN's judge learns ten images by heart in some dozens of steps. Then only they pass.
 # - CDC holds it with the loss that you know from chapter 04, on a generator's maps. DomainStudio took it from there.
-# - At *equal steps* CDC keeps more people than plain fine-tuning. At *equal hits* stopping early does as well as CDC; EWC and DCL do better.
+# - At *equal steps* CDC keeps more people than plain fine-tuning. At *equal hits* stopping early does as well as CDC; EWC and DCL do
+#   better.
 #
 # Controls: the source GAN, real images, true answers, six methods with three seeds, and diffusion on the same ten.
 #
@@ -84,8 +85,8 @@ plots.show(plots.rows({"the ten": ten, "source GAN": before[:10]} | known),
 # $$\mathcal L_D = -\log \sigma(D(x)) - \log(1 - \sigma(D(G(z)))), \qquad
 # \mathcal L_G = -\log \sigma(D(G(z))) \tag{11.1}$$
 #
-# The forger's loss is not $\log(1-\sigma(D(G(z))))$, which the judge works against: that one *saturates*, it has no slope where the judge is
-# sure.
+# The forger's loss is not $\log(1-\sigma(D(G(z))))$, which the judge works against: that one *saturates*, it has no slope where the judge
+# is sure.
 #
 # | symbol | meaning | shape | code |
 # |---|---|---|---|
@@ -168,8 +169,8 @@ print(f"{steps} steps in {time.time() - began:.0f} s")
 # %% [markdown]
 # ## Whom does the judge believe?
 #
-# Three kinds of pictures, all scored by $D$: the ten, real pictures of the domain that it never saw, and what $G$ draws. At step 0 the judge
-# is the source's: it takes drawn faces for real and engravings for false.
+# Three kinds of pictures, all scored by $D$: the ten, real pictures of the domain that it never saw, and what $G$ draws. At step 0 the
+# judge is the source's: it takes drawn faces for real and engravings for false.
 
 # %%
 plots.show(plots.curves(torch.tensor([s["step"] for s in scores]),
@@ -183,8 +184,8 @@ plots.show(plots.rows({f"{step} steps": images[:10] for step, images in saved.it
            alt="Ten latents, a column each, at every stop; below them the training image nearest to the last row.")
 
 # %% [markdown]
-# - **The judge knows the ten by heart.** Before training, the ten and unseen pictures of their domain score alike. Some dozens of steps later
-#   the ten are "real", and the unseen are still less real than forgeries.
+# - **The judge knows the ten by heart.** Before training, the ten and unseen pictures of their domain score alike. Some dozens of steps
+#   later the ten are "real", and the unseen are still less real than forgeries.
 # - So the forger learns the ten, not the domain: hair and moustaches of the ten come through, whoever was there before.
 # - The more latents end in the same picture, the nearer the generator is to its *collapse*.
 #
@@ -353,8 +354,8 @@ for line in compared:
     print(f"{line.name:<14} told from TGAN: {', '.join(sure) or 'nothing'}")
 
 # %% [markdown]
-# A filled point is one whose interval leaves out zero. Of 35 differences, with three seeds, one survives the correction: dcl is 0.003 nearer
-# to the true answers, which nobody can see. The others are hints, to be looked for in other domains.
+# A filled point is one whose interval leaves out zero. Of 35 differences, with three seeds, one survives the correction: dcl is 0.003
+# nearer to the true answers, which nobody can see. The others are hints, to be looked for in other domains.
 #
 # ### Three domains
 #
@@ -398,8 +399,8 @@ for method in list(adapt.METHODS)[1:]:
 #
 # ### Beside diffusion
 #
-# Now at 95 % hits, which the first measured stop of most diffusion runs lies above. "published, lambda 1" is the paper's loss with anchored's
-# weights, chapter 08's control. The diffusion source is another one, so the people and their true answers are others as well.
+# Now at 95 % hits, which the first measured stop of most diffusion runs lies above. "published, lambda 1" is the paper's loss with
+# anchored's weights, chapter 08's control. The diffusion source is another one, so the people and their true answers are others as well.
 
 # %%
 trained = [row for row in gans if row["step"]]
@@ -478,8 +479,8 @@ plots.show(plots.rows({"unseen faces": strangers} | found_in, columns=4),
 
 # %% [markdown]
 # The nearest of a thousand drawings is somebody else. (A longer search, *GAN inversion*, comes nearer; it costs an optimisation for each
-# picture.) A diffusion model takes any picture as it is, and the noise says how much of it is left: at $t=600$ its guess is farther off than
-# the GAN's nearest. So DomainStudio can ask about *given* pictures at every $t$. CDC asks about its own drawings.
+# picture.) A diffusion model takes any picture as it is, and the noise says how much of it is left: at $t=600$ its guess is farther off
+# than the GAN's nearest. So DomainStudio can ask about *given* pictures at every $t$. CDC asks about its own drawings.
 #
 # ## Controls
 #
@@ -540,7 +541,8 @@ widgets.explore_memorisation(drawn, ten, 8)
 # 2. What are CDC's anchors for, and what is judged elsewhere?
 #    <details><summary>Answer</summary>Near ten fixed latents a picture must pass as a whole; elsewhere only its patches must.</details>
 # 3. What did DomainStudio have to replace in (11.2)?
-#    <details><summary>Answer</summary>Maps by guesses x̃_0. A diffusion model draws in many passes, and no one pass's maps are the picture.</details>
+#    <details><summary>Answer</summary>Maps by guesses x̃_0. A diffusion model draws in many passes, and no one pass's maps are the
+#   picture.</details>
 #
 # Five questions with answers that say why:
 
