@@ -33,8 +33,8 @@ def new_vae(resolution: int = 64, channels: tuple[int, ...] = (32, 64, 64), late
     levels = len(channels)
     return AutoencoderKL(
         in_channels=3, out_channels=3, latent_channels=latent_channels, sample_size=resolution, block_out_channels=channels,
-        layers_per_block=1, norm_num_groups=2, mid_block_add_attention=False, scaling_factor=1.0, down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels)
+        layers_per_block=1, norm_num_groups=2, mid_block_add_attention=False, scaling_factor=1.0,
+        down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels)
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer, width: int = 128, layers: int = 2) -> CLIPTextModel:

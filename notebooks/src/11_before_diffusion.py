@@ -170,7 +170,7 @@ print(f"{steps} steps in {time.time() - began:.0f} s")
 # ## Whom does the judge believe?
 #
 # Three kinds of pictures, all scored by $D$: the ten, real pictures of the domain that it never saw, and what $G$ draws. At step 0 the
-# judge is the source's: it takes drawn faces for real and engravings for false.
+# judge is the source's: it believes drawn faces more than engravings.
 
 # %%
 plots.show(plots.curves(torch.tensor([s["step"] for s in scores]),
@@ -542,7 +542,7 @@ widgets.explore_memorisation(drawn, ten, 8)
 #    <details><summary>Answer</summary>Near ten fixed latents a picture must pass as a whole; elsewhere only its patches must.</details>
 # 3. What did DomainStudio have to replace in (11.2)?
 #    <details><summary>Answer</summary>Maps by guesses x̃_0. A diffusion model draws in many passes, and no one pass's maps are the
-#   picture.</details>
+#    picture.</details>
 #
 # Five questions with answers that say why:
 
