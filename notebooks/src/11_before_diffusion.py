@@ -433,8 +433,8 @@ plots.table("\n".join(lines))
 # - **Copies.** This early, GANs copy less than naive diffusion: 7 against 17 % in engraved, 1 against 47 % in sunglasses. Later tgan
 #   catches up (17 %, *At equal steps*). anchored has 4 % in engraved and 2 % in portraits.
 # - **Diversity.** anchored is ahead in engraved, and level with ewc in portraits. In sunglasses it never has 95 % hits, and the GANs lead.
-# - **People.** By *kept people* diffusion leads in engraved (15 to 20 % against 8 to 14 %). By *own* tgan has more than naive in engraved and
-#   sunglasses. Two sources have drawn two sets of people: neither score says which *kind* of model forgets more.
+# - **People.** By *kept people* diffusion leads in engraved (15 to 20 % against 8 to 14 %). By *own* tgan has more than naive in engraved
+#   and sunglasses. Two sources have drawn two sets of people: neither score says which *kind* of model forgets more.
 # - **FD** in engraved: the GANs are nearer to real images, 1.7 to 1.9 against 2.5 and more. No model wins every column.
 # - **scratch**, diffusion without a source, one run: the style is there after 300 steps, the diversity is not.
 #
