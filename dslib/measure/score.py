@@ -226,20 +226,23 @@ def row_of(name: str, evidence: Evidence) -> Score:
     return Score(name=name, **{column_of(key): value for key, value in values.items()})
 
 
-def score_all(samples: dict[str, Tensor], targets: Tensor, domain: str | None, backbone: str = "st-alex") -> list[Score]:
+def score_all(samples: dict[str, Tensor], targets: Tensor, domain: str | None, backbone: str = "st-alex", others: int = 300) -> list[Score]:
     """Score several sets of samples: a row for everything in :func:`evidence_of`."""
-    return [row_of(name, evidence) for name, evidence in evidence_of(samples, targets, domain, backbone).items()]
+    return [row_of(name, evidence) for name, evidence in evidence_of(samples, targets, domain, backbone, others).items()]
 
 
-def evidence_of(samples: dict[str, Tensor], targets: Tensor, domain: str | None, backbone: str = "st-alex") -> dict[str, Evidence]:
+def evidence_of(samples: dict[str, Tensor], targets: Tensor, domain: str | None, backbone: str = "st-alex",
+                others: int = 300) -> dict[str, Evidence]:
     """What several sets of samples are scored by; with a drawn domain, real held-out images come first and the probe joins in.
+
+    others: further real images, for FD and the distance below which a sample is a copy; with fewer than 300 both are rougher.
 
     Where the sets hold the ``source``'s samples of the same noise and the domain is one of ``data.TWINS``, their true pictures come after
     them, and all are compared with these.
     """
     resolution, n, shared, twins = targets.shape[-1], max(len(s) for s in samples.values()), {"seen": {}}, None
     if domain is not None:
-        real = data.in_channels(data.load_domain(domain, "test", n + 300, resolution).images, targets.shape[1])
+        real = data.in_channels(data.load_domain(domain, "test", n + others, resolution).images, targets.shape[1])
         shared |= {"reference": metrics.pooled_features(real[n:], backbone), "probe": probes.domain_probe(domain, resolution, backbone),
                   "nearest_real": metrics.nearest_lpips(real[n:], targets, backbone)}
         if domain in data.TWINS and "source" in samples and targets.shape[1] == 3:

@@ -38,11 +38,19 @@ def first_pictures(folder: Path, target: str, method: str, step: int, until: int
     return torch.cat(found)
 
 
+def nearest(images: Tensor, ten: Tensor, sigma: float) -> Tensor:
+    """Distance of images (N,3,R,R) to the nearest of the ten, (N,), all blurred alike."""
+    return metrics.lpips_matrix(blur(images, sigma), blur(ten, sigma)).min(1).values
+
+
 def copies(images: Tensor, ten: Tensor, real: Tensor, sigma: float) -> float:
     """Share of images (N,3,R,R) nearer to one of the ten than 95 % of real images are, all three blurred alike."""
-    small = blur(ten, sigma)
-    nearest = [metrics.lpips_matrix(blur(some, sigma), small).min(1).values for some in (images, real)]
-    return float(copied(*nearest).float().mean())
+    return share(nearest(images, ten, sigma), nearest(real, ten, sigma))
+
+
+def share(distances: Tensor, real: Tensor) -> float:
+    """Share of the distances (N,) that are those of copies, by the real images' (M,)."""
+    return float(copied(distances, real).float().mean())
 
 
 def table(folder: Path, target: str, ways: list[tuple[str, int, int | None]], sigmas: tuple[float, ...] = SIGMAS,
@@ -59,8 +67,10 @@ def table(folder: Path, target: str, ways: list[tuple[str, int, int | None]], si
     pictures |= {"other real images": others, "the ten, blurred a little": blur(ten, 0.8)}
     lines = ["| copies | pictures | " + " | ".join(f"blur of {sigma:g} px" if sigma else "as they are" for sigma in sigmas) + " |",
              "|" + "---|" * (len(sigmas) + 2)]
+    limits = {sigma: nearest(real, ten, sigma) for sigma in sigmas}
     for name, images in pictures.items():
-        lines.append(f"| {name} | {len(images)} | " + " | ".join(f"{copies(images, ten, real, sigma):.0%}" for sigma in sigmas) + " |")
+        shares = [f"{share(nearest(images, ten, sigma), limit):.0%}" for sigma, limit in limits.items()]
+        lines.append(f"| {name} | {len(images)} | " + " | ".join(shares) + " |")
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 26 min, exercises 45 min more / 5 min, tier `cpu` |
+# | Read / run | 26 min, exercises 45 min more / 2 min, tier `cpu` |
 # | Device | a CPU |
 # | Needs | chapters 01, 03, 04, 05; ledger rows: [chapter 00](00_tour.ipynb) |
 # | Paper | DomainStudio §1: the whole objective |
@@ -46,6 +46,7 @@ steps = rt.pick(smoke=1, cpu=20, colab=300)
 num_images = rt.pick(smoke=4, cpu=10, colab=100)
 inference_steps = rt.pick(smoke=2, cpu=15, colab=20)
 num_noises = rt.pick(smoke=1, cpu=2)                     # that gradients are averaged over
+num_others = rt.pick(smoke=40, cpu=300)                  # real images that FD and copies are told by
 
 # %% [markdown]
 # ## Where we are going
@@ -250,7 +251,7 @@ def draw(unet):
 
 
 compared = {"source": draw(source.unet)} | {name: draw(unet) for name, unet in adapted.items()}
-scores = {score.name: score for score in score_all(compared, ten, target)}
+scores = {score.name: score for score in score_all(compared, ten, target, others=num_others)}
 named = {f"{name}\n{scores[name].domain_hit:.0%} hits, FD {scores[name].fd:.1f}": images for name, images in compared.items()}
 plots.show(plots.rows({"the ten": ten} | named, labels=[str(i + 1) for i in range(10)]),
            alt="The ten; then one row per variant from the same noise: source, naive, all terms, each left out, wrong weights.")
@@ -295,7 +296,7 @@ def gradient_norms(unet, x_0, steps_of, published):
 
 
 by_range, as_published = {}, {}
-for low in (50, 350, 750):
+for low in rt.pick(smoke=(350,), cpu=(50, 350, 750)):
     steps_of, name = (low + 15 * torch.arange(len(x_0))).to(x_0.device), f"t = {low} to {low + 135}"
     by_range[name] = gradient_norms(adapted["naive"], x_0, steps_of, published=False)
     as_published[name] = gradient_norms(adapted["naive"], x_0, steps_of, published=True)
@@ -378,14 +379,15 @@ def guesses(net, x_0, seed=0):
     return predict_x0(x_t, t, net(x_t, t).sample, a_bar)
 
 
-fixed = [guesses(frozen, prior, s) for s in range(6)]
+tries = rt.pick(smoke=1, cpu=3)
+fixed = [guesses(frozen, prior, s) for s in range(2 * tries)]
 print("how far is the yardstick from the frozen source's?  (mean and range of three noises)")
 for name, unet in adapted.items():
     net = beside.NoiseNet(unet.to(source.device), a_bar, kind)
-    moved_by = [float(pairwise_kl(guesses(net, prior, s), fixed[s])) for s in range(3)]
-    print(f"  {name:<28} {sum(moved_by) / 3:.4f}   ({min(moved_by):.4f} to {max(moved_by):.4f})")
-noise_alone = [float(pairwise_kl(fixed[s + 3], fixed[s])) for s in range(3)]
-print(f"  {'frozen source, another noise':<28} {sum(noise_alone) / 3:.4f}   ({min(noise_alone):.4f} to {max(noise_alone):.4f})")
+    moved_by = [float(pairwise_kl(guesses(net, prior, s), fixed[s])) for s in range(tries)]
+    print(f"  {name:<28} {sum(moved_by) / tries:.4f}   ({min(moved_by):.4f} to {max(moved_by):.4f})")
+noise_alone = [float(pairwise_kl(fixed[s + tries], fixed[s])) for s in range(tries)]
+print(f"  {'frozen source, another noise':<28} {sum(noise_alone) / tries:.4f}   ({min(noise_alone):.4f} to {max(noise_alone):.4f})")
 
 # %% [markdown]
 # None of these models was trained with that loss. Yet naive fine-tuning alone moves the yardstick about as far as another noise would;
@@ -421,11 +423,12 @@ import tempfile
 from pathlib import Path
 
 folder = Path(tempfile.mkdtemp())
-settings = {"method": "domainstudio", "max_train_steps": 4, "seed": rt.seed}
+half = rt.pick(smoke=1, cpu=2)
+settings = {"method": "domainstudio", "max_train_steps": 2 * half, "seed": rt.seed}
 *_, whole = train.adapt(source, ten, train.TrainConfig(**settings))
-interrupted = train.adapt(source, ten, train.TrainConfig(**settings, output_dir=str(folder), checkpointing_steps=2))
+interrupted = train.adapt(source, ten, train.TrainConfig(**settings, output_dir=str(folder), checkpointing_steps=half))
 for record in interrupted:
-    if record.step == 2:
+    if record.step == half:
         break                                          # as if the power had gone
 interrupted.close()
 resumed_settings = train.TrainConfig(**settings, output_dir=str(folder), resume_from_checkpoint="latest")
@@ -467,7 +470,7 @@ theirs = beside.by_library(source, ten, settings)
 own = {"source": compared["source"], "yours": draw(mine), "dslib": draw(theirs)}
 plots.show(plots.rows({"the ten": ten} | own),
            alt="The ten, then samples of the source, of your DomainStudio and of dslib's, from the same noise.")
-plots.table(text_table(score_all(own, ten, target)))
+plots.table(text_table(score_all(own, ten, target, others=num_others)))
 print(f"your weights differ from dslib's by {beside.apart(mine, theirs, source.unet):.1%} of the way that training moved them")
 
 # %% [markdown]

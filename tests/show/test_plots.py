@@ -8,7 +8,7 @@ import torch
 from conftest import make_images
 from PIL import Image
 
-from dslib.show import plots
+from dslib.show import plots, style
 
 
 def picture(figure, dpi=100, trim=True):
@@ -135,3 +135,14 @@ def test_a_crowd_shows_every_number_and_where_a_hundredth_of_the_many_lies():
     assert set(by_label["the ten"].get_xdata()) == set(few.numpy()) and len(by_label["strangers"].get_xdata()) == 101
     assert by_label["left of it: one in a hundred strangers"].get_xdata()[0] == pytest.approx(0.109)
     assert [text.get_text() for text in axis.get_yticklabels()] == ["naive", "source"] and axis.get_xscale() == "log"
+
+
+def test_what_the_smoke_tier_draws_is_not_made_small(monkeypatch):
+    shown, made = [], []
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append(a))
+    monkeypatch.setattr(style, "shrink", lambda png: made.append(png) or png)
+    for tier, wanted in (("smoke", 0), ("cpu", 1)):
+        monkeypatch.setenv("DSLIB_TIER", tier)
+        plots.show(plots.rows({"a": make_images(2, 32)}), alt="Two pictures.")
+        assert len(made) == wanted
+    assert len(shown) == 2
