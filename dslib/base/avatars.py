@@ -36,6 +36,13 @@ DOMAINS = {
 CAPTIONED = "captioned"
 OTHER_STYLES = ("big-ears", "big-smile", "croodles", "cutouts", "dylan", "landscape", "micah", "miniavs", "notionists",
                 "notionists-neutral", "personas", "pixel-art", "shapes", "toon-head")
+#: the styles among these that draw faces, with what a caption may name as often as not: style → its options
+STYLED = {
+    "big-ears": {}, "big-smile": {"accessoriesProbability": 60}, "croodles": {"mustacheProbability": 25, "beardProbability": 25},
+    "cutouts": {}, "dylan": {"facialHairProbability": 40}, "micah": {"glassesProbability": 40, "facialHairProbability": 40},
+    "miniavs": {"glassesProbability": 40, "mustacheProbability": 40}, "notionists": {"glassesProbability": 40, "beardProbability": 40},
+    "notionists-neutral": {"glassesProbability": 50}, "personas": {"facialHairProbability": 40},
+    "pixel-art": {"glassesProbability": 40, "hatProbability": 40, "beardProbability": 40}, "toon-head": {"beardProbability": 40}}
 #: target → the same style with glasses and beards as often as not, to fit a probe on what prompts ask for (chapter 09)
 WITH_WORDS = {"sketches": "sketches-with-words", "portraits": "portraits-with-words"}
 WORDS_DRAWN = {
@@ -49,7 +56,8 @@ ALWAYS = {"skinColor": ["#614335"], "topVariant": ["fro"], "topProbability": 100
 DRAWN = DOMAINS | WORDS_DRAWN | {
     PERSON: ("avataaars", FACE | ALWAYS),
     CAPTIONED: ("avataaars", FACE | {"accessoriesProbability": 40, "facialHairProbability": 30})} | {
-    style: (style, {"backgroundColor": PALETTE + PAPER}) for style in OTHER_STYLES}
+    style: (style, {"backgroundColor": PALETTE + PAPER}) for style in OTHER_STYLES} | {
+    f"{CAPTIONED}-{style}": (style, {"backgroundColor": PALETTE + PAPER} | options) for style, options in STYLED.items()}
 
 #: domains with a known answer: faces of the source's kind in another hand, by a
 #: filter of :mod:`dslib.base.twins`

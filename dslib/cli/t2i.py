@@ -196,7 +196,7 @@ def cmd_pretrain_t2i(args) -> None:
         return
     if args.resolution % 16 or args.resolution < 32:
         raise UserError(f"--resolution is {args.resolution}: it must be a multiple of 16 and at least 32")
-    least = {"num_images": 1, "num_others": 0, "latent_channels": 1, "num_graded": 2, "wordings": 1}
+    least = {"num_images": 1, "num_others": 0, "latent_channels": 1, "num_styled": 0, "num_graded": 2, "wordings": 1}
     for name, least_value in least.items():
         if getattr(args, name) < least_value:
             raise UserError(f"--{name} is {getattr(args, name)}: use at least {least_value}")
@@ -240,20 +240,23 @@ def pretrain_unet(args, config) -> None:
     """Stage two: encode all faces once, train text encoder and U-Net on latents and captions, write the pipeline, grade it."""
     import torch
 
-    from .. import data
-    from ..base import avatars, identity
+    from ..base import identity
     from ..text import captions, latent, pretrain_t2i
-    vae = latent.load_vae(args.vae)
+    vae, first = latent.load_vae(args.vae), latent.load_pipeline(args.start_from) if args.start_from else None
+    if first and (said := first.scheduler.config.prediction_type) != config.prediction_type:
+        raise UserError(f"--start_from {args.start_from} predicts {said}: add --prediction_type {said}")
     check_apart(args, Path(args.output_dir))
     folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
-    pixels, labels = data.draw_domain(avatars.CAPTIONED, "train", args.num_images, args.resolution, workers=os.cpu_count() or 1)
-    latents = latent.encode(vae, torch.from_numpy(pixels).permute(0, 3, 1, 2), progress="encoding")
+    pixels, labels, styles = pretrain_t2i.captioned_pixels(args.num_images, args.num_styled, args.resolution, os.cpu_count() or 1)
+    latents = latent.encode(vae, pixels, progress="encoding")
     tokenizer = captions.new_tokenizer()
-    ids = captions.training_ids(tokenizer, labels, args.wordings, args.empty_captions, args.seed)
+    ids = captions.training_ids(tokenizer, labels, args.wordings, args.empty_captions, args.seed, styles)
     torch.manual_seed(args.seed)
-    text_encoder, scheduler = latent.new_text_encoder(tokenizer), latent.new_scheduler()
+    text_encoder, scheduler = latent.new_text_encoder(tokenizer), latent.new_scheduler(config.prediction_type)
     unet = latent.new_unet(latents.shape[-1], latent_channels=latents.shape[1])
-    given = identity.of_run(torch.from_numpy(pixels), scheduler.alphas_cumprod, vae)
+    if first:
+        pretrain_t2i.go_on_from(first, text_encoder, unet, args.start_from)
+    given = identity.of_run(pixels, scheduler.alphas_cumprod, vae)
     stream = pretrain_t2i.train_unet(latents, ids, config, text_encoder, unet, scheduler.alphas_cumprod, given)
     record, _ = watch(stream, config, "unet", folder / "log.csv", config.train_batch_size, report_to=args.report_to)
     if not main_process():
@@ -261,8 +264,8 @@ def pretrain_unet(args, config) -> None:
     trained = record.averaged()
     latent.lengthen_rare_words(trained.text_encoder, tokenizer)
     latent.save_pipeline(latent.assemble(vae, trained.text_encoder, tokenizer, trained.unet, scheduler), folder, half=True)
-    settings = asdict(config) | {"num_images": args.num_images, "wordings": args.wordings,
-                                 "empty_captions": args.empty_captions, "resolution": args.resolution}
+    settings = asdict(config) | {name: getattr(args, name) for name in
+                                 ("num_images", "num_styled", "start_from", "wordings", "empty_captions", "resolution")}
     grade_t2i(folder, args, {"step": record.step, "identity": record.identity, "config": settings})
 
 
@@ -325,6 +328,8 @@ def pretrain_options(t2i) -> None:
     t2i.add_argument("--vae", help="the vae folder of the first stage, for --stage unet")
     t2i.add_argument("--num_images", type=int, default=24000, help="captioned faces to draw")
     t2i.add_argument("--num_others", type=int, default=1000, help="pictures of each other style, for --stage vae")
+    t2i.add_argument("--num_styled", type=int, default=0, help="captioned faces of each other style, for --stage unet")
+    t2i.add_argument("--start_from", help="a pipeline of the same shape whose U-Net and text encoder to begin with, for --stage unet")
     t2i.add_argument("--latent_channels", type=int, default=4, help="numbers that the autoencoder keeps of 4×4 pixels, for --stage vae")
     t2i.add_argument("--wordings", type=int, default=8, help="different captions a face")
     t2i.add_argument("--empty_captions", type=float, default=0.1, help="share of empty captions, for classifier-free guidance")
@@ -333,7 +338,7 @@ def pretrain_options(t2i) -> None:
     t2i.add_argument("--guidance_scale", type=float, default=3.0, help="classifier-free guidance when drawing; 1: none")
     t2i.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
     t2i.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
-    add_config(t2i, PretrainConfig, skip=("bank_steps", "random_flip", "prediction_type"), max_train_steps=None, train_batch_size=None,
+    add_config(t2i, PretrainConfig, skip=("bank_steps", "random_flip"), max_train_steps=None, train_batch_size=None,
                learning_rate=None, lr_warmup_steps=None, lr_decay_steps=None,
                adam_beta2=0.99, ema_max_decay=0.998, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
                checkpointing_steps=250, output_dir="runs/t2i")

@@ -27,6 +27,7 @@ COLOURS = {
     "#b6e3f4": "light blue", "#c0aede": "lilac", "#d1d4f9": "lavender", "#ffd5dc": "pink", "#ffdfbf": "peach", "#8fbcbb": "teal",
     "#2e3440": "black", "#e06c75": "red", "#98c379": "green", "#e5c07b": "yellow", "#4f7cac": "blue", "#7a5c8e": "purple",
     "#d9d9d9": "grey", "#3a6b52": "dark green"}                                                                 # backgrounds
+PAPER = {"#f6f0e2": "cream", "#efe4cf": "cream", "#e8e8e8": "grey"}           # further backgrounds of the other styles
 HATS = {"hat": "hat", "winterHat1": "beanie", "winterHat02": "beanie", "winterHat03": "beanie", "winterHat04": "beanie",
         "hijab": "hijab", "turban": "turban"}
 HAIR = {"bigHair": "wavy", "bob": "bob", "bun": "bun", "curly": "curly", "curvy": "wavy", "dreads": "dreadlocks", "dreads01": "short",
@@ -59,6 +60,36 @@ WORDS = {
                             "shirtScoopNeck": "shirt", "shirtVNeck": "shirt"}),
     "clothes_colour": ("clothesColor", COLOURS),
     "background": ("backgroundColor", COLOURS)}
+#: a style of the drawing kit → the word for it, "a face in pixel style"; faces of avataaars have none
+STYLES = {"big-ears": "round", "big-smile": "grin", "croodles": "doodle", "cutouts": "paper", "dylan": "bold", "micah": "flat",
+          "miniavs": "mini", "notionists": "ink", "notionists-neutral": "brush", "personas": "soft", "pixel-art": "pixel",
+          "toon-head": "toon"}
+ANY = ""                      # stands for every other value of a factor: the thing is there
+#: style → attribute → (factor, {value, or how it begins → word}); what is worn is "none" where the factor, or a word for it, is missing
+STYLE_WORDS = {
+    "big-smile": {"glasses": ("accessories", {"sunglasses": "sunglasses", "glasses": "glasses"}),
+                  "beard": ("accessories", {"mustache": "moustache"}),
+                  "mouth": ("mouth", {"openedSmile": "smiling", "teethSmile": "smiling", "gapSmile": "smiling", "braces": "smiling",
+                                      "openSad": "sad", "unimpressed": "serious"})},
+    "croodles": {"beard": ("beard", {ANY: "beard"})},
+    "cutouts": {"mouth": ("mouth", {"smile": "smiling", "tornSmile": "smiling", "grin": "smiling", "gasp": "screaming"})},
+    "dylan": {"beard": ("facialHair", {ANY: "beard"}),
+              "mouth": ("mood", {"happy": "smiling", "superHappy": "smiling", "hopeful": "smiling", "sad": "sad", "angry": "angry"})},
+    "micah": {"glasses": ("glasses", {ANY: "glasses"}), "beard": ("facialHair", {ANY: "beard"}), "headwear": ("hair", {"turban": "turban"}),
+              "mouth": ("mouth", {"smile": "smiling", "laughing": "smiling", "smirk": "smiling", "sad": "sad", "frown": "sad",
+                                  "surprised": "screaming"})},
+    "miniavs": {"glasses": ("glasses", {ANY: "glasses"}), "beard": ("mustache", {ANY: "moustache"})},
+    "notionists": {"glasses": ("glasses", {ANY: "glasses"}), "beard": ("beard", {ANY: "beard"})},
+    "notionists-neutral": {"glasses": ("glasses", {ANY: "glasses"})},
+    "personas": {"glasses": ("eyes", {"sunglasses": "sunglasses", "glasses": "glasses"}),
+                 "beard": ("facialHair", {"walrus": "moustache", "pyramid": "moustache", ANY: "beard"}),
+                 "headwear": ("hair", {"beanie": "beanie", "cap": "hat"}),
+                 "mouth": ("mouth", {"bigSmile": "smiling", "smile": "smiling", "smirk": "smiling", "frown": "sad",
+                                     "surprise": "screaming"})},
+    "pixel-art": {"glasses": ("glasses", {"dark": "sunglasses", "light": "glasses"}), "beard": ("beard", {ANY: "beard"}),
+                  "headwear": ("hat", {ANY: "hat"}), "mouth": ("mouth", {"happy": "smiling", "sad": "sad"})},
+    "toon-head": {"beard": ("beard", {"moustacheTwirl": "moustache", ANY: "beard"}),
+                  "mouth": ("mouth", {"smile": "smiling", "laugh": "smiling", "sad": "sad", "angry": "angry", "agape": "screaming"})}}
 ABSENT = {"headwear": "hat", "glasses": "glasses", "beard": "beard"}          # may be missing, and a caption may say so
 PLURAL = ("glasses", "sunglasses", "dreadlocks", "overalls")
 NOUNS = ("afro", "bob", "bun", "mullet", "dreadlocks")                        # hair that is called by a noun
@@ -87,20 +118,35 @@ def attributes(labels: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def caption(labels: dict[str, str], seed: int = 0, most: int = POSITIONS - 2) -> Caption:
+def styled_attributes(labels: dict[str, str], style: str) -> dict[str, str]:
+    """:func:`attributes` of a face in one of ``STYLES``: few of its factors have words, and its background."""
+    found = {"background": (COLOURS | PAPER)[labels["backgroundColor"]]}
+    for name, (factor, words) in STYLE_WORDS.get(style, {}).items():
+        value = labels.get(factor)
+        starts = [] if value is None else [start for start in words if value.startswith(start)]
+        word = words[max(starts, key=len)] if starts else None
+        if word or name in ABSENT:
+            found[name] = word or "none"
+    return found
+
+
+def caption(labels: dict[str, str], seed: int = 0, most: int = POSITIONS - 2, style: str | None = None) -> Caption:
     """A sentence about one face, the same for the same labels and seed: wording, order and what is left out are drawn.
 
-    most: tokens it may take. Example: "a smiling face with curly red hair, glasses and a beard, wearing a blue hoodie".
+    most: tokens it may take. style: the face's, of ``STYLES``; nine captions in ten name it, and ``said`` then holds it as "style".
+    Example: "a smiling face with curly red hair, glasses and a beard, wearing a blue hoodie"; "a face in pixel style with glasses".
     """
-    rng = random.Random(f"{seed}/{json.dumps(labels, sort_keys=True)}")
-    known, keep = attributes(labels), rng.uniform(0.25, 0.9)
+    rng = random.Random(f"{seed}/{json.dumps(labels, sort_keys=True)}" + (f"/{style}" if style else ""))
+    known, keep = styled_attributes(labels, style) if style else attributes(labels), rng.uniform(0.25, 0.9)
     said = {name: word for name, word in known.items() if rng.random() < (keep if word != "none" else 0.15 * keep)}
     if "headwear" not in said:                   # "a red hat" would be wrong of a red turban
         said.pop("headwear_colour", None)
     opening, place = rng.choice(OPENINGS), rng.random()
+    if style and rng.random() < 0.9:
+        said["style"] = STYLES[style]
     order = rng.sample(sorted(WORDS), len(WORDS))
     while length(text := sentence(said, opening, order, place)) > most:
-        del said[rng.choice([name for name in sorted(said) if f"{name}_colour" not in said])]
+        del said[rng.choice([name for name in sorted(said) if f"{name}_colour" not in said and name != "style"])]
     return Caption(text, said)
 
 
@@ -113,7 +159,7 @@ def sentence(said: dict[str, str], opening: str, order: list[str], place: float)
     """Put the attributes into words: ``order`` is that of the things after "with"; place < 0.5 puts what is worn there too."""
     things = [phrase for name in order if (phrase := thing(name, said))]
     worn = [phrase for name in ("clothes", "headwear") if (phrase := garment(name, said))]
-    start = with_article(" ".join(filter(None, (said.get("mouth"), opening))))
+    start = with_article(" ".join(filter(None, (said.get("mouth"), opening)))) + (f" in {said['style']} style" if "style" in said else "")
     if place < 0.5:
         things, worn = things + worn, []
     text = start + (f" with {listed(things)}" if things else "")
@@ -170,14 +216,17 @@ def listed(things: list[str]) -> str:
 START, END, END_OF_WORD = "<|startoftext|>", "<|endoftext|>", "</w>"
 
 
-def vocabulary() -> list[str]:
-    """Every word a caption may use, the rare ones, and some for prompts of one's own; sorted."""
-    words = {part for _, table in WORDS.values() for word in table.values() for part in word.split()}
+def vocabulary(styles: bool = True) -> list[str]:
+    """Every word a caption may use, the rare ones, and some for prompts of one's own; sorted. styles: those of other styles, too."""
+    tables = [table for _, table in WORDS.values()]
+    if styles:
+        tables += [STYLES, PAPER] + [table for entries in STYLE_WORDS.values() for _, table in entries.values()]
+    words = {part for table in tables for word in table.values() for part in word.split()}
     words |= {part for phrase in OPENINGS for part in phrase.split()} | set(GRAMMAR.split()) | set(KNOWN.split()) | set(RARE)
     return sorted(words)
 
 
-def new_tokenizer() -> CLIPTokenizer:
+def new_tokenizer(styles: bool = True) -> CLIPTokenizer:
     """A CLIPTokenizer whose byte-pair merges are learned from :func:`vocabulary`: each of its words is one token.
 
     Laid out as CLIP's own: bytes, bytes that end a word, merges, start, end. Any other text still becomes tokens, letter by letter.
@@ -187,7 +236,7 @@ def new_tokenizer() -> CLIPTokenizer:
     bpe.pre_tokenizer = WhitespaceSplit()
     trainer = BpeTrainer(vocab_size=10_000, min_frequency=1, end_of_word_suffix=END_OF_WORD, show_progress=False, initial_alphabet=letters,
                          special_tokens=endings)         # known beforehand: else ties between merges fall differently each time
-    bpe.train_from_iterator(vocabulary(), trainer)
+    bpe.train_from_iterator(vocabulary(styles), trainer)
     merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
     tokens = letters + endings + [a + b for a, b in merges] + [START, END]
     return CLIPTokenizer(vocab={token: i for i, token in enumerate(dict.fromkeys(tokens))}, merges=merges, model_max_length=POSITIONS)
@@ -204,12 +253,15 @@ def unknown_words(tokenizer: CLIPTokenizer, prompt: str) -> list[str]:
     return [word for word in dict.fromkeys(words) if len(tokenizer(word, add_special_tokens=False).input_ids) > 1]
 
 
-def training_ids(tokenizer: CLIPTokenizer, labels: list[dict[str, str]], wordings: int = 8, empty: float = 0.1, seed: int = 0) -> Tensor:
-    """Several wordings of every face's caption as token ids: (n, wordings, positions), int16.
+def training_ids(tokenizer: CLIPTokenizer, labels: list[dict[str, str]], wordings: int = 8, empty: float = 0.1, seed: int = 0,
+                 styles: list[str | None] | None = None) -> Tensor:
+    """Several wordings of every face's caption as token ids: (n, wordings, positions), int16. styles: a style for each, or None.
 
     Each is the empty caption with probability ``empty``: that is what classifier-free guidance compares with.
     """
     rng = random.Random(seed)
-    texts = ["" if rng.random() < empty else caption(one, seed * wordings + k).text for one in labels for k in range(wordings)]
+    styles = styles or [None] * len(labels)
+    texts = ["" if rng.random() < empty else caption(one, seed * wordings + k, style=style).text
+             for one, style in zip(labels, styles) for k in range(wordings)]
     ids = torch.cat([token_ids(tokenizer, texts[start:start + 4096]).short() for start in range(0, len(texts), 4096)])
     return ids.view(len(labels), wordings, -1)

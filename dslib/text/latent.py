@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from .. import data, models, sample
+from .. import data, ddpm, models, sample
 from ..base import progress as bars
 from ..base.device import device
 from ..base.errors import UserError, first_line
@@ -59,13 +59,13 @@ def new_unet(resolution: int = 16, channels: tuple[int, ...] = (64, 128), text_w
         up_block_types=("CrossAttnUpBlock2D",) * attended + ("UpBlock2D",))
 
 
-def new_scheduler() -> DDIMScheduler:
+def new_scheduler(prediction_type: str = "epsilon") -> DDIMScheduler:
     """Stable Diffusion's a_bar, its last β raised from 0.012 to 0.02: then nothing of a picture's colour is left at T.
 
     At 0.012 the mean of a 16×16 latent still shows through the noise at T, and pictures drawn from pure noise come out grey.
     """
     return DDIMScheduler(num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.02,
-                         prediction_type="epsilon", clip_sample=False, steps_offset=1, timestep_spacing="trailing")
+                         prediction_type=prediction_type, clip_sample=False, steps_offset=1, timestep_spacing="trailing")
 
 
 def assemble(vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel,
@@ -89,8 +89,10 @@ def check_parts(pipe: StableDiffusionPipeline, name: str | Path) -> StableDiffus
     if len(pipe.tokenizer) > text.vocab_size or pipe.tokenizer.model_max_length > text.max_position_embeddings:
         raise UserError(f"{name}: the tokenizer has {len(pipe.tokenizer)} tokens in {pipe.tokenizer.model_max_length} places, the text "
                         f"encoder {text.vocab_size} in {text.max_position_embeddings}: they are not of one model")
-    if pipe.scheduler.config.prediction_type != "epsilon":
-        raise UserError(f"{name} predicts {pipe.scheduler.config.prediction_type!r}: only ε-prediction is supported")
+    try:
+        ddpm.prediction_type_of(pipe.scheduler)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
     return pipe
 
 

@@ -10,6 +10,7 @@ from transformers import CLIPTextModel
 
 from .. import data, ddpm, metrics, pretrain, sample, train
 from ..base import avatars
+from ..base.errors import UserError, first_line
 from ..base.identity import fingerprint, image_print
 from ..base.pixels import check_pictures
 from ..measure import probes
@@ -31,6 +32,16 @@ def vae_pixels(num_images: int, num_others: int, resolution: int, workers: int) 
     return torch.cat([torch.from_numpy(pixels) for pixels in parts]).permute(0, 3, 1, 2).contiguous()
 
 
+def captioned_pixels(num_images: int, num_styled: int, resolution: int, workers: int,
+                     ) -> tuple[Tensor, list[dict[str, str]], list[str | None]]:
+    """(uint8 (n,3,R,R), labels, styles): captioned source faces, whose style is None, and ``num_styled`` of every style with a word."""
+    drawn = [(None, data.draw_domain(avatars.CAPTIONED, "train", num_images, resolution, workers))]
+    drawn += [(style, data.draw_domain(f"{avatars.CAPTIONED}-{style}", "train", num_styled, resolution, workers))
+              for style in captions.STYLES if num_styled]
+    pixels = torch.cat([torch.from_numpy(part) for _, (part, _) in drawn]).permute(0, 3, 1, 2).contiguous()
+    return pixels, [one for _, (_, labels) in drawn for one in labels], [style for style, (part, _) in drawn for _ in part]
+
+
 class Autoencoding(torch.nn.Module):
     """Encoder and decoder under one forward: images and noise → (reconstruction, mean, log variance)."""
 
@@ -44,7 +55,7 @@ class Autoencoding(torch.nn.Module):
 
 
 class Captioned(torch.nn.Module):
-    """Text encoder and U-Net under one forward: noised latents, steps and token ids → predicted noise."""
+    """Text encoder and U-Net under one forward: noised latents, steps and token ids → predicted noise or velocity."""
 
     def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel):
         super().__init__()
@@ -92,11 +103,21 @@ def train_unet(latents: Tensor, token_ids: Tensor, config: pretrain.PretrainConf
     a_bar = a_bar.clone()
 
     def objective(net, x_0, t, eps, ids):
-        error = net(ddpm.q_sample(x_0, t, eps, a_bar), t, ids) - eps
-        return pretrain.weighted_error(error, t, a_bar.to(t.device), config)
+        here = a_bar.to(t.device)
+        error = net(ddpm.q_sample(x_0, t, eps, a_bar), t, ids) - ddpm.target(x_0, eps, t, here, config.prediction_type)
+        return pretrain.weighted_error(error, t, here, config)
 
     net = Captioned(text_encoder, unet.to(memory_format=torch.channels_last))
     return train.fit(net, latents, config, objective, a_bar, {"ids": token_ids}, (given or {}) | {"captions": fingerprint(token_ids)})
+
+
+def go_on_from(pipe: StableDiffusionPipeline, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, name: str) -> None:
+    """Give new networks the weights of a pipeline's: training begins there. Raises UserError where the shapes differ."""
+    for network, theirs in ((text_encoder, pipe.text_encoder), (unet, pipe.unet)):
+        try:
+            network.load_state_dict(theirs.state_dict())
+        except RuntimeError as error:
+            raise UserError(f"{name} is of another shape than what is to be trained: {first_line(error)}") from None
 
 
 # ---------------------------------------------------------------------------------------------- does it obey its prompts?

@@ -134,9 +134,9 @@ def dreambooth(start: Start):
 
     def objective(net, z_0, t, eps, prior, subject=None):
         here = texts.to(z_0.device), a_bar.to(z_0.device), start.config
-        return dreambooth_loss(in_parts(net, start.config.micro_batch_size), None, None, z_0, prior, t, eps, *here, subject)
+        return dreambooth_loss(in_parts(net, start.config.micro_batch_size), None, None, z_0, prior, t, eps, *here, subject, None, kind)
 
-    a_bar = start.source.scheduler.alphas_cumprod.clone()
+    a_bar, kind = start.source.scheduler.alphas_cumprod.clone(), ddpm.prediction_type_of(start.source.scheduler)
     return trainable(start), objective, companions(len(start.images), start.prior, known)
 
 
@@ -145,13 +145,14 @@ def domainstudio_with_words(start: Start):
     texts, known = texts_of(start)
     source, config, a_bar = start.source, start.config, start.source.scheduler.alphas_cumprod.clone()
     frozen, vae = (copy.deepcopy(part).requires_grad_(False).eval() for part in (source.unet, source.vae))
+    kind = ddpm.prediction_type_of(source.scheduler)
     frozen = Bank(frozen) if config.bank_steps else frozen
 
     def objective(net, z_0, t, eps, prior, image, subject=None):
         here, net = (texts.to(z_0.device), a_bar.to(z_0.device), config), in_parts(net, config.micro_batch_size)
         if config.pairwise_variant == "authors":
-            return authors_loss(net, vae, z_0, prior, t, eps, *here, image)
-        return dreambooth_loss(net, frozen, vae, z_0, prior, t, eps, *here, subject, image)
+            return authors_loss(net, vae, z_0, prior, t, eps, *here, image, kind)
+        return dreambooth_loss(net, frozen, vae, z_0, prior, t, eps, *here, subject, image, kind)
 
     given = companions(len(start.images), start.prior, known)
     decoded = decode_once(vae, start.latents)[:, None].expand(-1, given["prior"].shape[1], -1, -1, -1)
@@ -234,27 +235,25 @@ def add_lora(unet: UNet2DConditionModel, rank: int, seed: int = 0) -> None:
 
 def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor,
                     a_bar: Tensor, config: TextConfig, z_subject: Tensor | None = None,
-                    x_0: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+                    x_0: Tensor | None = None, kind: str = "epsilon") -> tuple[Tensor, dict[str, Tensor]]:
     """L_simple under P_tar + L_pr on the prior images under P_sou, in one pass of the U-Net; with a frozen source also
     λ2·L_img + λ3·L_hf + λ4·L_hfmse (DomainStudio §2), the wavelet terms on decoded images.
 
     z_0, z_prior, z_subject, eps: (N,4,r,r), the same t and ε for all; texts: (2 or 3,L,width): P_tar, P_sou, the subject's; x_0: what
-    z_0 decodes to, (N,3,R,R), decoded here if it is not given.
+    z_0 decodes to, (N,3,R,R), decoded here if it is not given. kind: what the networks answer, ε or v.
     """
-    n, x_t = len(z_0), ddpm.q_sample(z_0, t, eps, a_bar)
-    given = {"simple": x_t, "prior": ddpm.q_sample(z_prior, t, eps, a_bar)}
-    if z_subject is not None:
-        given["subject"] = ddpm.q_sample(z_subject, t, eps, a_bar)
-    guesses = net(torch.cat(list(given.values())), t.repeat(len(given)), texts.repeat_interleave(n, 0)).sample.chunk(len(given))
-    terms = {name: domainstudio.l_simple(guess - eps, t, a_bar, config) for name, guess in zip(given, guesses)}
+    n, clean = len(z_0), {"simple": z_0, "prior": z_prior} | ({} if z_subject is None else {"subject": z_subject})
+    given = {name: ddpm.q_sample(z, t, eps, a_bar) for name, z in clean.items()}
+    answers = net(torch.cat(list(given.values())), t.repeat(len(given)), texts.repeat_interleave(n, 0)).sample.chunk(len(given))
+    terms = {name: domainstudio.l_simple(answer - ddpm.target(clean[name], eps, t, a_bar, kind), t, a_bar, config, kind)
+             for name, answer in zip(given, answers)}
     if frozen is not None:
-        vae = vae.to(z_0.device)
+        vae, x_t = vae.to(z_0.device), given["simple"]
         with torch.no_grad():
-            eps_sou = frozen.to(z_0.device)(x_t, t, texts[1:2].repeat_interleave(n, 0)).sample
-            z_sou = ddpm.predict_x0(x_t, t, eps_sou, a_bar)
+            z_sou = ddpm.guess(frozen.to(z_0.device)(x_t, t, texts[1:2].repeat_interleave(n, 0)).sample, x_t, t, a_bar, kind).x_0
             x_sou = frozen.remember("decode", partial(latent.decode, vae), z_sou) if isinstance(frozen, Bank) else latent.decode(vae, z_sou)
             x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
-        z_ada = ddpm.predict_x0(x_t, t, guesses[0], a_bar)
+        z_ada = ddpm.guess(answers[0], x_t, t, a_bar, kind).x_0
         terms |= domainstudio.terms(decode_trained(vae, z_ada), x_sou, x_0, t, a_bar, config, latents=(z_ada, z_sou))
     return domainstudio.total(terms, config), terms
 
@@ -268,19 +267,20 @@ def decode_trained(vae: AutoencoderKL, z: Tensor) -> Tensor:
 
 
 def authors_loss(net, vae: AutoencoderKL, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor, a_bar: Tensor,
-                 config: TextConfig, x_0: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+                 config: TextConfig, x_0: Tensor | None = None, kind: str = "epsilon") -> tuple[Tensor, dict[str, Tensor]]:
     """The published code's order of passes (ledger rows 1-3, 6, 7): one pass over 2N at one shared t for the pairwise terms,
     which compare the adapted model with *itself* on prior images; all 2N decoded with gradients; a second pass at fresh t."""
     n, both, vae = len(z_0), torch.cat([z_0, z_prior]), vae.to(z_0.device)
     words, shared, noise = texts.repeat_interleave(n, 0), t[:1].expand(2 * n), eps.flip(0).repeat(2, 1, 1, 1)
     x_t = ddpm.q_sample(both, shared, noise, a_bar)
-    z_ada, z_own = ddpm.predict_x0(x_t, shared, net(x_t, shared, words).sample, a_bar).chunk(2)
+    z_ada, z_own = ddpm.guess(net(x_t, shared, words).sample, x_t, shared, a_bar, kind).x_0.chunk(2)
     x_ada, x_own = latent.decode(vae, torch.cat([z_ada, z_own])).chunk(2)
-    guess, prior = net(ddpm.q_sample(both, t.repeat(2), eps.repeat(2, 1, 1, 1), a_bar), t.repeat(2), words).sample.chunk(2)
+    fresh, fresh_eps = t.repeat(2), eps.repeat(2, 1, 1, 1)
+    errors = net(ddpm.q_sample(both, fresh, fresh_eps, a_bar), fresh, words).sample - ddpm.target(both, fresh_eps, fresh, a_bar, kind)
     with torch.no_grad():
         x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
     published = replace(config, pairwise_weighting="none", pairwise_temperature=1.0)
-    terms = {name: domainstudio.l_simple(one - eps, t, a_bar, config) for name, one in (("simple", guess), ("prior", prior))}
+    terms = {name: domainstudio.l_simple(error, t, a_bar, config, kind) for name, error in zip(("simple", "prior"), errors.chunk(2))}
     terms |= domainstudio.terms(x_ada, x_own, x_0, shared[:n], a_bar, published, latents=(z_ada, z_own))
     return domainstudio.total(terms, config), terms
 
@@ -293,11 +293,13 @@ def new_word(source: StableDiffusionPipeline, instance_prompt: str, class_prompt
     text_encoder, unet = (copy.deepcopy(part).requires_grad_(False).eval() for part in (source.text_encoder, source.unet))
     name = next(n for n, _ in text_encoder.named_parameters() if n.endswith("token_embedding.weight"))
     ids, table = captions.token_ids(source.tokenizer, [instance_prompt]), text_encoder.get_parameter(name).detach()
+    kind = ddpm.prediction_type_of(source.scheduler)
     like = source.tokenizer(class_prompt, add_special_tokens=False).input_ids[-1]
 
     def objective(net, z_0, t, eps):
         text = functional_call(text_encoder.to(z_0.device), {name: net(table.to(z_0.device), token)}, (ids.to(z_0.device),))[0]
-        error = unet.to(z_0.device)(ddpm.q_sample(z_0, t, eps, a_bar), t, text.expand(len(z_0), -1, -1)).sample - eps
+        answer = unet.to(z_0.device)(ddpm.q_sample(z_0, t, eps, a_bar), t, text.expand(len(z_0), -1, -1)).sample
+        error = answer - ddpm.target(z_0, eps, t, a_bar.to(z_0.device), kind)
         simple = error.square().mean()
         return simple, {"simple": simple}
 

@@ -158,3 +158,42 @@ def test_training_ids_are_wordings_of_each_face_with_some_empty(tokenizer, label
     assert not (captions.training_ids(tokenizer, labels[:50], 4, 0.0) == captions.token_ids(tokenizer, [""])[0]).all(-1).any()
     words = captions.token_ids(tokenizer, [captions.caption(labels[7], 4 + 2).text])[0]
     assert empty[7, 2] or torch.equal(ids[7, 2].long(), words)
+
+
+# ------------------------------------------------------------------------------------------------ other styles
+
+@pytest.mark.parametrize("style", captions.STYLES)
+def test_a_style_is_named_in_nine_captions_of_ten_and_all_that_is_said_is_so(style, tokenizer):
+    drawn = data.load_domain(f"{avatars.CAPTIONED}-{style}", "words", 60).labels
+    said = [captions.caption(one, seed, style=style) for seed, one in enumerate(drawn)]
+    named = [f"in {captions.STYLES[style]} style" in one.text for one in said]
+    assert 0.75 < sum(named) / len(named) < 1 and named == ["style" in one.said for one in said]
+    for one, labels in zip(said, drawn):
+        known = captions.styled_attributes(labels, style)
+        assert {name: word for name, word in one.said.items() if name != "style"}.items() <= known.items()
+        assert captions.length(one.text) <= captions.POSITIONS - 2 and not captions.unknown_words(tokenizer, one.text)
+    for name, (_, words) in captions.STYLE_WORDS.get(style, {}).items():       # what is asked for is drawn now and then
+        seen = {captions.styled_attributes(labels, style).get(name) for labels in drawn}
+        assert len(seen) > 1 and seen <= {"none", None, *words.values()}
+
+
+def test_words_of_another_style_by_value_by_beginning_and_by_presence():
+    pixel = {"backgroundColor": "#f6f0e2", "glasses": "dark03", "beard": "variant04", "mouth": "sad07"}
+    assert captions.styled_attributes(pixel, "pixel-art") == {"background": "cream", "glasses": "sunglasses", "beard": "beard",
+                                                             "headwear": "none", "mouth": "sad"}
+    persona = {"backgroundColor": "#ffffff", "eyes": "wink", "facialHair": "walrus", "hair": "bald", "mouth": "pacifier"}
+    assert captions.styled_attributes(persona, "personas") == {"background": "white", "glasses": "none", "beard": "moustache",
+                                                              "headwear": "none"}
+
+
+def test_captions_without_a_style_are_what_they_were():
+    assert captions.caption(FACE, 3) == captions.caption(FACE, 3, style=None)
+    words = set(captions.vocabulary()) - set(captions.vocabulary(styles=False))
+    assert {"pixel", "doodle", "cream", "angry"} <= words and not words & {"red", "glasses", "style"}
+
+
+def test_ids_of_faces_in_several_styles(tokenizer):
+    labels = [FACE, {"backgroundColor": "#ffffff"}]
+    ids = captions.training_ids(tokenizer, labels, 40, 0.0, styles=[None, "cutouts"])
+    paper = tokenizer("paper", add_special_tokens=False).input_ids[0]
+    assert ids.shape[:2] == (2, 40) and not (ids[0] == paper).any() and 28 < (ids[1] == paper).any(1).sum() < 40

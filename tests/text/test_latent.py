@@ -121,7 +121,7 @@ def test_missing_and_damaged_weights_are_named(own_copy, part):
     ("vae", {"latent_channels": 8}, ("takes 4 channels and the VAE makes 8",)),
     ("text_encoder", {"hidden_size": 64}, ("attends to vectors of 32 numbers", "64")),
     ("text_encoder", {"vocab_size": 5}, ("the tokenizer has", "5 in")),
-    ("scheduler", {"prediction_type": "v_prediction"}, ("v_prediction", "ε-prediction"))])
+    ("scheduler", {"prediction_type": "sample"}, ("prediction_type", "sample"))])
 def test_parts_that_do_not_fit(tiny_text, part, changes, words):
     config = getattr(tiny_text, part).config
     if part == "text_encoder":
@@ -322,6 +322,17 @@ def test_both_stages_and_grading_from_the_command_line(tmp_path, monkeypatch, ca
     lengths = saved.text_encoder.get_input_embeddings().weight.norm(dim=1)
     assert torch.allclose(lengths[rare_rows(saved)], lengths.max(), rtol=1e-3)
     assert same(weights(latent.load_vae(first / "vae")), weights(saved.vae))
+    third = tmp_path / "three"
+    more = ["pretrain-t2i", "--stage", "unet", "--vae", str(first / "vae"), "--output_dir", str(third), "--overwrite", "--num_styled", "1",
+            *SMALL, *graded]
+    velocity, begun = ["--prediction_type", "v_prediction"], ["--start_from", str(second)]
+    assert main([*more, *velocity]) == 0
+    assert latent.load_pipeline(third).scheduler.config.prediction_type == "v_prediction"
+    assert main([*more, *begun]) == 0
+    assert json.loads((third / "metrics.json").read_text())["config"]["num_styled"] == 1
+    assert main([*more, *begun, *velocity]) == 2 and "predicts epsilon: add --prediction_type epsilon" in capsys.readouterr().err
+    monkeypatch.setattr(latent, "new_text_encoder", lambda tokenizer: new_text(tokenizer, 32, 2))
+    assert main([*more, *begun]) == 2 and "of another shape than what is to be trained" in capsys.readouterr().err
     assert main(["pretrain-t2i", "--stage", "grade", "--output_dir", str(second), *graded]) == 2
     assert "metrics.json exists" in capsys.readouterr().err
     assert main(["pretrain-t2i", "--stage", "grade", "--output_dir", str(second), "--overwrite", *graded]) == 0
@@ -350,3 +361,18 @@ def test_training_styles_are_no_targets():
 def test_a_training_style_is_no_target_domain(capsys):
     assert main(["adapt", "--target", "captioned"]) == 2
     assert "captioned is no target domain" in capsys.readouterr().err
+
+
+def test_networks_begin_with_another_pipelines_weights(tiny_text):
+    text, unet = latent.new_text_encoder(tiny_text.tokenizer, 32, 1), latent.new_unet(8, (16, 32), 32)
+    pretrain_t2i.go_on_from(tiny_text, text, unet, "runs/first")
+    assert same(weights(text), weights(tiny_text.text_encoder)) and same(weights(unet), weights(tiny_text.unet))
+
+
+def test_faces_of_all_styles_come_with_their_labels_and_their_style():
+    pixels, labels, styles = pretrain_t2i.captioned_pixels(3, 2, 32, 1)
+    assert pixels.shape == (3 + 2 * len(captions.STYLES), 3, 32, 32) and len(labels) == len(styles) == len(pixels)
+    assert styles == [None] * 3 + [style for style in captions.STYLES for _ in range(2)]
+    one = styles.index("pixel-art")
+    drawn, told = data.draw_domain("captioned-pixel-art", "train", 2, 32)
+    assert told == labels[one:one + 2] and torch.equal(pixels[one:one + 2], torch.from_numpy(drawn).permute(0, 3, 1, 2))

@@ -25,7 +25,8 @@ def test_it_is_light_and_holds_no_pickle():
 
 
 def test_its_vocabulary_is_the_scripts(source):
-    assert source.tokenizer.get_vocab() == captions.new_tokenizer().get_vocab()
+    """The shipped source was trained before styles had words."""
+    assert source.tokenizer.get_vocab() == captions.new_tokenizer(styles=False).get_vocab()
 
 
 def test_the_card_states_what_was_measured():

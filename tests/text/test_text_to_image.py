@@ -1,11 +1,12 @@
 """Text-to-image adaptation: every method against a slow reference, what is frozen stays, wrong prompts are refused."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import make_images
+from conftest import make_images, make_text_pipeline
 
 from dslib import ddpm, train
 from dslib.base.bank import Bank
@@ -298,3 +299,44 @@ def test_the_authors_passes_compare_the_model_with_itself(tiny_text):
 
 def test_the_rare_word_is_found_in_the_prompt():
     assert text_to_image.rare_word("a zwx face") == "zwx" and text_to_image.rare_word("a SKS face") == "sks"
+
+
+class AsVelocity(torch.nn.Module):
+    """A network of ε that answers v: the same guess in other words."""
+    def __init__(self, unet, a_bar):
+        super().__init__()
+        self.unet, self.a_bar = unet, a_bar
+
+    def forward(self, x_t, t, words):
+        eps = self.unet(x_t, t, words).sample
+        return SimpleNamespace(sample=ddpm.velocity(ddpm.predict_x0(x_t, t, eps, self.a_bar), eps, t, self.a_bar))
+
+
+@pytest.mark.parametrize("variant", ["paper", "authors"])
+def test_a_source_of_v_gets_the_same_guesses_and_the_error_of_v(tiny_text, variant):
+    """‖v̂ − v‖² = ‖ε̂ − ε‖²/ᾱ_t, image by image; terms of guesses are what they were."""
+    _, z_0, _, eps, _ = first_batch(tiny_text)
+    t, a_bar, texts = torch.full((4,), 300), tiny_text.scheduler.alphas_cumprod, latent.embed(tiny_text, [TAR, SOU])
+    drift = copy.deepcopy(tiny_text.unet)
+    with torch.no_grad():
+        for p in drift.parameters():
+            p.add_(0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(5)))
+    settings, found = config("domainstudio", snr_gamma=0.0), {}
+    for kind in ("epsilon", "v_prediction"):
+        net, frozen = (AsVelocity(unet, a_bar) if kind == "v_prediction" else unet for unet in (drift, tiny_text.unet))
+        given = (tiny_text.vae, z_0, z_0.flip(0), t, eps, texts, a_bar, settings)
+        with torch.no_grad():
+            found[kind] = (text_to_image.authors_loss(net, *given, kind=kind) if variant == "authors" else
+                           text_to_image.dreambooth_loss(net, frozen, *given, kind=kind))[1]
+    for name, value in found["epsilon"].items():
+        error = name in ("simple", "prior")
+        torch.testing.assert_close(found["v_prediction"][name], value / a_bar[300] if error else value, rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", text_to_image.METHODS)
+def test_a_source_of_v_is_adapted(method):
+    pipe = make_text_pipeline()
+    pipe.scheduler = latent.new_scheduler("v_prediction")
+    steps = run(pipe, method)
+    made = text_to_image.adapted(pipe, steps[-1], TAR)
+    assert made.scheduler.config.prediction_type == "v_prediction" and all(torch.isfinite(step.loss) for step in steps)
