@@ -200,6 +200,8 @@ def cmd_pretrain_t2i(args) -> None:
     for name, least_value in least.items():
         if getattr(args, name) < least_value:
             raise UserError(f"--{name} is {getattr(args, name)}: use at least {least_value}")
+    if not 0 <= args.screened <= 1:
+        raise UserError(f"--screened is {args.screened}: use a share from 0 to 1")
     if not 0 <= args.empty_captions < 1:
         raise UserError(f"--empty_captions is {args.empty_captions}: use a share from 0 to below 1")
     if args.stage == "unet" and not args.vae:
@@ -218,20 +220,25 @@ def pretrain_vae(args, config) -> None:
     from ..text import latent, pretrain_t2i
     check_apart(args, Path(args.output_dir))
     folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
-    pixels = pretrain_t2i.vae_pixels(args.num_images, args.num_others, args.resolution, os.cpu_count() or 1)
+    drawn = pretrain_t2i.vae_pixels(args.num_images, args.num_others, args.resolution, os.cpu_count() or 1)
+    pixels = pretrain_t2i.screened(drawn, args.screened, args.seed)
     torch.manual_seed(args.seed)
-    stream = pretrain_t2i.train_vae(pixels, config, latent.new_vae(args.resolution, latent_channels=args.latent_channels))
+    new = latent.new_vae(args.resolution, latent_channels=args.latent_channels)
+    if args.start_from:
+        pretrain_t2i.go_on_from([latent.load_vae(args.start_from)], [new], args.start_from)
+    stream = pretrain_t2i.train_vae(pixels, config, new)
     record, _ = watch(stream, config, "vae", folder / "log.csv", config.train_batch_size, report_to=args.report_to)
     if not main_process():
         return
     vae = record.averaged().vae
-    pretrain_t2i.set_scale(vae, pixels[:2000])
+    pretrain_t2i.set_scale(vae, drawn[:2000])
     vae = latent.load_vae(latent.save_vae(vae, folder / "vae"))
     write_atomic(folder / "reconstructions.png", plots.to_png(plots.rows(pretrain_t2i.reconstructions(vae, args.resolution)), 75))
     facts = {"scaling_factor": vae.config.scaling_factor, "mean_absolute_error": pretrain_t2i.reconstruction_errors(vae, args.resolution),
              "step": record.step, "identity": record.identity,
              "config": asdict(config) | {"num_images": args.num_images, "num_others": args.num_others, "resolution": args.resolution,
-                                         "latent_channels": args.latent_channels}}
+                                         "latent_channels": args.latent_channels, "screened": args.screened,
+                                         "start_from": args.start_from}}
     write_json(folder / "metrics.json", facts)
     print(f"autoencoder in {folder / 'vae'}; mean absolute error {facts['mean_absolute_error']}")
 
@@ -255,7 +262,7 @@ def pretrain_unet(args, config) -> None:
     text_encoder, scheduler = latent.new_text_encoder(tokenizer), latent.new_scheduler(config.prediction_type)
     unet = latent.new_unet(latents.shape[-1], latent_channels=latents.shape[1])
     if first:
-        pretrain_t2i.go_on_from(first, text_encoder, unet, args.start_from)
+        pretrain_t2i.go_on_from([first.text_encoder, first.unet], [text_encoder, unet], args.start_from)
     given = identity.of_run(pixels, scheduler.alphas_cumprod, vae)
     stream = pretrain_t2i.train_unet(latents, ids, config, text_encoder, unet, scheduler.alphas_cumprod, given)
     record, _ = watch(stream, config, "unet", folder / "log.csv", config.train_batch_size, report_to=args.report_to)
@@ -329,7 +336,8 @@ def pretrain_options(t2i) -> None:
     t2i.add_argument("--num_images", type=int, default=24000, help="captioned faces to draw")
     t2i.add_argument("--num_others", type=int, default=1000, help="pictures of each other style, for --stage vae")
     t2i.add_argument("--num_styled", type=int, default=0, help="captioned faces of each other style, for --stage unet")
-    t2i.add_argument("--start_from", help="a pipeline of the same shape whose U-Net and text encoder to begin with, for --stage unet")
+    t2i.add_argument("--start_from", help="the folder to begin with: of an autoencoder, or of a pipeline of the same shape")
+    t2i.add_argument("--screened", type=float, default=0.0, help="share of the pictures under a line screen, for --stage vae")
     t2i.add_argument("--latent_channels", type=int, default=4, help="numbers that the autoencoder keeps of 4×4 pixels, for --stage vae")
     t2i.add_argument("--wordings", type=int, default=8, help="different captions a face")
     t2i.add_argument("--empty_captions", type=float, default=0.1, help="share of empty captions, for classifier-free guidance")

@@ -1,5 +1,6 @@
 """Train the tiny text-to-image source: first the autoencoder, then text encoder and U-Net together, then grade it (chapter 09)."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -30,6 +31,25 @@ def vae_pixels(num_images: int, num_others: int, resolution: int, workers: int) 
     parts = [data.draw_domain(avatars.CAPTIONED, "train", num_images, resolution, workers)[0]] if num_images else []
     parts += [data.draw_domain(style, "train", num_others, resolution, workers)[0] for style in avatars.OTHER_STYLES if num_others]
     return torch.cat([torch.from_numpy(pixels) for pixels in parts]).permute(0, 3, 1, 2).contiguous()
+
+
+def screened(pixels: Tensor, share: float, seed: int = 0) -> Tensor:
+    """uint8 (n,3,R,R) with a line screen over a ``share`` of them, drawn by lot: dark places get broad lines, of any angle and period.
+
+    No style of the drawing kit is hatched, so an autoencoder of them alone washes hatchings out. Angles within 10° of a diagonal are
+    left out: those are the hatchings of the target ``engraved``.
+    """
+    draws, out = torch.Generator().manual_seed(seed), pixels.clone()
+    along = torch.arange(pixels.shape[-1], dtype=torch.float32)
+    y, x = torch.meshgrid(along, along, indexing="ij")
+    for i in torch.nonzero(torch.rand(len(pixels), generator=draws) < share)[:, 0]:
+        angle, period, reach, weight, tint = torch.rand(5, generator=draws).tolist()
+        angle = math.radians(90 * int(4 * angle) // 1 + (4 * angle % 1) * 70 - 35)           # around 0°, 90°, 180°, 270°
+        wave = 0.5 + 0.5 * torch.sin(2 * math.pi * (math.cos(angle) * x + math.sin(angle) * y) / (3.5 + 5 * period))
+        image = pixels[i].float() / 255
+        ink = torch.sigmoid(9 * ((0.8 + 0.6 * weight) * (1 - image.mean(0)) - 0.1 - 0.4 * reach - 0.5 * wave))
+        out[i] = ((image * (1 - ink) + (0.25 * tint * image.mean((1, 2), keepdim=True)) * ink) * 255).round().to(torch.uint8)
+    return out
 
 
 def captioned_pixels(num_images: int, num_styled: int, resolution: int, workers: int,
@@ -111,11 +131,11 @@ def train_unet(latents: Tensor, token_ids: Tensor, config: pretrain.PretrainConf
     return train.fit(net, latents, config, objective, a_bar, {"ids": token_ids}, (given or {}) | {"captions": fingerprint(token_ids)})
 
 
-def go_on_from(pipe: StableDiffusionPipeline, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, name: str) -> None:
-    """Give new networks the weights of a pipeline's: training begins there. Raises UserError where the shapes differ."""
-    for network, theirs in ((text_encoder, pipe.text_encoder), (unet, pipe.unet)):
+def go_on_from(theirs: list[torch.nn.Module], new: list[torch.nn.Module], name: str) -> None:
+    """Give new networks the weights of others: training begins there. name: whose. Raises UserError where the shapes differ."""
+    for network, other in zip(new, theirs):
         try:
-            network.load_state_dict(theirs.state_dict())
+            network.load_state_dict(other.state_dict())
         except RuntimeError as error:
             raise UserError(f"{name} is of another shape than what is to be trained: {first_line(error)}") from None
 

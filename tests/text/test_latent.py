@@ -343,7 +343,7 @@ def test_both_stages_and_grading_from_the_command_line(tmp_path, monkeypatch, ca
 @pytest.mark.parametrize(("options", "words"), [
     (["--stage", "unet"], ("--vae", "--stage vae")), (["--stage", "unet", "--vae", "/nowhere"], ("/nowhere holds no autoencoder",)),
     (["--stage", "vae", "--resolution", "60"], ("--resolution is 60", "multiple of 16")),
-    (["--stage", "vae", "--num_images", "0"], ("--num_images is 0",)),
+    (["--stage", "vae", "--screened", "2"], ("--screened is 2",)), (["--stage", "vae", "--num_images", "0"], ("--num_images is 0",)),
     (["--stage", "unet", "--vae", "x", "--empty_captions", "1.5"], ("--empty_captions is 1.5",)),
     (["--stage", "vae", "--learning_rate", "-1"], ("--learning_rate is -1",)),
     (["--stage", "grade"], ("no folder",))])
@@ -365,7 +365,7 @@ def test_a_training_style_is_no_target_domain(capsys):
 
 def test_networks_begin_with_another_pipelines_weights(tiny_text):
     text, unet = latent.new_text_encoder(tiny_text.tokenizer, 32, 1), latent.new_unet(8, (16, 32), 32)
-    pretrain_t2i.go_on_from(tiny_text, text, unet, "runs/first")
+    pretrain_t2i.go_on_from([tiny_text.text_encoder, tiny_text.unet], [text, unet], "runs/first")
     assert same(weights(text), weights(tiny_text.text_encoder)) and same(weights(unet), weights(tiny_text.unet))
 
 
@@ -376,3 +376,20 @@ def test_faces_of_all_styles_come_with_their_labels_and_their_style():
     one = styles.index("pixel-art")
     drawn, told = data.draw_domain("captioned-pixel-art", "train", 2, 32)
     assert told == labels[one:one + 2] and torch.equal(pixels[one:one + 2], torch.from_numpy(drawn).permute(0, 3, 1, 2))
+
+
+def test_a_line_screen_darkens_dark_places_of_a_share_of_the_pictures():
+    grey = torch.linspace(0, 255, 32).view(1, 1, 1, 32).expand(60, 3, 32, 32).to(torch.uint8)       # dark on the left
+    done = pretrain_t2i.screened(grey, 0.5, seed=1)
+    changed = (done != grey).flatten(1).any(1)
+    assert 18 < changed.sum() < 42 and torch.equal(done, pretrain_t2i.screened(grey, 0.5, seed=1)) and (done <= grey.clamp(min=64)).all()
+    lost = (grey.float() - done.float())[changed].mean((0, 1, 2))
+    assert lost[4:12].mean() > 5 * lost[28:].mean()
+    assert torch.equal(pretrain_t2i.screened(grey, 0.0), grey)
+    flat = torch.full((400, 3, 64, 64), 90, dtype=torch.uint8)                                      # of one tone only lines are left
+    for one in pretrain_t2i.screened(flat, 1.0)[:, 0].float():
+        if one.std() > 1:
+            spectrum = torch.fft.fft2(one - one.mean()).abs()
+            fy, fx = divmod(int(spectrum.argmax()), 64)
+            fy, fx = (min(f, 64 - f) for f in (fy, fx))
+            assert not 0.8 < fy / max(fx, 1) < 1.25, (fy, fx)                                       # no diagonal
