@@ -46,6 +46,7 @@ STYLED = {
 #: target → the same style with glasses and beards as often as not, to fit a probe on what prompts ask for (chapter 09)
 WITH_WORDS = {"sketches": "sketches-with-words", "portraits": "portraits-with-words"}
 WORDS_DRAWN = {
+    "adventurers-with-words": ("adventurer", DOMAINS["adventurers"][1] | {"glassesProbability": 50, "featuresProbability": 50}),
     "sketches-with-words": ("lorelei", DOMAINS["sketches"][1] | {"glassesProbability": 50, "beardProbability": 50}),
     "portraits-with-words": ("open-peeps", DOMAINS["portraits"][1] | {"accessoriesProbability": 50, "facialHairProbability": 50})}
 #: one person in any mood and any clothes: whom chapter 10 learns beside a style

@@ -235,12 +235,17 @@ def pretrain_vae(args, config) -> None:
     vae = latent.load_vae(latent.save_vae(vae, folder / "vae"))
     write_atomic(folder / "reconstructions.png", plots.to_png(plots.rows(pretrain_t2i.reconstructions(vae, args.resolution)), 75))
     facts = {"scaling_factor": vae.config.scaling_factor, "mean_absolute_error": pretrain_t2i.reconstruction_errors(vae, args.resolution),
+             "words_kept": {style: {name: kept._asdict() for name, kept in things.items()}
+                            for style, things in pretrain_t2i.words_kept(vae, args.resolution, args.num_graded).items()},
              "step": record.step, "identity": record.identity,
              "config": asdict(config) | {"num_images": args.num_images, "num_others": args.num_others, "resolution": args.resolution,
                                          "latent_channels": args.latent_channels, "screened": args.screened,
                                          "start_from": args.start_from}}
     write_json(folder / "metrics.json", facts)
     print(f"autoencoder in {folder / 'vae'}; mean absolute error {facts['mean_absolute_error']}")
+    print("read from real pictures → from decoded ones:")
+    for style, things in facts["words_kept"].items():
+        print(f"{style:<12}", "  ".join(f"{name} {kept['real']:.0%} → {kept['decoded']:.0%}" for name, kept in things.items()))
 
 
 def pretrain_unet(args, config) -> None:

@@ -311,8 +311,10 @@ def test_both_stages_and_grading_from_the_command_line(tmp_path, monkeypatch, ca
     monkeypatch.setattr(latent, "new_text_encoder", lambda tokenizer: new_text(tokenizer, 32, 1))
     probe = probes.FactorProbe({"background": ["red", "blue"]}, {}, lambda images: {"background": torch.zeros(len(images)).long()})
     monkeypatch.setattr(pretrain_t2i, "attribute_probe", lambda resolution: probe)
+    monkeypatch.setattr(pretrain_t2i, "words_kept", lambda vae, resolution, n: {"robots": {"mouth": pretrain_t2i.Kept(0.9, 0.5)}})
     first, second = tmp_path / "one", tmp_path / "two"
     assert main(["pretrain-t2i", "--stage", "vae", "--output_dir", str(first), *SMALL]) == 0
+    assert "robots       mouth 90% → 50%" in capsys.readouterr().out
     assert (first / "reconstructions.png").exists() and json.loads((first / "metrics.json").read_text())["scaling_factor"] > 0
     graded = ["--num_graded", "60", "--num_inference_steps", "1"]
     assert main(["pretrain-t2i", "--stage", "unet", "--vae", str(first / "vae"), "--output_dir", str(second), *SMALL, *graded]) == 0
@@ -393,3 +395,23 @@ def test_a_line_screen_darkens_dark_places_of_a_share_of_the_pictures():
             fy, fx = divmod(int(spectrum.argmax()), 64)
             fy, fx = (min(f, 64 - f) for f in (fy, fx))
             assert not 0.8 < fy / max(fx, 1) < 1.25, (fy, fx)                                       # no diagonal
+
+
+def test_small_things_are_read_from_decoded_pictures(tiny_text, monkeypatch):
+    """An autoencoder that changes nothing keeps all; one that paints everything grey keeps what guessing gives."""
+    seen = []
+    probe = probes.FactorProbe({"glasses": ["none", "round"]}, {}, lambda images: {"glasses": (images.mean((1, 2, 3)) > 0).long()})
+    monkeypatch.setattr(probes, "factor_probe", lambda domain, *_, **options: seen.append((domain, options["relabel"])) or probe)
+    pictures = torch.cat([torch.full((3, 3, 32, 32), -0.5), torch.full((3, 3, 32, 32), 0.5)])
+    labels = [{}] * 3 + [{"glasses": "round", "accessories": "round"}] * 3
+    monkeypatch.setattr(data, "load_domain", lambda *_: data.Domain(pictures, labels, "any", "test"))
+    monkeypatch.setattr(captions, "attributes", pretrain_t2i.with_none)
+    monkeypatch.setattr(latent, "encode", lambda vae, images: images)
+    monkeypatch.setattr(latent, "decode", lambda vae, z: z)
+    assert set(pretrain_t2i.words_kept(None, 32, 6)) == {avatars.CAPTIONED, *avatars.targets()}
+    assert all(found == {"glasses": (1.0, 1.0)} for found in pretrain_t2i.words_kept(None, 32, 6).values())
+    monkeypatch.setattr(latent, "decode", lambda vae, z: torch.zeros_like(z))
+    assert pretrain_t2i.words_kept(None, 32, 6)["robots"] == {"glasses": (1.0, 0.5)}
+    domains = [domain for domain, _ in seen]
+    assert {"sketches-with-words", "portraits-with-words", "adventurers-with-words", "engraved", "robots"} <= set(domains)
+    assert [relabel for domain, relabel in seen if domain == "engraved"] == [captions.attributes] * 3
