@@ -57,7 +57,7 @@ def make_text_pipeline(seed: int = 1234):
     from dslib.text import captions, latent
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        tokenizer = captions.new_tokenizer()
+        tokenizer = captions.new_tokenizer(styles=False)
         networks = latent.new_vae(32, (8, 8, 16)), latent.new_text_encoder(tokenizer, 32, 1), latent.new_unet(8, (16, 32), 32)
     vae, text_encoder, unet = (network.eval() for network in networks)
     return latent.assemble(vae, text_encoder, tokenizer, unet)

@@ -386,7 +386,7 @@ def test_a_line_screen_darkens_dark_places_of_a_share_of_the_pictures():
     changed = (done != grey).flatten(1).any(1)
     assert 18 < changed.sum() < 42 and torch.equal(done, pretrain_t2i.screened(grey, 0.5, seed=1)) and (done <= grey.clamp(min=64)).all()
     lost = (grey.float() - done.float())[changed].mean((0, 1, 2))
-    assert lost[4:12].mean() > 5 * lost[28:].mean()
+    assert lost[4:12].mean() > 3 * lost[28:].mean()
     assert torch.equal(pretrain_t2i.screened(grey, 0.0), grey)
     flat = torch.full((400, 3, 64, 64), 90, dtype=torch.uint8)                                      # of one tone only lines are left
     for one in pretrain_t2i.screened(flat, 1.0)[:, 0].float():
