@@ -16,7 +16,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 31 min, exercises 80 min more / 5 min on two CPU cores |
+# | Read / run | 31 min, exercises 80 min more / 2 min on two CPU cores |
 # | Device | a CPU |
 # | Needs | chapters 00 and 01; you have trained a network before |
 # | Paper | DDPM eqs. 6, 7, 14; DDIM eq. 12; improved DDPM eqs. 15, 16; DomainStudio §1 |

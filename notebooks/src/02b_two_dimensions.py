@@ -16,7 +16,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 28 min, exercises 55 min more / 5 min on two CPU cores (tier `cpu`) |
+# | Read / run | 28 min, exercises 55 min more / 1 min on two CPU cores (tier `cpu`) |
 # | Device | a laptop CPU; a run takes seconds |
 # | Needs | chapters 01 ($\tilde x_0$) and 02 (the loop, DDIM) |
 # | Paper | DomainStudio §1: $\tilde x_0$, $p_i$, $\mathcal L_{img}$ |

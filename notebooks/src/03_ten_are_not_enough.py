@@ -17,7 +17,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 21 min, exercises 30 min more / 5 min, tier `cpu`; one seed |
+# | Read / run | 21 min, exercises 30 min more / 2 min, tier `cpu`; one seed |
 # | Device | a CPU |
 # | Needs | chapters 00 to 02 |
 # | Paper | DomainStudio §1, L_simple alone; Intra-LPIPS is from CDC |

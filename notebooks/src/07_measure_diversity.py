@@ -18,7 +18,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 40 min, exercises 40 min more / 5 min on two CPU cores |
+# | Read / run | 40 min, exercises 40 min more / 2 min on two CPU cores |
 # | Device | a laptop CPU; nothing is trained |
 # | Needs | chapters 00 and 03 |
 # | Paper | DomainStudio §3; Intra-LPIPS is from CDC |

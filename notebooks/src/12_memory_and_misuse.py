@@ -18,7 +18,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 15 min, exercises 25 min more / 5 min on two CPU cores |
+# | Read / run | 15 min, exercises 25 min more / 2 min on two CPU cores |
 # | Device | a CPU |
 # | Needs | chapters 03 and 06 |
 # | Paper | not DomainStudio's: Carlini et al. 2022 and 2023, Matsumoto et al. 2023 |
