@@ -321,7 +321,7 @@ scores = ("hit", "copies", "intra", "nearest", "fd", *(("twin", "kept") if known
 plots.table(evidence.text(gans, target, evidence.compare(gans, target, "tgan", step=100, scores=scores), scores).split("\n\n")[0])
 
 # %% [markdown]
-# - **tgan** keeps 5 % of the people and copies in 17 % of its pictures. **cdc** keeps 13 %, **ewc** 16 %, with 5 and 2 % copies.
+# - **tgan** keeps 4 % of the people and copies in 17 % of its pictures. **cdc** keeps 14 %, **ewc** 16 %, with 6 and 2 % copies.
 # - But they are not as far: 90 and 92 % of their pictures are in the domain, of tgan's all. A model that has not begun keeps everybody.
 #
 # ### At equal hits
