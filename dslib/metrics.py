@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base.backbone import BACKBONES, load_backbone  # noqa: F401
+from .base.backbone import BACKBONES, add_squared_distances, load_backbone  # noqa: F401
 from .base.device import device
 from .base.errors import UserError
 from .base.pixels import pictures
@@ -73,8 +73,7 @@ def lpips_matrix(x: Tensor, y: Tensor | None = None, backbone: str = "st-alex") 
         part = slice(start, start + step)
         a = lpips_features(x, backbone, part=part)
         b = a if y is None else lpips_features(y, backbone, part=part)
-        squares = a.square().sum(1)[:, None], b.square().sum(1)[None]
-        total.addmm_(a, b.T, alpha=-2).add_(squares[0]).add_(squares[1])
+        add_squared_distances(total, a, b)
     total = total.clamp_(min=0).to(where)
     return total.fill_diagonal_(0) if y is None else total
 

@@ -63,7 +63,7 @@ DRAWN = DOMAINS | WORDS_DRAWN | {
 #: domains with a known answer: faces of the source's kind in another hand, by a
 #: filter of :mod:`dslib.base.twins`
 TWINS = ("engraved", "gouache")
-DRAWN |= {name: ("avataaars", FACE) for name in TWINS}
+DRAWN |= {name: ("avataaars", FACE) for name in TWINS} | {f"{name}-with-words": DRAWN[CAPTIONED] for name in TWINS}
 
 
 def targets() -> tuple[str, ...]:
@@ -85,7 +85,13 @@ def _style(name: str):
 def draw(domain: str, split: str, index: int, resolution: int = 64) -> tuple[np.ndarray, dict[str, str]]:
     """Draw one face. Returns uint8 pixels (resolution, resolution, 3) and the factor labels that drew it."""
     pixels, labels = draw_face(domain, split, index, resolution)
-    return (draw_twin(pixels, domain) if domain in TWINS else pixels), labels
+    return (draw_twin(pixels, twin) if (twin := filter_of(domain)) else pixels), labels
+
+
+def filter_of(domain: str) -> str | None:
+    """Which of ``TWINS`` draws a domain: itself, or that of its faces with more glasses and beards; None for any other."""
+    name = domain.removesuffix("-with-words")
+    return name if name in TWINS else None
 
 
 def draw_twin(pixels: np.ndarray, domain: str) -> np.ndarray:

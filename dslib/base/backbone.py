@@ -4,6 +4,7 @@ import warnings
 from functools import cache
 
 import torch
+from torch import Tensor
 
 from .errors import UserError
 
@@ -28,3 +29,12 @@ def load_backbone(backbone: str = "st-alex", where: str = "cpu") -> torch.nn.Mod
                 raise UserError(f"the {backbone!r} backbone needs torchvision's weights, which could not be downloaded "
                                 f"({error}): use --backbone st-{backbone}, whose weights are installed") from None
     return net.eval().requires_grad_(False).to(where)
+
+
+def add_squared_distances(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Add ‖a_i − b_j‖² of a (N,D) and b (M,D) to total (N,M), in place, as one matrix product.
+
+    Returns total; by rounding it may end slightly below 0.
+    """
+    squares = a.square().sum(1)[:, None], b.square().sum(1)[None]
+    return total.addmm_(a, b.T, alpha=-2).add_(squares[0]).add_(squares[1])

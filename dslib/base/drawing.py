@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from . import avatars, twins
-from .avatars import TWINS
 from .files import as_json, cache_dir, data_dir
 from .progress import progress
 
@@ -51,7 +50,7 @@ def block_path(name: str, split: str, start: int, resolution: int) -> Path:
     """Where a block of drawn images is cached; the name holds what determines its content."""
     from importlib.metadata import version
     drawn_with = "-".join(version(package) for package in ("dicebear-core", "dicebear-styles", "resvg-py"))
-    drawn = (*avatars.DRAWN[name], name, twins.VERSION) if name in TWINS else avatars.DRAWN[name]
+    drawn = (*avatars.DRAWN[name], twin, twins.VERSION) if (twin := avatars.filter_of(name)) else avatars.DRAWN[name]
     options = hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:8]
     return cache_dir() / f"{name}-{split}-{resolution}-{start:06d}-{drawn_with}-{options}.npz"
 

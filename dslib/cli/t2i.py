@@ -22,6 +22,7 @@ from .options import (
     prepare_output,
     training_images,
 )
+from .pretraining import REPAIRS
 from .watch import watch
 
 #: options without a text-to-image twin
@@ -189,6 +190,9 @@ def cmd_pretrain_t2i(args) -> None:
     for name, value in pretrain_t2i.STAGES[args.stage].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    for name in ("lambda_coarse", "high_noise_weight"):
+        if getattr(args, name) is None:
+            setattr(args, name, REPAIRS[args.prediction_type == "epsilon"][name])
     if args.stage == "grade":
         if Path(args.output_dir).is_dir():
             check_output_file(str(Path(args.output_dir) / "metrics.json"), args.overwrite)
@@ -224,8 +228,8 @@ def pretrain_vae(args, config) -> None:
     pixels = pretrain_t2i.screened(drawn, args.screened, args.seed)
     torch.manual_seed(args.seed)
     new = latent.new_vae(args.resolution, latent_channels=args.latent_channels)
-    if args.start_from:
-        pretrain_t2i.go_on_from([latent.load_vae(args.start_from)], [new], args.start_from)
+    if args.source:
+        pretrain_t2i.go_on_from([latent.load_vae(args.source)], [new], args.source)
     stream = pretrain_t2i.train_vae(pixels, config, new)
     record, _ = watch(stream, config, "vae", folder / "log.csv", config.train_batch_size, report_to=args.report_to)
     if not main_process():
@@ -240,7 +244,7 @@ def pretrain_vae(args, config) -> None:
              "step": record.step, "identity": record.identity,
              "config": asdict(config) | {"num_images": args.num_images, "num_others": args.num_others, "resolution": args.resolution,
                                          "latent_channels": args.latent_channels, "screened": args.screened,
-                                         "start_from": args.start_from}}
+                                         "source": args.source}}
     write_json(folder / "metrics.json", facts)
     print(f"autoencoder in {folder / 'vae'}; mean absolute error {facts['mean_absolute_error']}")
     print("read from real pictures → from decoded ones:")
@@ -254,9 +258,9 @@ def pretrain_unet(args, config) -> None:
 
     from ..base import identity
     from ..text import captions, latent, pretrain_t2i
-    vae, first = latent.load_vae(args.vae), latent.load_pipeline(args.start_from) if args.start_from else None
+    vae, first = latent.load_vae(args.vae), latent.load_pipeline(args.source) if args.source else None
     if first and (said := first.scheduler.config.prediction_type) != config.prediction_type:
-        raise UserError(f"--start_from {args.start_from} predicts {said}: add --prediction_type {said}")
+        raise UserError(f"--source {args.source} predicts {said}: add --prediction_type {said}")
     check_apart(args, Path(args.output_dir))
     folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     pixels, labels, styles = pretrain_t2i.captioned_pixels(args.num_images, args.num_styled, args.resolution, os.cpu_count() or 1)
@@ -267,7 +271,7 @@ def pretrain_unet(args, config) -> None:
     text_encoder, scheduler = latent.new_text_encoder(tokenizer), latent.new_scheduler(config.prediction_type)
     unet = latent.new_unet(latents.shape[-1], latent_channels=latents.shape[1])
     if first:
-        pretrain_t2i.go_on_from([first.text_encoder, first.unet], [text_encoder, unet], args.start_from)
+        pretrain_t2i.go_on_from([first.text_encoder, first.unet], [text_encoder, unet], args.source)
     given = identity.of_run(pixels, scheduler.alphas_cumprod, vae)
     stream = pretrain_t2i.train_unet(latents, ids, config, text_encoder, unet, scheduler.alphas_cumprod, given)
     record, _ = watch(stream, config, "unet", folder / "log.csv", config.train_batch_size, report_to=args.report_to)
@@ -277,7 +281,7 @@ def pretrain_unet(args, config) -> None:
     latent.lengthen_rare_words(trained.text_encoder, tokenizer)
     latent.save_pipeline(latent.assemble(vae, trained.text_encoder, tokenizer, trained.unet, scheduler), folder, half=True)
     settings = asdict(config) | {name: getattr(args, name) for name in
-                                 ("num_images", "num_styled", "start_from", "wordings", "empty_captions", "resolution")}
+                                 ("num_images", "num_styled", "source", "wordings", "empty_captions", "resolution")}
     grade_t2i(folder, args, {"step": record.step, "identity": record.identity, "config": settings})
 
 
@@ -341,18 +345,19 @@ def pretrain_options(t2i) -> None:
     t2i.add_argument("--num_images", type=int, default=24000, help="captioned faces to draw")
     t2i.add_argument("--num_others", type=int, default=1000, help="pictures of each other style, for --stage vae")
     t2i.add_argument("--num_styled", type=int, default=0, help="captioned faces of each other style, for --stage unet")
-    t2i.add_argument("--start_from", help="the folder to begin with: of an autoencoder, or of a pipeline of the same shape")
+    t2i.add_argument("--source", help="the folder to begin with: of an autoencoder, or of a pipeline of the same shape")
     t2i.add_argument("--screened", type=float, default=0.0, help="share of the pictures under a line screen, for --stage vae")
     t2i.add_argument("--latent_channels", type=int, default=4, help="numbers that the autoencoder keeps of 4×4 pixels, for --stage vae")
     t2i.add_argument("--wordings", type=int, default=8, help="different captions a face")
     t2i.add_argument("--empty_captions", type=float, default=0.1, help="share of empty captions, for classifier-free guidance")
     t2i.add_argument("--resolution", type=int, default=64, help="pixels a side")
-    t2i.add_argument("--num_graded", type=int, default=400, help="held-out captions to draw at the end")
+    t2i.add_argument("--num_graded", type=int, default=400,
+                     help="held-out captions to draw at the end; for --stage vae, pictures to read small things from")
     t2i.add_argument("--guidance_scale", type=float, default=3.0, help="classifier-free guidance when drawing; 1: none")
     t2i.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
     t2i.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(t2i, PretrainConfig, skip=("bank_steps", "random_flip"), max_train_steps=None, train_batch_size=None,
                learning_rate=None, lr_warmup_steps=None, lr_decay_steps=None,
-               adam_beta2=0.99, ema_max_decay=0.998, snr_gamma=5.0, lambda_coarse=0.25, high_noise_weight=10.0,
+               adam_beta2=0.99, ema_max_decay=0.998, snr_gamma=5.0, lambda_coarse=None, high_noise_weight=None,
                checkpointing_steps=250, output_dir="runs/t2i")
     tracking.add_tracking(t2i)

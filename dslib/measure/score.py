@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import data, metrics
+from ..base.backbone import add_squared_distances
 from ..base.device import device
 from ..base.errors import UserError
 from ..base.files import write_json
@@ -51,6 +52,11 @@ class Evidence:
             self.nearest_real = nearest_real
 
     @cached_property
+    def coordinate_count(self) -> int:
+        """D, the LPIPS features of one image."""
+        return metrics.lpips_features(pictures(self.images[:1]).to(device()), self.backbone).shape[1]
+
+    @cached_property
     def coordinates(self) -> Tensor:
         """The images' LPIPS features, (N,D)."""
         return metrics.lpips_features(pictures(self.images).to(device()), self.backbone)
@@ -60,17 +66,14 @@ class Evidence:
 
         Features are computed once for all that is asked, where those of both sets fit into ``metrics.MEMORY``.
         """
-        size = metrics.lpips_features(pictures(self.images[:1]).to(device()), self.backbone).shape[1]
-        if 4 * size * (len(self.images) + (0 if others is None else len(others))) > metrics.MEMORY:
+        if 4 * self.coordinate_count * (len(self.images) + (0 if others is None else len(others))) > metrics.MEMORY:
             return metrics.lpips_matrix(self.images, others, self.backbone)
         a = b = self.coordinates
         if others is not None:
             if id(others) not in self.seen:              # the tensor itself is kept, too, so that nobody else has its id
                 self.seen[id(others)] = others, metrics.lpips_features(pictures(others).to(device()), self.backbone)
             b = self.seen[id(others)][1]
-        squares = a.square().sum(1)[:, None], b.square().sum(1)[None]
-        total = torch.zeros(len(a), len(b), device=a.device).addmm_(a, b.T, alpha=-2).add_(squares[0]).add_(squares[1])
-        total = total.clamp_(min=0).to(self.images.device)
+        total = add_squared_distances(torch.zeros(len(a), len(b), device=a.device), a, b).clamp_(min=0).to(self.images.device)
         return total.fill_diagonal_(0) if others is None else total
 
     @cached_property

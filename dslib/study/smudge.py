@@ -16,7 +16,7 @@ from torchvision.transforms.functional import gaussian_blur
 from .. import data, metrics
 from ..base import errors
 from ..base.files import data_dir
-from ..base.statistics import copied
+from ..base.statistics import copy_rate
 from . import claim, regime
 from .evidence import label
 
@@ -43,16 +43,6 @@ def nearest(images: Tensor, ten: Tensor, sigma: float) -> Tensor:
     return metrics.lpips_matrix(blur(images, sigma), blur(ten, sigma)).min(1).values
 
 
-def copies(images: Tensor, ten: Tensor, real: Tensor, sigma: float) -> float:
-    """Share of images (N,3,R,R) nearer to one of the ten than 95 % of real images are, all three blurred alike."""
-    return share(nearest(images, ten, sigma), nearest(real, ten, sigma))
-
-
-def share(distances: Tensor, real: Tensor) -> float:
-    """Share of the distances (N,) that are those of copies, by the real images' (M,)."""
-    return float(copied(distances, real).float().mean())
-
-
 def table(folder: Path, target: str, ways: list[tuple[str, int, int | None]], sigmas: tuple[float, ...] = SIGMAS,
           num_real: int = NUM_REAL) -> str:
     """A Markdown table: a row a (method, steps, t_0 of source-until-t or None), a column a blur.
@@ -69,7 +59,7 @@ def table(folder: Path, target: str, ways: list[tuple[str, int, int | None]], si
              "|" + "---|" * (len(sigmas) + 2)]
     limits = {sigma: nearest(real, ten, sigma) for sigma in sigmas}
     for name, images in pictures.items():
-        shares = [f"{share(nearest(images, ten, sigma), limit):.0%}" for sigma, limit in limits.items()]
+        shares = [f"{copy_rate(nearest(images, ten, sigma), limit):.0%}" for sigma, limit in limits.items()]
         lines.append(f"| {name} | {len(images)} | " + " | ".join(shares) + " |")
     return "\n".join(lines)
 

@@ -34,7 +34,7 @@ def vae_pixels(num_images: int, num_others: int, resolution: int, workers: int) 
 
 
 def screened(pixels: Tensor, share: float, seed: int = 0) -> Tensor:
-    """uint8 (n,3,R,R) with a line screen over a ``share`` of them, drawn by lot: dark places get broad lines, of any angle and period.
+    """uint8 (n,3,R,R) with a line screen over a ``share`` of them, drawn by lot: dark places get broad lines, of many angles and periods.
 
     No style of the drawing kit is hatched, so an autoencoder of them alone washes hatchings out. Angles within 10° of a diagonal are
     left out: those are the hatchings of the target ``engraved``.
@@ -44,7 +44,7 @@ def screened(pixels: Tensor, share: float, seed: int = 0) -> Tensor:
     y, x = torch.meshgrid(along, along, indexing="ij")
     for i in torch.nonzero(torch.rand(len(pixels), generator=draws) < share)[:, 0]:
         angle, period, reach, weight, tint = torch.rand(5, generator=draws).tolist()
-        angle = math.radians(90 * int(4 * angle) // 1 + (4 * angle % 1) * 70 - 35)           # around 0°, 90°, 180°, 270°
+        angle = math.radians(90 * int(4 * angle) + 70 * (4 * angle % 1) - 35)                # around 0°, 90°, 180°, 270°
         wave = 0.5 + 0.5 * torch.sin(2 * math.pi * (math.cos(angle) * x + math.sin(angle) * y) / (3.5 + 5 * period))
         image = pixels[i].float() / 255
         ink = torch.sigmoid(9 * ((0.8 + 0.6 * weight) * (1 - image.mean(0)) - 0.1 - 0.4 * reach - 0.5 * wave))
@@ -117,7 +117,7 @@ def set_scale(vae: AutoencoderKL, images: Tensor) -> float:
 
 def train_unet(latents: Tensor, token_ids: Tensor, config: pretrain.PretrainConfig, text_encoder: CLIPTextModel, unet: UNet2DConditionModel,
                a_bar: Tensor, given: dict[str, str] | None = None) -> Iterator[train.Step]:
-    """Train text encoder and U-Net together on latents (n,4,r,r) and token ids (n,K,L) of their captions: L_simple, weighted as
+    """Train text encoder and U-Net together on latents (n,C,r,r) and token ids (n,K,L) of their captions: L_simple, weighted as
     :func:`dslib.pretrain.pretrain` does. ``step.averaged()`` holds the result's ``text_encoder`` and ``unet``. given: fingerprints
     of what the latents were made of; latents themselves differ in the last digit from device to device."""
     a_bar = a_bar.clone()
@@ -218,14 +218,17 @@ def words_kept(vae: AutoencoderKL, resolution: int = 64, n: int = 400) -> dict[s
     """What of glasses, beards, mouths and eyes comes back from the latents: {style: {thing: :class:`Kept`}}, on n held-out pictures.
 
     Of the source's faces and of every target style, read by a probe of that style, fitted on 4·n other pictures of it; a thing that
-    the probe does not read well from real pictures is left out.
+    the probe does not read well from real pictures is left out, and a style without any is empty.
     """
     found = {}
     for style in (avatars.CAPTIONED, *avatars.targets()):
-        own = style == avatars.CAPTIONED or avatars.DRAWN[style][0] == avatars.DRAWN[avatars.CAPTIONED][0]
         domain = f"{style}-with-words" if f"{style}-with-words" in avatars.DRAWN else style
-        relabel = captions.attributes if own else with_none
-        probe = probes.factor_probe(domain, resolution, n=4 * n, trust=0.4, relabel=relabel)
+        relabel = captions.attributes if avatars.DRAWN[domain][0] == "avataaars" else with_none
+        try:
+            probe = probes.factor_probe(domain, resolution, n=4 * n, trust=0.4, relabel=relabel)
+        except UserError:                                # too few pictures, or too small ones, to read anything
+            found[style] = {}
+            continue
         drawn = data.load_domain(domain, "test", n, resolution)
         with torch.inference_mode():
             decoded = torch.cat([latent.decode(vae, latent.encode(vae, part)).clamp(-1, 1) for part in drawn.images.split(50)])

@@ -79,7 +79,7 @@ def rare_word(prompt: str) -> str:
 
 
 def prior_latents(pipe: StableDiffusionPipeline, class_prompt: str, n: int = 200, guidance_scale: float = 3.0, seed: int = 0) -> Tensor:
-    """What the source itself draws for the class: latents (n,4,r,r) of n images, made once and kept."""
+    """What the source itself draws for the class: latents (n,C,r,r) of n images, made once and kept."""
     noise = sample.start_noise(n, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
     return latent.encode(pipe.vae, latent.draw(pipe, [class_prompt] * n, noise, guidance_scale, progress="prior images"))
 
@@ -94,9 +94,9 @@ class Start(NamedTuple):
     """What a method starts from: everything that its objective needs, computed once."""
     source: StableDiffusionPipeline
     images: Tensor                      # (n,3,R,R) in [-1,1]
-    latents: Tensor                     # (n,4,r,r)
+    latents: Tensor                     # (n,C,r,r)
     prompts: tuple[str, str]            # P_tar and P_sou
-    prior: Tensor | None                # (m,4,r,r)
+    prior: Tensor | None                # (m,C,r,r)
     subject: Subject | None
     config: TextConfig
 
@@ -107,7 +107,7 @@ def adapt(source: StableDiffusionPipeline, images: Tensor, config: TextConfig, i
 
     config.method: ``dreambooth`` and ``domainstudio`` train the U-Net, or with ``lora_rank`` small matrices beside its
     attention's; ``textual-inversion`` trains one word's vector. All else is frozen, so text embeddings and latents are computed
-    once. prior: latents (m,4,r,r) of the class, m ≥ n, needed by the first two: every image gets m // n of them as companions.
+    once. prior: latents (m,C,r,r) of the class, m ≥ n, needed by the first two: every image gets m // n of them as companions.
     subject: one person to learn at the same time, who gets no term but L_simple. :func:`adapted` turns the last step into a
     pipeline. Raises UserError before the first step if anything does not fit.
     """
@@ -209,7 +209,7 @@ def check_fits(images: Tensor, config: TextConfig, prior: Tensor | None, subject
 
 
 def companions(n: int, prior: Tensor, subject: Tensor | None = None) -> dict[str, Tensor]:
-    """What goes with every training image: {"prior": (n,K,4,r,r)}, and "subject", as many, if there is one."""
+    """What goes with every training image: {"prior": (n,K,C,r,r)}, and "subject", as many, if there is one."""
     each = len(prior) // n
     given = {"prior": prior[:each * n]}
     if subject is not None:
@@ -218,7 +218,7 @@ def companions(n: int, prior: Tensor, subject: Tensor | None = None) -> dict[str
 
 
 def decode_once(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """The images (n,3,R,R) that latents (n,4,r,r) decode to, a few at a time."""
+    """The images (n,3,R,R) that latents (n,C,r,r) decode to, a few at a time."""
     with torch.no_grad():
         return torch.cat([latent.decode(vae, part.to(vae.device)).cpu() for part in latents.split(10)])
 
@@ -239,7 +239,7 @@ def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tenso
     """L_simple under P_tar + L_pr on the prior images under P_sou, in one pass of the U-Net; with a frozen source also
     λ2·L_img + λ3·L_hf + λ4·L_hfmse (DomainStudio §2), the wavelet terms on decoded images.
 
-    z_0, z_prior, z_subject, eps: (N,4,r,r), the same t and ε for all; texts: (2 or 3,L,width): P_tar, P_sou, the subject's; x_0: what
+    z_0, z_prior, z_subject, eps: (N,C,r,r), the same t and ε for all; texts: (2 or 3,L,width): P_tar, P_sou, the subject's; x_0: what
     z_0 decodes to, (N,3,R,R), decoded here if it is not given. kind: what the networks answer, ε or v.
     """
     n, clean = len(z_0), {"simple": z_0, "prior": z_prior} | ({} if z_subject is None else {"subject": z_subject})
@@ -259,7 +259,7 @@ def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tenso
 
 
 def decode_trained(vae: AutoencoderKL, z: Tensor) -> Tensor:
-    """Latents (N,4,r,r) → images (N,3,R,R) with gradients. Above ``CHECKPOINT_FROM`` the decoder's activations are computed again for the
+    """Latents (N,C,r,r) → images (N,3,R,R) with gradients. Above ``CHECKPOINT_FROM`` the decoder's activations are computed again for the
     backward pass instead of being kept: time for memory."""
     if z.shape[-1] > CHECKPOINT_FROM:
         return checkpoint(partial(latent.decode, vae), z, use_reentrant=False)

@@ -196,6 +196,20 @@ def unet_run(tiny_text, **changes):
     return list(stream)
 
 
+def test_the_unets_error_is_that_of_what_it_is_asked_for(tiny_text):
+    x_0 = latent.encode(tiny_text.vae, make_images(6, 32))[train.batch_indices(0, 6, 4, 0)]
+    words = [["a face", "red hair", "a bun", "glasses", "a hat", "a beard"][i] for i in train.batch_indices(0, 6, 4, 0)]
+    draws, a_bar = torch.Generator().manual_seed(0), tiny_text.scheduler.alphas_cumprod
+    t = ddpm.sample_timesteps(4, 1000, draws)
+    eps = torch.randn(x_0.shape, generator=draws)
+    a = a_bar[t].view(-1, 1, 1, 1)
+    with torch.no_grad():
+        answer = tiny_text.unet(a.sqrt() * x_0 + (1 - a).sqrt() * eps, t, latent.embed(tiny_text, words)).sample
+    for kind, wanted in (("epsilon", eps), ("v_prediction", a.sqrt() * eps - (1 - a).sqrt() * x_0)):
+        step = unet_run(tiny_text, prediction_type=kind)[0]
+        torch.testing.assert_close(step.terms["simple"], (answer - wanted).square().mean(), atol=1e-5, rtol=1e-4)
+
+
 def test_the_autoencoder_learns_pixels(tiny_text):
     steps = vae_run(tiny_text, max_train_steps=30, learning_rate=2e-3)
     assert set(steps[0].terms) == {"l1", "l2", "lpips", "kl"}
@@ -327,7 +341,7 @@ def test_both_stages_and_grading_from_the_command_line(tmp_path, monkeypatch, ca
     third = tmp_path / "three"
     more = ["pretrain-t2i", "--stage", "unet", "--vae", str(first / "vae"), "--output_dir", str(third), "--overwrite", "--num_styled", "1",
             *SMALL, *graded]
-    velocity, begun = ["--prediction_type", "v_prediction"], ["--start_from", str(second)]
+    velocity, begun = ["--prediction_type", "v_prediction"], ["--source", str(second)]
     assert main([*more, *velocity]) == 0
     assert latent.load_pipeline(third).scheduler.config.prediction_type == "v_prediction"
     assert main([*more, *begun]) == 0
@@ -413,5 +427,5 @@ def test_small_things_are_read_from_decoded_pictures(tiny_text, monkeypatch):
     monkeypatch.setattr(latent, "decode", lambda vae, z: torch.zeros_like(z))
     assert pretrain_t2i.words_kept(None, 32, 6)["robots"] == {"glasses": (1.0, 0.5)}
     domains = [domain for domain, _ in seen]
-    assert {"sketches-with-words", "portraits-with-words", "adventurers-with-words", "engraved", "robots"} <= set(domains)
-    assert [relabel for domain, relabel in seen if domain == "engraved"] == [captions.attributes] * 3
+    assert {"sketches-with-words", "portraits-with-words", "adventurers-with-words", "engraved-with-words", "robots"} <= set(domains)
+    assert [relabel for domain, relabel in seen if domain == "engraved-with-words"] == [captions.attributes] * 3

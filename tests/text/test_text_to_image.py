@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from conftest import make_images, make_text_pipeline
 
-from dslib import ddpm, train
+from dslib import ddpm, domainstudio, train
 from dslib.base.bank import Bank
 from dslib.env import UserError
 from dslib.haar import dwt2
@@ -316,8 +316,9 @@ class AsVelocity(torch.nn.Module):
 def test_a_source_of_v_gets_the_same_guesses_and_the_error_of_v(tiny_text, variant):
     """‖v̂ − v‖² = ‖ε̂ − ε‖²/ᾱ_t, image by image; terms of guesses are what they were."""
     _, z_0, _, eps, _ = first_batch(tiny_text)
-    t, a_bar, texts = torch.full((4,), 300), tiny_text.scheduler.alphas_cumprod, latent.embed(tiny_text, [TAR, SOU])
-    drift = copy.deepcopy(tiny_text.unet)
+    prompts = [TAR, SOU] if variant == "authors" else [TAR, SOU, "a zwx face"]
+    t, a_bar, texts = torch.full((4,), 300), tiny_text.scheduler.alphas_cumprod, latent.embed(tiny_text, prompts)
+    drift, person = copy.deepcopy(tiny_text.unet), 0.5 * z_0.roll(1, 0)
     with torch.no_grad():
         for p in drift.parameters():
             p.add_(0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(5)))
@@ -327,16 +328,36 @@ def test_a_source_of_v_gets_the_same_guesses_and_the_error_of_v(tiny_text, varia
         given = (tiny_text.vae, z_0, z_0.flip(0), t, eps, texts, a_bar, settings)
         with torch.no_grad():
             found[kind] = (text_to_image.authors_loss(net, *given, kind=kind) if variant == "authors" else
-                           text_to_image.dreambooth_loss(net, frozen, *given, kind=kind))[1]
+                           text_to_image.dreambooth_loss(net, frozen, *given, person, kind=kind))[1]
+    assert ("subject" in found["epsilon"]) == (variant == "paper")
     for name, value in found["epsilon"].items():
-        error = name in ("simple", "prior")
+        error = name in ("simple", "prior", "subject")
         torch.testing.assert_close(found["v_prediction"][name], value / a_bar[300] if error else value, rtol=2e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", text_to_image.METHODS)
-def test_a_source_of_v_is_adapted(method):
+def test_a_source_of_v_is_adapted_by_the_error_of_v(method):
     pipe = make_text_pipeline()
     pipe.scheduler = latent.new_scheduler("v_prediction")
-    steps = run(pipe, method)
-    made = text_to_image.adapted(pipe, steps[-1], TAR)
-    assert made.scheduler.config.prediction_type == "v_prediction" and all(torch.isfinite(step.loss) for step in steps)
+    _, z_0, t, eps, _ = first_batch(pipe)
+    a = pipe.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
+    with torch.no_grad():                                             # a new word starts as "face"
+        text = latent.embed(pipe, ["a face face" if method == "textual-inversion" else TAR] * 4)
+        answer = pipe.unet(pipe.scheduler.add_noise(z_0, eps, t), t, text).sample
+        wanted = (answer - (a.sqrt() * eps - (1 - a).sqrt() * z_0)).square().mean()
+    steps = run(pipe, method, snr_gamma=0.0)
+    torch.testing.assert_close(steps[0].terms["simple"], wanted, atol=1e-5, rtol=1e-4)
+    assert text_to_image.adapted(pipe, steps[-1], TAR).scheduler.config.prediction_type == "v_prediction"
+
+
+def test_guesses_in_the_loop_are_those_of_v(monkeypatch):
+    """With a source of v, the frozen source and the adapted copy begin alike: no pairwise term, and x̃_0 by the formula of v."""
+    pipe, seen, terms = make_text_pipeline(), [], domainstudio.terms
+    pipe.scheduler = latent.new_scheduler("v_prediction")
+    monkeypatch.setattr(domainstudio, "terms", lambda *given, **named: seen.append(named["latents"][1]) or terms(*given, **named))
+    run(pipe, "domainstudio")
+    _, z_0, t, eps, _ = first_batch(pipe)
+    x_t, a = pipe.scheduler.add_noise(z_0, eps, t), pipe.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
+    with torch.no_grad():
+        v = pipe.unet(x_t, t, latent.embed(pipe, [SOU] * 4)).sample
+    torch.testing.assert_close(seen[0], a.sqrt() * x_t - (1 - a).sqrt() * v, atol=1e-5, rtol=1e-4)
