@@ -168,3 +168,13 @@ def test_a_changed_filter_asks_for_a_new_version(name):
 
 
 MEANS = {"engraved": [138.18, 134.98, 137.18], "gouache": [219.8, 168.65, 125.84]}
+
+
+@pytest.mark.parametrize("name", avatars.TWINS)
+def test_faces_with_more_glasses_are_drawn_by_the_same_hand(name):
+    pixels, labels = avatars.draw(f"{name}-with-words", "twins", 3)
+    face, same = avatars.draw_face(f"{name}-with-words", "twins", 3)
+    assert labels == same and (pixels == avatars.draw_twin(face, name)).all() and (pixels != face).any()
+    drawn = drawing.draw_domain(f"{name}-with-words", "twins", 60, 32)[1]
+    assert 12 < sum("accessories" in one for one in drawn) < 48
+    assert avatars.filter_of(name) == name and avatars.filter_of("sketches-with-words") is None

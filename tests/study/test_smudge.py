@@ -67,6 +67,20 @@ def test_a_table_has_a_row_a_method_beside_real_images_and_copies(runs, monkeypa
         "naive, 1 steps", "naive, source for t > 500, 2 steps", "other real images", "the ten, blurred a little"]
 
 
+def test_the_limit_is_that_of_the_first_real_images(runs, monkeypatch):
+    """Distances are brightness here. The limit lies among the first real images, at 0.5: darker pictures are copies."""
+    load, half = smudge.data.load_domain, torch.cat([torch.linspace(0.5, 0.9, 8), torch.linspace(-0.9, -0.5, 8)])
+    monkeypatch.setattr(smudge.data, "load_domain", lambda target, split, n=10, resolution=None: load(target, "ten", resolution=resolution)
+                        if split == "ten" else type("Some", (), {"images": half.view(16, 1, 1, 1).expand(16, 3, 32, 32)}))
+    monkeypatch.setattr(smudge, "nearest", lambda images, ten, sigma: images.mean((1, 2, 3)))
+    shares = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[2].removesuffix(" |")
+              for line in smudge.table(runs, "engraved", [("naive", 1, None)], (0.0,), num_real=8).splitlines()[2:]}
+    assert shares["other real images"] == "100%" and shares["naive, 1 steps"] == "100%"
+    monkeypatch.setattr(smudge, "nearest", lambda images, ten, sigma: images.mean((1, 2, 3)) + 2 * (len(images) > 8))
+    lines = smudge.table(runs, "engraved", [("naive", 1, None)], (0.0,), num_real=8)
+    assert "| naive, 1 steps | 24 | 0% |" in lines
+
+
 def test_a_missing_run_ends_in_one_line(tmp_path, capsys):
     assert main(["smudge", "--folder", str(tmp_path)]) == 2
     assert "engraved-naive-0.json is missing" in capsys.readouterr().err

@@ -327,7 +327,13 @@ def test_both_stages_and_grading_from_the_command_line(tmp_path, monkeypatch, ca
     monkeypatch.setattr(pretrain_t2i, "attribute_probe", lambda resolution: probe)
     monkeypatch.setattr(pretrain_t2i, "words_kept", lambda vae, resolution, n: {"robots": {"mouth": pretrain_t2i.Kept(0.9, 0.5)}})
     first, second = tmp_path / "one", tmp_path / "two"
-    assert main(["pretrain-t2i", "--stage", "vae", "--output_dir", str(first), *SMALL]) == 0
+    scaled, set_scale = [], pretrain_t2i.set_scale
+    monkeypatch.setattr(pretrain_t2i, "set_scale", lambda vae, images: scaled.append(images) or set_scale(vae, images))
+    assert main(["pretrain-t2i", "--stage", "vae", "--screened", "1", "--output_dir", str(first), *SMALL]) == 0
+    assert torch.equal(scaled[0], pretrain_t2i.vae_pixels(6, 0, 32, 1))                 # latents are scaled by pictures without a screen
+    begun_there = ["--source", str(first / "vae"), "--learning_rate", "1e-12", "--output_dir", str(tmp_path / "still")]
+    assert main(["pretrain-t2i", "--stage", "vae", *SMALL, *begun_there]) == 0
+    assert same(weights(latent.load_vae(tmp_path / "still" / "vae")), weights(latent.load_vae(first / "vae")))
     assert "robots       mouth 90% → 50%" in capsys.readouterr().out
     assert (first / "reconstructions.png").exists() and json.loads((first / "metrics.json").read_text())["scaling_factor"] > 0
     graded = ["--num_graded", "60", "--num_inference_steps", "1"]
@@ -344,6 +350,8 @@ def test_both_stages_and_grading_from_the_command_line(tmp_path, monkeypatch, ca
     velocity, begun = ["--prediction_type", "v_prediction"], ["--source", str(second)]
     assert main([*more, *velocity]) == 0
     assert latent.load_pipeline(third).scheduler.config.prediction_type == "v_prediction"
+    asked = [json.loads((folder / "metrics.json").read_text())["config"] for folder in (second, third)]
+    assert [(one["lambda_coarse"], one["high_noise_weight"]) for one in asked] == [(0.25, 10.0), (0.0, 1.0)]
     assert main([*more, *begun]) == 0
     assert json.loads((third / "metrics.json").read_text())["config"]["num_styled"] == 1
     assert main([*more, *begun, *velocity]) == 2 and "predicts epsilon: add --prediction_type epsilon" in capsys.readouterr().err

@@ -335,8 +335,9 @@ def test_a_source_of_v_gets_the_same_guesses_and_the_error_of_v(tiny_text, varia
         torch.testing.assert_close(found["v_prediction"][name], value / a_bar[300] if error else value, rtol=2e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", text_to_image.METHODS)
-def test_a_source_of_v_is_adapted_by_the_error_of_v(method):
+@pytest.mark.parametrize(("method", "changes"), [*((method, {}) for method in text_to_image.METHODS),
+                                                 ("domainstudio", {"pairwise_variant": "authors"})])
+def test_a_source_of_v_is_adapted_by_the_error_of_v(method, changes):
     pipe = make_text_pipeline()
     pipe.scheduler = latent.new_scheduler("v_prediction")
     _, z_0, t, eps, _ = first_batch(pipe)
@@ -345,7 +346,7 @@ def test_a_source_of_v_is_adapted_by_the_error_of_v(method):
         text = latent.embed(pipe, ["a face face" if method == "textual-inversion" else TAR] * 4)
         answer = pipe.unet(pipe.scheduler.add_noise(z_0, eps, t), t, text).sample
         wanted = (answer - (a.sqrt() * eps - (1 - a).sqrt() * z_0)).square().mean()
-    steps = run(pipe, method, snr_gamma=0.0)
+    steps = run(pipe, method, snr_gamma=0.0, **changes)
     torch.testing.assert_close(steps[0].terms["simple"], wanted, atol=1e-5, rtol=1e-4)
     assert text_to_image.adapted(pipe, steps[-1], TAR).scheduler.config.prediction_type == "v_prediction"
 
