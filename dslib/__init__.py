@@ -10,6 +10,7 @@ They import base/ and each other alone. Wings around them import only what is ab
     plane/     the method in two dimensions
     text/      text to image: captions, latents, prompts, a person
     gan/       the GANs that the paper compares with: a source, and ways to adapt it
+    beyond/    what the paper leaves open: other objectives, wishes, sizes; extensions
     study/     grids of runs, their curves and tables, the cost of a step
     web/       models in a browser: ONNX files, runtime and page
     cli/       the command ``dslib`` and its options

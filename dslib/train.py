@@ -103,8 +103,7 @@ class Step:
     def averaged(self) -> UNet2DModel:
         """A copy of the model that holds the averaged weights: the one to sample from."""
         unet = copy.deepcopy(self.model)
-        # accelerate's mixed precision stays with the training model
-        for wrapper in ("forward", "_original_forward"):
+        for wrapper in ("forward", "_original_forward"):    # accelerate's stay with the training
             unet.__dict__.pop(wrapper, None)
         self.ema.copy_to(unet.parameters())
         return parts.merged(unet).eval()
@@ -208,20 +207,21 @@ def drawn(images: Tensor, companions: dict[str, Tensor], step: int, config: Loop
     return (x_0, t, eps), given
 
 
-def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None) -> Iterator[Step]:
+def adapt(source: DDPMPipeline, images: Tensor, config: TrainConfig, frozen=None,
+          start=None) -> Iterator[Step]:
     """Fine-tune a copy of the source on few images and yield a :class:`Step` after every update.
 
     source: a pipeline whose U-Net predicts ε or v; it is left untouched. images: (n,3,R,R) in
-    [-1,1], n at least :func:`dslib.domainstudio.least_batch`, R the source's. Where a method starts
-    is in ``METHODS``. frozen: who answers for the source, a :class:`dslib.base.bank.Bank` where
-    several runs share one; default: a copy of its U-Net. Raises UserError before the first step if
-    anything does not fit.
+    [-1,1], n at least :func:`dslib.domainstudio.least_batch`, R the source's. frozen: who answers
+    for the source, a :class:`dslib.base.bank.Bank` where several runs share one; default: a copy of
+    its U-Net. start: where a method starts; default: as ``METHODS`` says (beyond/ has others).
+    Raises UserError before the first step if anything does not fit.
     """
     config = fitted(source, images, config.check())
-    net, objective, given = METHODS[config.method](source, images, config, frozen)
+    net, objective, given = (start or METHODS[config.method])(source, images, config,
+                                                              frozen)
     a_bar = source.scheduler.alphas_cumprod.clone()
-    identity = of_run(images, a_bar, source.unet)
-    return fit(net, images, config, objective, a_bar, given, identity)
+    return fit(net, images, config, objective, a_bar, given, of_run(images, a_bar, source.unet))
 
 
 def fitted(source: DDPMPipeline, images: Tensor, config: TrainConfig) -> TrainConfig:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DSLIB = Path(__file__).resolve().parent.parent / "dslib"
-ORDER = ("base", "paper", "measure", "show", "plane", "text", "gan", "study", "web", "cli")
+ORDER = ("base", "paper", "measure", "show", "plane", "text", "gan", "beyond", "study", "web", "cli")
 DOOR = ("env", "checks")
 
 

@@ -1,15 +1,15 @@
-"""``python -m dslib.study STUDY``: regime, gans, evidence, smudge, claim, results, results-t2i, ablations, curves, memorisation, source
-or bench.
+"""``python -m dslib.study STUDY``: regime, gans, beyond, evidence, smudge, claim, results, results-t2i, ablations, curves, memorisation,
+source or bench.
 
 Each has its ``--help``.
 """
 
 import sys
 
-from . import ablations, bench, claim, curves, evidence, gans, memorisation, regime, results, smudge
+from . import ablations, bench, beyond, claim, curves, evidence, gans, memorisation, regime, results, smudge
 
 STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main, "regime": regime.main, "gans": gans.main,
-           "claim": claim.main, "evidence": evidence.main, "smudge": smudge.main}
+           "beyond": beyond.main, "claim": claim.main, "evidence": evidence.main, "smudge": smudge.main}
 
 
 def main(argv: list[str]) -> int:

@@ -36,15 +36,15 @@ def vae_pixels(num_images: int, num_others: int, resolution: int, workers: int) 
 def screened(pixels: Tensor, share: float, seed: int = 0) -> Tensor:
     """uint8 (n,3,R,R) with a line screen over a ``share`` of them, drawn by lot: dark places get broad lines, of many angles and periods.
 
-    No style of the drawing kit is hatched, so an autoencoder of them alone washes hatchings out. Angles within 10° of a diagonal are
-    left out: those are the hatchings of the target ``engraved``.
+    No style of the drawing kit is hatched, so an autoencoder of them alone washes hatchings out. The target ``engraved`` stays unseen:
+    its two crossed screens, its contours, its outlines, its grain and its colours are not these.
     """
     draws, out = torch.Generator().manual_seed(seed), pixels.clone()
     along = torch.arange(pixels.shape[-1], dtype=torch.float32)
     y, x = torch.meshgrid(along, along, indexing="ij")
     for i in torch.nonzero(torch.rand(len(pixels), generator=draws) < share)[:, 0]:
         angle, period, reach, weight, tint = torch.rand(5, generator=draws).tolist()
-        angle = math.radians(90 * int(4 * angle) + 70 * (4 * angle % 1) - 35)                # around 0°, 90°, 180°, 270°
+        angle = 2 * math.pi * angle
         wave = 0.5 + 0.5 * torch.sin(2 * math.pi * (math.cos(angle) * x + math.sin(angle) * y) / (3.5 + 5 * period))
         image = pixels[i].float() / 255
         ink = torch.sigmoid(9 * ((0.8 + 0.6 * weight) * (1 - image.mean(0)) - 0.1 - 0.4 * reach - 0.5 * wave))
