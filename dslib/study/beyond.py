@@ -6,9 +6,11 @@ images and scores are those of the regime's table, so the rows stand beside its 
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from .. import train
 from ..base import errors
+from ..beyond import weights
 from . import regime
 
 STOPS = (150, 300)
@@ -16,6 +18,8 @@ NAIVE, ANCHORED = regime.NAIVE, regime.ANCHORED
 
 # name → what differs from the defaults of TrainConfig, and with "start" where the method begins, if no word of train.METHODS does
 METHODS: dict[str, dict] = {
+    "anchored, dual": ANCHORED | {"start": weights.dual, "lambda_img": weights.START, "lambda_hf": weights.START},
+    "anchored, balanced": ANCHORED | {"start": weights.balanced},
     "lora": NAIVE | {"lora_rank": 4, "learning_rate": 2e-3},
     "lora, anchored": ANCHORED | {"lora_rank": 4, "learning_rate": 2e-3},
     "ends": NAIVE | {"trained_parts": "ends"},
@@ -30,8 +34,15 @@ class Ruler(regime.Ruler):
     def train(self, settings: dict) -> Iterator[train.Step]:
         """The steps of a training with these settings of ``TrainConfig``, and ``start``."""
         settings = dict(settings)
-        start = settings.pop("start", None)
+        start, self.history = settings.pop("start", None), []
+        if start in (weights.dual, weights.balanced):
+            known = {"target": self.target} if start is weights.dual else {}
+            start = partial(start, history=self.history, **known)
         return train.adapt(self.source, self.ten, train.TrainConfig(**settings), start=start)
+
+    def notes(self) -> dict:
+        """The weights that set themselves: λ2 as "img", λ3 as "hf", after every tenth step so far."""
+        return {"weights": [{key: round(value, 5) for key, value in one.items()} for one in self.history[9::10]]} if self.history else {}
 
 
 def main(argv: list[str] | None = None) -> int:

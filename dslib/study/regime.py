@@ -102,6 +102,10 @@ class Ruler:
         """The steps of a training with these settings of ``TrainConfig``."""
         return train.adapt(self.source, self.ten, train.TrainConfig(**settings))
 
+    def notes(self) -> dict:
+        """What else a row's file tells of the training at that stop."""
+        return {}
+
     def flaw(self, images: Tensor) -> str | None:
         """Why images (N,3,R,R) are not to be scored, or None."""
 
@@ -167,7 +171,7 @@ def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
         model = step.averaged()
         for until in (None, *UNTIL.get(method, ())):
             drawn = ruler.draw(model, until)
-            rows.append({"step": step.step, "until": until, "seconds": round(spent, 1)} | scored(ruler, drawn))
+            rows.append({"step": step.step, "until": until, "seconds": round(spent, 1)} | ruler.notes() | scored(ruler, drawn))
             print(f"{run.path.stem}: {as_json(rows[-1], None)}", file=sys.stderr, flush=True)
             pictures.append(drawn[:PICTURES])
         began = time.perf_counter()

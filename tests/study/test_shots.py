@@ -1,0 +1,92 @@
+"""Any number of images: trainings stop where they denoise held-out pictures best, and are scored there."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from test_regime import shrink
+
+from dslib.base.errors import UserError
+from dslib.study import __main__ as study
+from dslib.study import regime, shots
+
+
+def run(folder, source, *more):
+    return study.main(["shots", "--folder", str(folder), "--source", str(source), "--num_images", "32", "--stops", "1", "2", "3",
+                       "--seeds", "0", "--shots", "4", "12", *more])
+
+
+def walk(errors, patience):
+    """What ``until_best`` makes of a training whose error is this after step 1, 2, …; and how many steps were made."""
+    made = []
+
+    def steps():
+        for i in range(len(errors)):
+            made.append(i + 1)
+            yield SimpleNamespace(step=i + 1, averaged=lambda i=i: i + 1)
+
+    curve, best = shots.until_best(steps(), lambda model: errors[model - 1], tuple(range(1, len(errors) + 1)), patience)
+    return curve, best, len(made)
+
+
+def test_a_training_ends_when_the_error_has_not_improved_for_a_while():
+    curve, best, made = walk([5.0, 3.0, 4.0, 3.5, 3.2, 1.0], 3)
+    assert best == 2 and made == 5 and curve == [(1, 5.0), (2, 3.0), (3, 4.0), (4, 3.5), (5, 3.2)]
+    assert walk([5.0, 3.0, 4.0, 3.5, 2.0, 2.5], 3)[1:] == (5, 6)
+    assert walk([3.0, 2.0, 1.0], 3)[1:] == (3, 3), "the last step is the best: it may not have been enough"
+    assert walk([1.0, 2.0, 3.0], 2)[1:] == (1, 3)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shots")
+    with pytest.MonkeyPatch.context() as patch:
+        source = shrink(patch, folder)
+        patch.setattr(shots, "HELD_OUT", 6)
+        assert run(folder / "r", source) == 0
+    return folder
+
+
+def test_a_run_is_scored_at_its_best_stop(done):
+    found = {path.stem: json.loads(path.read_text()) for path in (done / "r").glob("*.json")}
+    assert found.keys() == {f"engraved-{method}-{n}-0" for method in ("naive", "anchored") for n in (4, 12)}
+    for one in found.values():
+        (row,) = one["rows"]
+        assert [row["step"], row["error"]] == min(one["curve"], key=lambda point: point[1]) and one["curve"][-1][0] == row["steps_made"]
+        assert all(row[key] is not None for key in ("intra", "copies", "fd", "hit", "own", "kept"))
+
+
+def test_the_table_holds_every_run_once_in_order(done, capsys):
+    assert run(done / "r", "nowhere", "--pack", "--output", str(done / "t.csv")) == 0
+    head, *rows = (done / "t.csv").read_text().splitlines()
+    assert head.split(",") == list(shots.COLUMNS)
+    assert [row.split(",")[:4] for row in rows] == [["engraved", method, n, "0"] for method in ("naive", "anchored") for n in ("4", "12")]
+
+
+def test_anchors_are_as_many_as_the_images():
+    assert shots.settings("anchored", 1000, 0, 5).num_anchors == 1000 and shots.settings("anchored", 10, 0, 5).num_anchors == 100
+    assert shots.settings("naive", 1000, 3, 5).seed == 3
+
+
+def test_runs_of_other_stops_are_kept_apart(done, monkeypatch, tmp_path, capsys):
+    source = shrink(monkeypatch, tmp_path)
+    monkeypatch.setattr(shots, "HELD_OUT", 6)
+    assert study.main(["shots", "--folder", str(done / "r"), "--source", str(source), "--num_images", "32", "--stops", "1",
+                       "--shots", "5"]) == 2
+    assert "its stops is [1, 2, 3], here it is [1]: give another --folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more, words", [(("--shots", "1"), "at least 2 images"), (("--stops", "0"), "and 1 step"),
+                                         (("--num_images", "8"), "use 32 to")])
+def test_settings_that_mean_nothing_are_refused(tmp_path, capsys, more, words):
+    assert run(tmp_path, "nowhere", *more) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match="dslib.study shots"):
+        shots.pack(tmp_path)
+
+
+def test_the_scores_of_a_run_are_those_of_the_protocol():
+    assert set(regime.SCORES) < set(shots.COLUMNS)
