@@ -13,6 +13,7 @@ of the source in the new hand. A model that pays less has not arrived; one that 
 """
 
 import copy
+import math
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,6 +33,12 @@ SHARE, EVERY, LAST = 0.3, 10, 10       # balanced: a gradient's length beside L_
 BATCHES = 40                  # that a price is measured on
 
 
+def dual_step(weight: float, level: float, price: float, rate: float = RATE, least: float = LEAST, most: float = MOST) -> float:
+    """λ after one step of dual ascent: clip(λ · exp(η · clip(log(L̄/c), −1, 1)), least, most). level: L̄ ≥ 0; price: c > 0; rate: η."""
+    gap = min(1.0, max(-1.0, math.log(max(level, 1e-12) / price)))
+    return min(most, max(least, weight * math.exp(rate * gap)))
+
+
 @dataclass
 class Dual:
     """The multiplier of one term, and what it has seen."""
@@ -42,8 +49,7 @@ class Dual:
     def follow(self, value: float) -> None:
         """One step of dual ascent after a batch's loss ``value`` ≥ 0."""
         self.level = value if self.level is None else MEMORY * self.level + (1 - MEMORY) * value
-        gap = torch.tensor(max(self.level, 1e-12) / self.price).log().clamp(-1, 1)
-        self.weight = min(MOST, max(LEAST, self.weight * float((RATE * gap).exp())))
+        self.weight = dual_step(self.weight, self.level, self.price, RATE)
 
 
 def price(source, images: Tensor, name: str, batch: int = 5, batches: int = BATCHES, seed: int = 0) -> dict[str, float]:

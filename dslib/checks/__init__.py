@@ -6,6 +6,7 @@ library's; ``checks.check_x(fn)`` only tries; ``checks.solution("x")`` prints th
 from .ablating import check_not_beaten, check_pooled_std, check_score_at_hit, not_beaten, pooled_std, score_at_hit
 from .adversarial import cdc_loss, check_cdc_loss, check_players_losses, players_losses
 from .bands import check_haar, check_inverse_haar, check_weighted_hf_mse, weighted_hf_mse
+from .cheaper import check_dual_step, check_gradient_in_parts, gradient_in_parts
 from .common import check_expected, guarded
 from .copying import check_copy_rate, check_intra_lpips_by_hand, intra_lpips_by_hand
 from .exercises import CHAPTERS, SOLUTIONS, solution
@@ -57,4 +58,5 @@ __all__ = ["CHAPTERS", "SOLUTIONS", "solution", "mine", "guarded", "check_expect
            "check_dreambooth_loss", "check_guided", "dreambooth_loss_by_hand", "guided",
            "check_one_batch", "check_recognised", "one_batch", "recognised_by_hand",
            "cdc_loss", "check_cdc_loss", "check_players_losses", "players_losses",
-           "check_auc", "check_caught"]
+           "check_auc", "check_caught",
+           "check_dual_step", "check_gradient_in_parts", "gradient_in_parts"]

@@ -4,8 +4,24 @@ import difflib
 import inspect
 
 from .. import ddpm, haar, losses, metrics
+from ..beyond import weights
 from ..measure import membership
-from . import ablating, adversarial, bands, copying, forward, leaking, measuring, objective, person, plane, prompting, similarity, training
+from . import (
+    ablating,
+    adversarial,
+    bands,
+    cheaper,
+    copying,
+    forward,
+    leaking,
+    measuring,
+    objective,
+    person,
+    plane,
+    prompting,
+    similarity,
+    training,
+)
 
 SOLUTIONS = {
     "nearest": forward.nearest, "q_sample": ddpm.q_sample, "predict_x0": ddpm.predict_x0,
@@ -24,6 +40,7 @@ SOLUTIONS = {
     "one_batch": person.one_batch, "recognised": person.recognised_by_hand,
     "players_losses": adversarial.players_losses, "cdc_loss": adversarial.cdc_loss,
     "auc": membership.auc, "caught": membership.caught,
+    "gradient_in_parts": cheaper.gradient_in_parts, "dual_step": weights.dual_step,
 }
 CHAPTERS = {
     "00": ["nearest"], "01": ["q_sample", "predict_x0"],
@@ -34,6 +51,7 @@ CHAPTERS = {
     "07": ["lpips_from_features", "entropy_bits", "half_sample_error"], "08": ["pooled_std", "score_at_hit", "not_beaten"],
     "09": ["guided", "dreambooth_loss"], "10": ["one_batch", "recognised"],
     "11": ["players_losses", "cdc_loss"], "12": ["auc", "caught"],
+    "13": ["gradient_in_parts", "dual_step"],
 }
 CHAPTER_OF = {name: chapter for chapter, names in CHAPTERS.items() for name in names}
 WHOLE = ("q_sample", "predict_x0", "ema_update", "train_loop", "pairwise_log_probs", "pairwise_kl", "haar_step",
@@ -65,5 +83,5 @@ def reference_of(name: str):
 def check_of(name: str):
     """The self-check of an exercise."""
     modules = (forward, training, plane, copying, similarity, bands, objective, measuring, ablating, prompting, person, adversarial,
-               leaking)
+               leaking, cheaper)
     return next(vars(m)[f"check_{known_as(name)}"] for m in modules if f"check_{known_as(name)}" in vars(m))

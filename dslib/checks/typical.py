@@ -89,4 +89,7 @@ TYPICAL = {
     "cdc_loss": lambda adapted, source, z, layer: cdc.consistency(adapted.trace(z).image, source.trace(z).image),
     "auc": lambda members, others: float((members[:, None] < others[None]).float().mean()),
     "caught": lambda members, others, false_alarms=0.01: float((members < members.quantile(false_alarms)).float().mean()),
+    "gradient_in_parts": lambda net, x, loss, size: [sum(one) for one in zip(*(
+        torch.autograd.grad(loss(net(part)), list(net.parameters())) for part in x.split(size)))],
+    "dual_step": lambda weight, level, price: weight * (level / price) ** 0.05,
 }
