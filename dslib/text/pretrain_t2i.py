@@ -34,20 +34,25 @@ def vae_pixels(num_images: int, num_others: int, resolution: int, workers: int) 
 
 
 def screened(pixels: Tensor, share: float, seed: int = 0) -> Tensor:
-    """uint8 (n,3,R,R) with a line screen over a ``share`` of them, drawn by lot: dark places get broad lines, of many angles and periods.
+    """uint8 (n,3,R,R), a ``share`` of them, drawn by lot, under a line screen: dark places get broad lines of any angle, some crossed.
 
     No style of the drawing kit is hatched, so an autoencoder of them alone washes hatchings out. The target ``engraved`` stays unseen:
-    its two crossed screens, its contours, its outlines, its grain and its colours are not these.
+    its outlines, its paper, its ink and its tones are not these; that lines may be fine and may cross is.
     """
     draws, out = torch.Generator().manual_seed(seed), pixels.clone()
     along = torch.arange(pixels.shape[-1], dtype=torch.float32)
     y, x = torch.meshgrid(along, along, indexing="ij")
+
+    def wave(angle: float, period: float) -> Tensor:
+        return 0.5 + 0.5 * torch.sin(2 * math.pi * (math.cos(angle) * x + math.sin(angle) * y) / period)
+
     for i in torch.nonzero(torch.rand(len(pixels), generator=draws) < share)[:, 0]:
-        angle, period, reach, weight, tint = torch.rand(5, generator=draws).tolist()
-        angle = 2 * math.pi * angle
-        wave = 0.5 + 0.5 * torch.sin(2 * math.pi * (math.cos(angle) * x + math.sin(angle) * y) / (3.5 + 5 * period))
-        image = pixels[i].float() / 255
-        ink = torch.sigmoid(9 * ((0.8 + 0.6 * weight) * (1 - image.mean(0)) - 0.1 - 0.4 * reach - 0.5 * wave))
+        angle, period, reach, weight, tint, crossed = torch.rand(6, generator=draws).tolist()
+        image, angle, period = pixels[i].float() / 255, 2 * math.pi * angle, 2.6 + 5.4 * period
+        dark = (0.8 + 0.6 * weight) * (1 - image.mean(0)) - 0.1 - 0.4 * reach
+        ink = torch.sigmoid(9 * (dark - 0.5 * wave(angle, period)))
+        if crossed < 0.5:                                            # a second screen, in the darks
+            ink = 1 - (1 - ink) * (1 - torch.sigmoid(9 * (dark - 0.3 - 0.5 * wave(angle + math.pi * (0.25 + crossed), period))))
         out[i] = ((image * (1 - ink) + (0.25 * tint * image.mean((1, 2), keepdim=True)) * ink) * 255).round().to(torch.uint8)
     return out
 
