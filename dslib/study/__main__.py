@@ -1,15 +1,32 @@
-"""``python -m dslib.study STUDY``: regime, gans, beyond, evidence, smudge, claim, results, results-t2i, ablations, curves, memorisation,
-source or bench.
+"""``python -m dslib.study STUDY``: regime, gans, beyond, shots, evidence, smudge, claim, results, results-t2i, ablations, curves,
+memorisation, resolution, video, wish, source or bench.
 
 Each has its ``--help``.
 """
 
 import sys
 
-from . import ablations, bench, beyond, claim, curves, evidence, gans, memorisation, regime, results, smudge
+from . import (
+    ablations,
+    bench,
+    beyond,
+    claim,
+    curves,
+    evidence,
+    gans,
+    memorisation,
+    regime,
+    resolution,
+    results,
+    shots,
+    smudge,
+    video,
+    wishes,
+)
 
 STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main, "regime": regime.main, "gans": gans.main,
-           "beyond": beyond.main, "claim": claim.main, "evidence": evidence.main, "smudge": smudge.main}
+           "beyond": beyond.main, "claim": claim.main, "evidence": evidence.main, "shots": shots.main, "smudge": smudge.main,
+           "resolution": resolution.main, "video": video.main, "wish": wishes.main}
 
 
 def main(argv: list[str]) -> int:

@@ -10,7 +10,7 @@ from functools import partial
 
 from .. import train
 from ..base import errors
-from ..beyond import weights
+from ..beyond import ant, patch, weights
 from . import regime
 
 STOPS = (150, 300)
@@ -18,6 +18,11 @@ NAIVE, ANCHORED = regime.NAIVE, regime.ANCHORED
 
 # name → what differs from the defaults of TrainConfig, and with "start" where the method begins, if no word of train.METHODS does
 METHODS: dict[str, dict] = {
+    "ant": NAIVE | {"start": ant.start, "num_anchors": 100},
+    "ant, lora": NAIVE | {"start": ant.start, "num_anchors": 100, "lora_rank": 4, "learning_rate": 2e-3},
+    "ant, no adversary": NAIVE | {"start": partial(ant.start, inner_steps=0), "num_anchors": 100},
+    "anchored, patch": ANCHORED | {"start": patch.start},
+    "naive, patch": NAIVE | {"start": patch.start},
     "anchored, dual": ANCHORED | {"start": weights.dual, "lambda_img": weights.START, "lambda_hf": weights.START},
     "anchored, balanced": ANCHORED | {"start": weights.balanced},
     "lora": NAIVE | {"lora_rank": 4, "learning_rate": 2e-3},

@@ -54,9 +54,9 @@ class Ruler(regime.Ruler):
         return regime.rounded(evidence)
 
 
-def settings(method: str, shots: int, seed: int, steps: int) -> train.TrainConfig:
+def settings(method: str, shots: int, seed: int, steps: int, mixed_precision: str = "no") -> train.TrainConfig:
     """A training's settings: anchors are at least as many as the images."""
-    changes = {"max_train_steps": steps, "seed": seed} | METHODS[method]
+    changes = {"max_train_steps": steps, "seed": seed, "mixed_precision": mixed_precision} | METHODS[method]
     if "num_anchors" in changes:
         changes["num_anchors"] = max(changes["num_anchors"], shots)
     return train.TrainConfig(**changes)
@@ -88,7 +88,7 @@ def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
     """Train a run until its best stop, score it there, and return its file; its first pictures are written beside it."""
     shots, began = run.settings["shots"], time.perf_counter()
     images = training_images(ruler.target, shots, ruler.ten.shape[-1])
-    config = settings(run.settings["method"], shots, run.seed, max(run.stops))
+    config = settings(run.settings["method"], shots, run.seed, max(run.stops), facts["mixed_precision"])
     steps = tqdm(train.adapt(ruler.source, images, config), total=config.max_train_steps, desc=run.path.stem, leave=False)
     curve, unet = until_best(steps, ruler.error, run.stops)
     seconds = time.perf_counter() - began
@@ -101,14 +101,16 @@ def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
     return (as_json(facts) + "\n").encode()
 
 
-def work(folder: Path, target: str, runs: list[tuple[int, str, int]], source: str | None, stops: tuple[int, ...], num_images: int) -> None:
+def work(folder: Path, target: str, runs: list[tuple[int, str, int]], source: str | None, stops: tuple[int, ...], num_images: int,
+         mixed_precision: str = "no") -> None:
     """Make the runs that are missing: (seed, method, shots) each."""
     wanted = [grid.Run(path_of(folder, target, method, shots, seed), {"target": target, "method": method, "shots": shots}, seed, stops)
               for seed, method, shots in runs]
     if not grid.pending(wanted):
         return
     opened = models.load_source(source)
-    facts = {"source": fingerprint(opened.unet.state_dict()), "num_images": num_images, "stops": list(stops)}
+    facts = {"source": fingerprint(opened.unet.state_dict()), "num_images": num_images, "stops": list(stops),
+             "mixed_precision": mixed_precision}
     for path in sorted(folder.glob("*.json")):
         regime.check_same(path, facts)
     ruler = Ruler(opened, target, num_images)
@@ -122,7 +124,7 @@ def pack(folder: Path) -> list[dict]:
         raise UserError(f"{folder} holds no run: make them with 'python -m dslib.study shots'")
     for path in paths:
         run = regime.check_same(path, facts or {})
-        facts = facts or {key: run[key] for key in ("source", "num_images", "stops")}
+        facts = facts or {key: run[key] for key in ("source", "num_images", "stops", "mixed_precision")}
         table += [{key: run.get(key) for key in COLUMNS} | row for row in run["rows"]]
     order = list(METHODS)
     return sorted(table, key=lambda row: (row["target"], order.index(row["method"]), row["shots"], row["seed"]))
@@ -139,6 +141,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--stops", type=int, nargs="+", default=list(STOPS), help="steps at which held-out pictures are denoised")
     parser.add_argument("--num_images", type=int, default=128, help="samples to score; default: %(default)s")
+    parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), default="no", help="of the trainings; bf16 saves a third here")
     parser.add_argument("--source", help="pipeline folder or hub id; default: the shipped avatar model")
     parser.add_argument("--pack", action="store_true", help="train nothing: write --output from the runs that are there")
     parser.add_argument("--output", help="default: the table that chapter 13 reads")
@@ -159,7 +162,7 @@ def work_or_pack(args: argparse.Namespace) -> None:
     if not 32 <= args.num_images <= regime.GOALS:
         raise UserError(f"--num_images is {args.num_images}: use 32 to {regime.GOALS}")
     runs = [(seed, method, shots) for seed, shots, method in product(dict.fromkeys(args.seeds), sorted(set(args.shots)), args.methods)]
-    work(folder, args.target, runs, args.source, tuple(sorted(set(args.stops))), args.num_images)
+    work(folder, args.target, runs, args.source, tuple(sorted(set(args.stops))), args.num_images, args.mixed_precision)
 
 
 if __name__ == "__main__":
