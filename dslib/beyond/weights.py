@@ -52,6 +52,30 @@ class Dual:
         self.weight = dual_step(self.weight, self.level, self.price, RATE)
 
 
+def compared(source, images: Tensor, other, batch: int, batches: int, seed: int) -> dict[str, float]:
+    """Mean L_img and L_hf between ``other(x_t, t, x̃_0 of the source)``, guesses (N,3,R,R), and the source's guesses."""
+    if not 2 <= batch <= len(images):
+        raise UserError(f"a price of batches of {batch} needs 2 images a batch, and as many images; there are {len(images)}")
+    draws, a_bar = torch.Generator().manual_seed(seed), source.scheduler.alphas_cumprod
+    found: dict[str, list[float]] = {term: [] for term in PAIRWISE}
+    for _ in range(batches):
+        x_0 = images[torch.randperm(len(images), generator=draws)[:batch]]
+        t, eps = ddpm.sample_timesteps(batch, len(a_bar), draws), torch.randn(x_0.shape, generator=draws)
+        x_t = ddpm.q_sample(x_0, t, eps, a_bar)
+        sou = guess(source.unet, source.scheduler, x_t, t)
+        theirs = other(x_t, t, sou)
+        found["img"].append(float(losses.pairwise_kl(theirs, sou)))
+        found["hf"].append(float(losses.hf_pairwise_kl(theirs, sou)))
+    return {term: mean(values) for term, values in found.items()}
+
+
+@torch.no_grad()
+def guess(unet, scheduler, x_t: Tensor, t: Tensor) -> Tensor:
+    """x̃_0 (N,C,R,R) of a network."""
+    answer, _ = domainstudio.split_variance(unet(x_t, t).sample, x_t.shape[1])
+    return ddpm.guess(answer, x_t, t, scheduler.alphas_cumprod, ddpm.prediction_type_of(scheduler)).x_0
+
+
 def price(source, images: Tensor, name: str, batch: int = 5, batches: int = BATCHES, seed: int = 0) -> dict[str, float]:
     """What the right answer pays: mean L_img and L_hf between the source's guesses x̃_0 and their twins (DomainStudio §1).
 
@@ -60,21 +84,12 @@ def price(source, images: Tensor, name: str, batch: int = 5, batches: int = BATC
     """
     if name not in data.TWINS:
         raise UserError(f"nobody knows the right answer in {name!r}: a price is measured on {', '.join(data.TWINS)}")
-    if not 2 <= batch <= len(images):
-        raise UserError(f"a price of batches of {batch} needs 2 images a batch, and as many images; there are {len(images)}")
-    draws, a_bar = torch.Generator().manual_seed(seed), source.scheduler.alphas_cumprod
-    paid: dict[str, list[float]] = {term: [] for term in PAIRWISE}
-    for _ in range(batches):
-        x_0 = images[torch.randperm(len(images), generator=draws)[:batch]]
-        t, eps = ddpm.sample_timesteps(batch, len(a_bar), draws), torch.randn(x_0.shape, generator=draws)
-        x_t = ddpm.q_sample(x_0, t, eps, a_bar)
-        with torch.inference_mode():
-            answer, _ = domainstudio.split_variance(source.unet(x_t, t).sample, x_0.shape[1])
-        sou = ddpm.guess(answer.clone(), x_t, t, a_bar, ddpm.prediction_type_of(source.scheduler)).x_0
-        twin = data.twin(sou.clamp(-1, 1), name)
-        paid["img"].append(float(losses.pairwise_kl(twin, sou)))
-        paid["hf"].append(float(losses.hf_pairwise_kl(twin, sou)))
-    return {term: mean(values) for term, values in paid.items()}
+    return compared(source, images, lambda x_t, t, sou: data.twin(sou.clamp(-1, 1), name), batch, batches, seed)
+
+
+def paid(source, unet, images: Tensor, batch: int = 5, batches: int = BATCHES, seed: int = 0) -> dict[str, float]:
+    """What an adapted U-Net pays on the same: mean L_img and L_hf between its guesses and the source's; arguments as :func:`price`'s."""
+    return compared(source, images, lambda x_t, t, sou: guess(unet, source.scheduler, x_t, t), batch, batches, seed)
 
 
 def usual_price(source, images: Tensor, **more) -> dict[str, float]:

@@ -27,7 +27,7 @@ from . import grid, regime
 from .curves import as_csv, png, sheet
 
 WISHES = ("glasses=sunglasses", "mouth=screaming")
-STEPS, NUM_IMAGES, INFERENCE_STEPS, REAL, ANCHORS, PICTURES = 100, 128, 20, 600, 100, 10
+STEPS, NUM_IMAGES, INFERENCE_STEPS, REAL, ANCHORS, PICTURES = 60, 128, 20, 600, 100, 10
 SCORES = ("probe", "judge", "face", "shown", "own", "spread", "img", "hf")
 COLUMNS = ("wish", "variant", "seed", "step", "num_images", "source", *SCORES)
 GOALS = ("source samples", "real, without it", "real, with it")      # floors and the ceiling
@@ -40,6 +40,7 @@ VARIANTS: dict[str, tuple[bool, dict]] = {
     "pushed": (False, ALONE),
     "pairwise": (False, {"lambda_img": 3.0, "lambda_hf": 3.0}),
     "pairwise, robust probe": (True, {"lambda_img": 3.0, "lambda_hf": 3.0}),
+    "distilled": (False, ALONE | {"lambda_distill": 10.0}),
     "distilled, robust probe": (True, ALONE | {"lambda_distill": 10.0}),
 }
 SETTINGS = {"learning_rate": 1e-4, "mixed_precision": "bf16"}

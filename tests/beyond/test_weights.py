@@ -45,6 +45,21 @@ def test_a_price_is_the_loss_of_the_twins_of_the_sources_guesses(source):
     assert usual == {term: pytest.approx((found[term] + other[term]) / 2) for term in ("img", "hf")}
 
 
+def test_what_a_model_pays_is_asked_at_the_same_noise(source):
+    images, other = make_images(8, 32, 1), make_source(32, seed=9)
+    assert weights.paid(source, source.unet, images, batches=2)["img"] == pytest.approx(0, abs=1e-6), "the source itself pays nothing"
+    draws, a_bar, img = torch.Generator().manual_seed(0), source.scheduler.alphas_cumprod, []
+    for _ in range(2):
+        x_0 = images[torch.randperm(8, generator=draws)[:5]]
+        t, eps = ddpm.sample_timesteps(5, 1000, draws), torch.randn(x_0.shape, generator=draws)
+        x_t = torch.stack([a_bar[k].sqrt() * x + (1 - a_bar[k]).sqrt() * e for k, x, e in zip(t, x_0, eps)])
+        with torch.no_grad():
+            ada, sou = (torch.stack([(x - (1 - a_bar[k]).sqrt() * e) / a_bar[k].sqrt() for k, x, e in zip(t, x_t, net(x_t, t).sample)])
+                        for net in (other.unet, source.unet))
+        img.append(float(losses.pairwise_kl(ada, sou)))
+    assert weights.paid(source, other.unet, images, batches=2)["img"] == pytest.approx(sum(img) / 2, rel=1e-3) and min(img) > 0
+
+
 @pytest.mark.parametrize("name, more, words", [("portraits", {}, "nobody knows the right answer in 'portraits'"),
                                                ("engraved", {"batch": 1}, "batches of 1"), ("engraved", {"batch": 9}, "there are 8")])
 def test_a_price_that_cannot_be_measured_is_refused(source, name, more, words):
