@@ -336,6 +336,30 @@ def explore_crowds(errors: dict[str, dict[int, tuple[Tensor, Tensor]]]) -> None:
             t=widgets.SelectionSlider(options=steps, value=steps[len(steps) // 2], description="t", continuous_update=False))
 
 
+def weight_figure(levels: list[float], price: float, rate: float, step, start: float = 0.3, every: int = 10):
+    """λ on the way of a loss that a run measured, were c and η others: (figure, alt). levels: L̄ after every ``every`` steps; step: as
+    ``weights.dual_step``."""
+    weights, weight = [], start
+    for level in levels:
+        for _ in range(every):
+            weight = step(weight, level, price, rate)
+        weights.append(weight)
+    x = torch.arange(every, every * len(levels) + 1, every)
+    figure = plots.curves(x, {"λ": torch.tensor([weights]), "loss": torch.tensor([levels])}, "training step", "λ, and the loss it follows",
+                          log=True, thresholds={f"price {price:.3g}": price})
+    return figure, f"At a price of {price:.3g} and η = {rate:g}, λ ends at {weights[-1]:.3g}; the loss ends at {levels[-1]:.3g}."
+
+
+def explore_weight(levels: list[float], price: float, step) -> None:
+    """Sliders for the price, as a multiple of the right answer's, and for η. levels, step: as :func:`weight_figure`'s."""
+    import ipywidgets as widgets
+    if not levels:
+        raise UserError("no losses to follow: give a run's levels")
+    explore(lambda times, rate: weight_figure(levels, times * price, rate, step),
+            times=widgets.SelectionSlider(options=[0.1, 0.25, 0.5, 1.0, 2.0], value=1.0, description="price ×", continuous_update=False),
+            rate=widgets.SelectionSlider(options=[0.01, 0.05, 0.2], value=0.05, description="η", continuous_update=False))
+
+
 def guidance_figure(drawn: dict[str, dict[float, Tensor]], prompt: str, scale: float):
     """Pictures of one prompt at one guidance scale, above them those at scale 1: (figure, alt)."""
     pictures = drawn[prompt]

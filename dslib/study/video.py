@@ -226,10 +226,10 @@ def strip(folder: Path) -> Tensor | None:
 
 
 def animation(rows: Tensor, milliseconds: int = 220) -> bytes:
-    """The rows (rows,F,3,R,R) uint8 side by side, two lines of them, playing at once, as an endless WebP."""
-    half = math.ceil(len(rows) / 2)
-    padded = torch.cat([rows, rows.new_full((2 * half - len(rows), *rows.shape[1:]), 255)]).unflatten(0, (2, half))
-    frames = [Image.fromarray(one.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).numpy()) for one in padded.unbind(2)]
+    """The rows of :func:`strip` (2n,F,3,R,R) uint8 playing at once, as an endless WebP: input and the first model, true and the second."""
+    n = len(rows) // 2
+    lines = rows[[0, *range(2, n + 1), 1, *range(n + 1, 2 * n)]].unflatten(0, (2, n))
+    frames = [Image.fromarray(one.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).numpy()) for one in lines.unbind(2)]
     content = io.BytesIO()
     frames[0].save(content, "webp", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, quality=70, method=6)
     return content.getvalue()

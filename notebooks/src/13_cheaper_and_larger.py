@@ -1,0 +1,503 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["slide"]
+# # 13. Cheaper and larger: fewer weights, larger batches, larger pictures, and λ by itself
+#
+# **Claim.**
+# - CLAIM
+#
+# Controls: naive fine-tuning, DomainStudio and its anchored form of the same table; real images; true answers.
+#
+# | | |
+# |---|---|
+# | Read / run | 20 min, exercises 25 min more / 2 min on two CPU cores |
+# | Device | a CPU |
+# | Needs | chapters 04 to 06; 08 for what the scores mean |
+# | Paper | DomainStudio §6, *what is left*: lighter training, larger batches, higher resolution; all of this chapter is ours or others' |
+# | `dslib` files | the folder `beyond/`: `weights.py`, `ant.py`, `scales.py`, `upsample.py`; `base/micro.py`, `base/parts.py` |
+# | You will keep | a whole batch's gradient in the memory of a part; a weight that follows a price; a stage from 64 to 128 pixels |
+#
+# **You will**
+# - compute the exact gradient of a pairwise loss, a few images at a time;
+# - see what is lost, or won, where a hundredth of the weights is trained;
+# - let λ follow a price, and see what the right answer costs;
+# - give more than ten images, and see where the losses stop paying;
+# - look at the same strokes at 64, 128 and 256 pixels.
+
+# %% tags=["setup", "nbval-ignore-output"]
+# Setup, the same cell in every chapter. FETCH runs only where there is no dslib, as in Colab; `make badges REPO=owner/name` writes it.
+FETCH = "echo No dslib in this kernel. Choose the kernel in .venv after make install, or upload the course and unzip it as course/; false"
+try:
+    from dslib import env
+except ImportError:
+    import subprocess
+    import sys
+    if (done := subprocess.getstatusoutput(f"test -d course -o -d ../dslib || ({FETCH})"))[0]:
+        raise SystemExit(done[1].splitlines()[0]) from None
+    sys.path += ["course", ".."]
+    from dslib import env
+rt = env.start(seed=0)
+
+# %% tags=["parameters"]
+target = "engraved"                                     # the committed runs of this chapter know no other
+steps = rt.pick(smoke=2, cpu=60, colab=300)
+num_priced = rt.pick(smoke=6, cpu=40)                   # source samples, and batches, that a price is measured on
+batches = rt.pick(smoke=2, cpu=30)
+large = rt.pick(smoke=4, cpu=24)                        # images of the large batch
+num_faces = rt.pick(smoke=10, cpu=60)
+
+# %% [markdown]
+# ## Where we are going
+#
+# Every line is a way to adapt to the same ten, 300 steps. Dots are seeds.
+
+# %%
+from statistics import mean
+
+import torch
+
+from dslib import checks, data, haar, losses, models
+from dslib.measure.score import SCORES
+from dslib.show import plots
+from dslib.study import regime
+
+results = env.data_dir() / "results"
+table = regime.load() + regime.load(results / "beyond" / "beyond.csv")
+shown = {"naive": "naive", "published": "published", "anchored": "anchored", "lora": "LoRA", "lora, anchored": "LoRA, anchored",
+         "ends": "ends", "ant": "ANT", "ant, lora": "ANT, LoRA", "anchored, dual": "anchored, dual ascent",
+         "anchored, balanced": "anchored, balanced"}
+
+
+def runs_of(domain, method, step=300):
+    """The rows of a method's seeds after ``step`` steps, all steps of drawing by the adapted model."""
+    return [row for row in table if (row["target"], row["method"], row["step"], row["until"]) == (domain, method, step, None)]
+
+
+def span(values):
+    """(mean, lowest, highest) of the seeds."""
+    return mean(values), min(values), max(values)
+
+# %% tags=["slide"]
+keys = ("copies", "intra", "fd", "hit")
+each = {SCORES[key].title: {name: [row[key] for row in runs_of(target, method)] for method, name in shown.items()} for key in keys}
+real = [row for row in table if row["target"] == target and row["method"].startswith("real") and "seed" in row]
+bands = {SCORES[key].title: (min(row[key] for row in real), max(row[key] for row in real)) for key in keys}
+plots.show(plots.forest({title: {name: span(values) for name, values in found.items() if values} for title, found in each.items()}, bands,
+                        each), alt="Copies, Intra-LPIPS, FD and hits of ten ways to adapt to ten engravings, with the band of real images.")
+
+# %% [markdown]
+# READING
+#
+# ## The mental model: what is scarce?
+#
+# | scarce | why DomainStudio needs it | what helps | section |
+# |---|---|---|---|
+# | memory | the pairwise terms compare the *whole* batch | the gradient in two passes | next |
+# | weights | every copy of the model is as large as the model | train few of them | *Fewer weights* |
+# | your time | λ has no unit: one searches | let it follow a price | *λ by itself* |
+# | pixels | the source draws 64 | look deeper; enlarge in a second stage | *Larger pictures* |
+#
+# And one thing may stop to be scarce: images. *Ten, thirty, a hundred, a thousand* asks when the losses stop paying.
+#
+# ## Larger batches in the same memory
+#
+# The paper trains with three images a GPU. Why not add up the gradients of small parts, as one does? Because the loss compares images. A
+# part of three sees three. But the *answers* are small; the graph behind them is what fills the memory. So:
+#
+# 1. all answers $a_i = f_\theta(x_i)$ without a graph, and the loss of all of them;
+# 2. its slope at each answer, $\partial L / \partial a_i$;
+# 3. part by part, once more with a graph: what the weights did to those answers.
+#
+# $$\nabla_\theta L\big(f_\theta(x_1), \dots, f_\theta(x_N)\big) = \sum_{\text{parts } P} \sum_{i \in P}
+# \Big(\frac{\partial f_\theta(x_i)}{\partial \theta}\Big)^{\!\top} \frac{\partial L}{\partial a_i} \tag{13.1}$$
+#
+# | symbol | meaning | shape | code |
+# |---|---|---|---|
+# | $x_i$, $a_i$ | image $i$ of the batch, and the model's answer | (C,R,R) | `x[i]`, `answers[i]` |
+# | $L$ | any loss of all N answers | scalar | `loss(answers)` |
+# | $\partial L/\partial a_i$ | how the loss changes with one answer | (C,R,R) | `slope[i]` |
+# | $P$ | a part: `size` images, the only ones with a graph at that time | – | `x.split(size)` |
+#
+# ## Exercise: the gradient in parts
+#
+# *Difficulty ●●○ · importance ●●● · 15 minutes*
+#
+# Write `gradient_in_parts(net, x, loss, size)`: the gradient of `loss(net(x))`, a list with a tensor for each of `net.parameters()`. Never
+# more than `size` images may have a graph.
+
+# %%
+def gradient_in_parts(net, x, loss, size):
+    """Your code here: network, images (N,C,R,R), a loss of answers (N,C,R,R), a number → a list of gradients."""
+    return None
+
+# %%
+gradient_in_parts = checks.mine("gradient_in_parts")
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `torch.autograd.grad(loss(answers), answers)` gives the slope; `torch.autograd.grad(net(part), list(net.parameters()), slope_of_part)`
+# carries it on to the weights.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("gradient_in_parts")` in a new cell.
+# </details>
+#
+# On the real U-Net, with chapter 04's loss between an adapted model and the source:
+
+# %%
+source = models.load_source()
+adapted = models.load_source(env.data_dir() / "adapted" / "naive").unet.requires_grad_(True)
+a_bar, at = source.scheduler.alphas_cumprod, 300
+noisy = torch.randn(large, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * (1 - a_bar[at]).sqrt()
+faces = data.load_domain(data.SOURCE, "validation", max(large, num_faces)).images
+noisy += a_bar[at].sqrt() * faces[:large]
+with torch.no_grad():
+    known = source.unet(noisy, at).sample
+
+
+def answer(x):
+    return adapted(x, at).sample
+
+
+answer.parameters = adapted.parameters
+flat = {name: torch.cat([g.flatten() for g in gradient_in_parts(answer, noisy, lambda a: losses.pairwise_kl(a, known), size)])
+        for name, size in {"whole": large, "in parts": max(1, large // 6)}.items()}
+apart = torch.cat([g.flatten() for g in torch.autograd.grad(sum(
+    losses.pairwise_kl(answer(x), k) for x, k in zip(noisy.split(max(2, large // 6)), known.split(max(2, large // 6)))),
+    list(adapted.parameters()))])
+for name, found in {"in parts": flat["in parts"], "parts that see themselves alone": apart}.items():
+    cosine = float(torch.cosine_similarity(flat["whole"], found, 0))
+    print(f"{name:<32} cosine with the whole batch's gradient {cosine:.4f}, "
+          f"difference {float((found - flat['whole']).norm() / flat['whole'].norm()):.1e} of its length")
+
+# %% [markdown]
+# PARTS
+#
+# What it costs, in one run of `make bench`:
+
+# %%
+import csv
+
+with open(results / "bench" / "bench.csv", newline="") as file:
+    bench = list(csv.DictReader(file))
+lines = ["| images a step | at a time | step | memory |", "|---|---|---|---|"]
+time_of, room_of = ({row["case"]: float(row["ratio"]) for row in bench if row["what"] == what}
+                    for what in ("step of a large batch", "peak memory of a large batch"))
+for case in time_of:
+    images, at_a_time = case.split()[0], case.split()[2] if "," in case else case.split()[0]
+    lines.append(f"| {images} | {at_a_time} | {time_of[case]:.2f} | {room_of[case]:.2f} |")
+plots.table("A step of 40 images is 1:\n\n" + "\n".join(lines))
+
+# %% [markdown]
+# BENCH
+#
+# ## Fewer weights
+#
+# Three ways to train few of them, and one other loss that is made for it:
+#
+# - **LoRA** (Hu et al. 2022): matrices $B A$ of rank 4 beside every layer; the layer itself is frozen.
+# - **Ends**: the first and the last layers alone. At 64 pixels a published study found that this copies less.
+# - **ANT** (Wang et al. 2024): a classifier guides what is learned, and every picture gets the noise that it is worst at. Its authors train
+#   small adapters; here: the whole model, or LoRA.
+
+# %%
+from dslib.base import parts
+
+counts = {"all": parts.trainable(source.unet), "lora": parts.trainable(source.unet, lora_rank=4),
+          "ends": parts.trainable(source.unet, "ends")}
+kinds = {"naive": "all", "published": "all", "anchored": "all", "lora": "lora", "lora, anchored": "lora", "ends": "ends", "ant": "all",
+         "ant, lora": "lora"}
+lines = ["| method | trained | copies | Intra-LPIPS | FD | hits | own people kept | seeds |", "|---" * 8 + "|"]
+for method, kind in kinds.items():
+    found = runs_of(target, method)
+    if found:
+        numbers = [mean(row[key] for row in found) for key in ("copies", "intra", "fd", "hit", "kept")]
+        cells = f"{numbers[0]:.0%} | {numbers[1]:.3f} | {numbers[2]:.2f} | {numbers[3]:.0%} | {numbers[4]:.0%}"
+        lines.append(f"| {shown[method]} | {parts.share_trained(counts[kind]):.1%} | {cells} | {len(found)} |")
+plots.table(f"`{target}`, 300 steps. Real images: copies 3 to 8 %, Intra-LPIPS {bands['Intra-LPIPS'][0]:.3f} to "
+            f"{bands['Intra-LPIPS'][1]:.3f}\n\n" + "\n".join(lines))
+
+# %% [markdown]
+# LIGHT
+#
+# ## λ by itself
+#
+# λ says how hard the pairwise terms pull, in nobody's unit. Say instead how *far* the model may go. How far must it go? Chapter 04 has
+# asked: the *right answer*, every person of the source in the new hand, is not free either.
+#
+# $$c = \mathbb{E}\, L\big(\text{twin}(\tilde x_0^{\text{sou}}),\ \tilde x_0^{\text{sou}}\big) \tag{13.2}$$
+#
+# Then minimise $L_{\text{simple}}$ under $L_{\text{img}} \le c_{\text{img}}$ and $L_{\text{hf}} \le c_{\text{hf}}$. λ becomes a
+# multiplier: it grows while the model is too far, and falls while it is not.
+#
+# $$\lambda \leftarrow \operatorname{clip}\Big(\lambda\, e^{\eta\, \operatorname{clip}(\log(\bar L / c),\, -1,\, 1)},\
+# \lambda_{\text{least}},\ \lambda_{\text{most}}\Big) \tag{13.3}$$
+#
+# | symbol | meaning | shape | code |
+# |---|---|---|---|
+# | $\text{twin}$ | the true picture of a face in the domain | (N,C,R,R) | `data.twin` |
+# | $c$ | the price of the right answer, for each of the two losses | scalar | `weights.price` |
+# | $\bar L$ | running mean of the loss over the last steps | scalar | `level` |
+# | $\eta$ | 0.05: a step moves λ by 5 % at most | scalar | `rate` |
+#
+# ## Exercise: a step of dual ascent
+#
+# *Difficulty ●○○ · importance ●●○ · 10 minutes*
+
+# %%
+def dual_step(weight, level, price, rate=0.05, least=0.01, most=10.0):
+    """Your code here: λ, L̄, c, η and λ's bounds → the next λ."""
+    return None
+
+# %%
+dual_step = checks.mine("dual_step")
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `math.log`, `math.exp`, and `min(high, max(low, …))` twice: once for the logarithm, once for λ.
+# </details>
+# <details><summary>Solution</summary>
+#
+# `checks.solution("dual_step")` in a new cell.
+# </details>
+#
+# What does the right answer pay? And what do the committed models, after 300 steps?
+
+# %%
+from dslib import sample
+from dslib.beyond import weights
+
+noise = sample.start_noise(num_priced, 64, seed=10_000)
+people = sample.sample(source.unet, source.scheduler, noise, rt.pick(smoke=2, cpu=20), "dpmsolver")
+prices = {name: weights.price(source, people, name, batches=batches) for name in data.TWINS}
+paid = {name: weights.paid(source, models.load_source(env.data_dir() / "adapted" / name).unet, people, batches=batches)
+        for name in ("naive", "published", "anchored")}
+for name, found in ({f"the right answer, {name}": price for name, price in prices.items()} | paid).items():
+    print(f"{name:<28} L_img {found['img']:.4f}   L_hf {found['hf']:.4f}")
+
+# %% [markdown]
+# PAID
+#
+# Now train with it. λ starts at the paper's 0.3. The committed runs, 300 steps:
+
+# %% tags=["slide"]
+import json
+
+histories = {}
+for path in sorted((results / "beyond" / "runs").glob("*-anchored-dual-*.json")):
+    run = json.loads(path.read_text("utf-8"))
+    histories.setdefault(run["target"], []).append(run["rows"][-1]["weights"])
+x = torch.arange(10, 301, 10)
+for term in ("img", "hf"):
+    lines = {name: torch.tensor([[one[term] for one in history] for history in found]) for name, found in histories.items()}
+    plots.show(plots.curves(x, lines, "training step", f"λ of L_{term}", log=True, thresholds={"anchored, fixed": 1.0}),
+               alt=f"λ of L_{term} against the training step, a line a domain.")
+
+# %%
+lines = ["| domain | method | copies | Intra-LPIPS | FD | hits | seeds |", "|---" * 7 + "|"]
+for name in histories:
+    for method in ("naive", "anchored", "anchored, dual", "anchored, balanced"):
+        if found := runs_of(name, method):
+            numbers = [mean(row[key] for row in found) for key in ("copies", "intra", "fd", "hit")]
+            lines.append(f"| {name} | {shown[method]} | {numbers[0]:.0%} | {numbers[1]:.3f} | {numbers[2]:.2f} | {numbers[3]:.0%} | "
+                         f"{len(found)} |")
+plots.table("After 300 steps:\n\n" + "\n".join(lines))
+
+# %% [markdown]
+# DUAL
+#
+# ## Ten, thirty, a hundred, a thousand
+#
+# With more images there is less to copy. Where do the losses stop paying? To compare after equal steps would be unfair: ten images are
+# learned in a hundred steps, a thousand are not. So each training stops where it denoises 64 *held-out* pictures best.
+
+# %%
+with open(results / "beyond" / "shots.csv", newline="") as file:
+    shots = list(csv.DictReader(file))
+lines = ["| images | method | best step | held-out error | copies | Intra-LPIPS | FD | hits | seeds |", "|---" * 9 + "|"]
+for n in sorted({int(row["shots"]) for row in shots}):
+    for method in dict.fromkeys(row["method"] for row in shots):
+        found = [row for row in shots if (int(row["shots"]), row["method"]) == (n, method)]
+        best = [mean(float(row[key]) for row in found) for key in ("step", "error", "copies", "intra", "fd", "hit")]
+        lines.append(f"| {n} | {method} | {best[0]:.0f} | {best[1]:.4f} | {best[2]:.0%} | {best[3]:.3f} | {best[4]:.2f} | {best[5]:.0%} | "
+                     f"{len(found)} |")
+plots.table("Each at its best stop; copies are of the images that it saw:\n\n" + "\n".join(lines))
+
+# %% tags=["slide"]
+each = {}
+for path in sorted((results / "beyond" / "runs").glob("engraved-*.json")):
+    run = json.loads(path.read_text("utf-8"))
+    if "curve" in run and run["seed"] == 0 and run["method"] == "naive":
+        each[f"{run['shots']} images"] = dict(map(tuple, run["curve"]))
+x = sorted({step for curve in each.values() for step in curve})
+lines = {name: torch.tensor([[curve.get(step, float("nan")) for step in x]]) for name, curve in
+         sorted(each.items(), key=lambda one: int(one[0].split()[0]))}
+plots.show(plots.curves(torch.tensor(x), lines, "naive training step", "error on held-out pictures"),
+           alt="Held-out error against the training step for 10, 30, 100 and 1000 images.")
+
+# %% [markdown]
+# SHOTS
+#
+# ## Larger pictures
+#
+# One Haar step splits a picture into blur and detail of a pixel's width. At twice the size the same pen stroke is twice as wide. Split
+# the blur again, and it is found one level deeper:
+
+# %%
+from dslib.beyond import scales
+
+with open(results / "beyond" / "resolution_losses.csv", newline="") as file:
+    sizes = list(csv.DictReader(file))
+
+
+def at_size(domain, what, size, level):
+    """A committed number of ten batches of ten faces: (mean, spread)."""
+    wanted = domain, what, str(size), str(level)
+    row = next(row for row in sizes if (row["domain"], row["what"], row["resolution"], row["level"]) == wanted)
+    return float(row["value"]), float(row["spread"])
+
+# %% tags=["slide"]
+held_out = {size: data.load_domain(target, "test", 6, size).images for size in (64, 128)}
+strokes = {f"{size} px, level {level}": haar.high_frequency(scales.coarser(held_out[size], level)) for size, level in
+           ((64, 1), (128, 1), (128, 2))}
+plots.show(plots.signed_rows(strokes, columns=6),
+           alt="Detail of six engravings: level 1 at 64 pixels, level 1 at 128 pixels, and level 2 at 128 pixels.")
+x = torch.arange(1, 4)
+levels = {f"{size} pixels": torch.tensor([[at_size(target, "share", size, level)[0] for level in (1, 2, 3)]]) for size in (64, 128, 256)}
+plots.show(plots.curves(x, levels, "level of the Haar transform", "share of a picture's energy"),
+           alt="Share of energy against the level: the finest level holds a fifth at 64 pixels, and hardly anything at 256.")
+
+# %%
+lines = ["| side | L_img of the right answer (of somebody else's) | L_hf, level 1 | L_hf at the hatching's level | level 1 drowns at t "
+         "| the hatching at t |", "|---" * 6 + "|"]
+for size, level in ((64, 1), (128, 2), (256, 3)):
+    one, other = at_size(target, "price", size, 0), at_size(target, "price of other people", size, 0)
+    fine, deep = at_size(target, "price", size, 1), at_size(target, "price", size, level)
+    drowned = [at_size(target, "drowned", size, depth)[0] for depth in (1, level)]
+    lines.append(f"| {size} | {one[0]:.3f} ± {one[1]:.3f} ({other[0]:.2f}) | {fine[0]:.3f} ± {fine[1]:.3f} | {deep[0]:.3f} "
+                 f"(level {level}) | {drowned[0]:.0f} | {drowned[1]:.0f} |")
+plots.table("Ten batches of ten faces and their twins:\n\n" + "\n".join(lines))
+
+# %% [markdown]
+# SIZES
+#
+# ### From 64 to 128 with the same ten
+#
+# To train a source at 128 pixels costs four times as much a step. A second stage costs little: a small network takes a picture of 64 pixels
+# and answers one of 128. It learns that on the source's faces, and is then adapted on the ten, as the model before it was.
+
+# %% tags=["slide"]
+from dslib.beyond import upsample
+
+stages = {name: upsample.load_stage(env.data_dir() / "upsampler" / name) for name in ("source", "adapted")}
+enlarged = {"bilinear": upsample.enlarge(held_out[64])} | {f"stage: {name}": upsample.draw(stage, held_out[64]) for name, stage in
+                                                           stages.items()}
+plots.show(plots.rows(enlarged | {"the true answer": held_out[128]}, columns=6),
+           alt="Six held-out engravings: enlarged bilinearly, by the source's stage, by the adapted stage, and as they are at 128 pixels.")
+
+# %%
+with open(results / "beyond" / "resolution_upsample.csv", newline="") as file:
+    found = [row for row in csv.DictReader(file) if row["what"] == "held out"]
+lines = ["| stage | LPIPS to the truth | L1 | detail of level 1, share of energy | on the ten: LPIPS | seeds |", "|---" * 6 + "|"]
+for name in dict.fromkeys(row["stage"] for row in found):
+    mine = [row for row in found if row["stage"] == name]
+    numbers = {key: [float(row[key]) for row in mine if row[key]] for key in ("lpips", "l1", "detail_1", "lpips_ten")}
+    cells = [f"{mean(values):.3f}" + (f" ± {torch.tensor(values).std():.3f}" if len(values) > 1 else "") if values else "" for values in
+             numbers.values()]
+    lines.append(f"| {name} | " + " | ".join(cells) + f" | {len(mine)} |")
+plots.table("100 held-out engravings:\n\n" + "\n".join(lines))
+
+# %% [markdown]
+# STAGE
+#
+# ### What a step costs at each size
+#
+# Measured by `python -m dslib.study resolution cost` and `celebahq`, ratios of one run:
+
+# %%
+with open(results / "beyond" / "resolution_cost.csv", newline="") as file:
+    costs = list(csv.DictReader(file))
+plots.table("\n".join(["| " + " | ".join(costs[0]) + " |", "|---" * len(costs[0]) + "|"] +
+                      ["| " + " | ".join(row.values()) + " |" for row in costs]))
+
+# %% [markdown]
+# COST
+#
+# ## Did it come out as expected?
+
+# %%
+_ = checks.check_expected("13", rt, parts_error=float((flat["in parts"] - flat["whole"]).norm() / flat["whole"].norm()),
+                          right_img=prices["engraved"]["img"], anchored_img=paid["anchored"]["img"], naive_img=paid["naive"]["img"])
+
+# %% [markdown]
+# ## Play
+#
+# Turn the price, the rate and the start. What does λ do on the way of the loss that a run measured?
+
+# %%
+from dslib.show import widgets
+
+widgets.explore_weight([one["L_img"] for one in histories["engraved"][0]], prices["engraved"]["img"], dual_step)
+
+# %% [markdown]
+# ## What can go wrong
+#
+# | symptom | cause | mend |
+# |---|---|---|
+# | parts give another gradient | dropout or batch norm: parts see other random numbers or means | none in these U-Nets |
+# | λ sits at its upper bound, and a line says so | a price that cannot be kept | a higher price, or a smaller learning rate |
+# | λ falls to 0.01 and nothing holds the model | the price is above what copying costs (above) | a lower price, or a fixed λ |
+# | LoRA learns nothing | the rate of full training | four times as much, as here |
+# | the second stage draws hatching on smudges | it cannot mend what the first drew | look at the 64-pixel pictures first |
+#
+# ## Equations, code, tests
+#
+# | equation | in `dslib` | held by, in `tests/` |
+# |---|---|---|
+# | (13.1) | `checks.gradient_in_parts` | `test_checks_13.py::test_the_gradient_in_parts_is_the_whole_batchs` |
+# | (13.2) | `weights.price` | `test_weights.py::test_a_price_is_the_loss_of_the_twins_of_the_sources_guesses` |
+# | (13.3) | `weights.dual_step` | `test_weights.py::test_a_weight_grows_above_its_price_and_falls_below_it` |
+#
+# ## Paper, authors' code, ours
+#
+# | point | paper | here |
+# |---|---|---|
+# | batch | 3 images a GPU at 256 pixels | any, in parts (`--micro_batch_size`) |
+# | what is trained | the whole U-Net; lighter training is left open | also LoRA (`--lora_rank 4`), ends (`--trained_parts ends`) |
+# | λ | a grid by hand | fixed, or following a price, or the gradients: `python -m dslib.study beyond` |
+# | resolution | 256 | 64, and a stage to 128 |
+#
+# ## Check yourself
+#
+# 1. Why not simply add up the gradients of small batches?
+#    <details><summary>Answer</summary>The loss compares images. Small batches compare fewer: another loss.</details>
+# 2. A model pays exactly what the right answer pays. Is it right?
+#    <details><summary>Answer</summary>No. Many models pay the same, and one that copies is among them.</details>
+# 3. Why does one-level Haar see other strokes at 256 pixels?
+#    <details><summary>Answer</summary>A stroke of two pixels is eight wide there. Level 1 sees only its edges.</details>
+#
+# Five questions with answers that say why:
+
+# %% tags=["nbval-check-output", "quiz"]
+from dslib.show import quiz
+
+quiz.ask("13")
+
+# %% [markdown]
+# ## In this notebook we have
+#
+# - computed a whole batch's gradient in parts;
+# - RECAP
+#
+# **You now have** `--micro_batch_size`, `--lora_rank`, a stage for larger pictures, and a way to say how far a model may go.
+#
+# Next: wishes without pictures, a critic for detail, and faces that move: `14_other_wishes.ipynb`.
