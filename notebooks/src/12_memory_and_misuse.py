@@ -400,4 +400,4 @@ quiz.ask("12")
 # **You now have** an attack to run before you publish a model: `dslib leaks runs/mine --train_data_dir … --unseen_data_dir …`. It can show
 # a leak, never that there is none. And a card to fill in first.
 #
-# This is the last chapter. Back to the start: `00_tour.ipynb`.
+# Next: what the paper leaves open, cheaper and larger: `13_cheaper_and_larger.ipynb`.
