@@ -29,7 +29,7 @@ from ..text import captions
 
 PICTURES, STEPS, BATCH = 1500, 300, 32       # labelled pictures a probe is fitted on, its steps, pictures a step
 T_MAX = 700                                  # a push reads x̃_0 below this step: above it is no picture
-RADIUS = 3.0                                 # of the patterns a robust probe meets: Euclidean, of pictures in [-1,1]
+RADIUS = 1.5                                 # of the patterns a robust probe meets: Euclidean, of pictures in [-1,1]
 LEAST = 0.75                                 # balanced accuracy below which a probe is refused; chance is 0.5
 
 

@@ -115,7 +115,7 @@ def made(run: grid.Run, source, ruler: Ruler) -> Tensor:
 def goal_rows(wish: str, ruler: Ruler) -> tuple[list[dict], Tensor]:
     """The rows of ``GOALS``, and their pictures (3,PICTURES,3,R,R): the probe is the robust one."""
     images, has = attribute.labelled(wish, "test", REAL, ruler.drawn.shape[-1])
-    sets = dict(zip(GOALS, (ruler.drawn, images[~has], images[has])))
+    sets = dict(zip(GOALS, (ruler.drawn, images[~has][:len(ruler.drawn)], images[has][:len(ruler.drawn)])))
     for name, found in sets.items():
         if len(found) < 2:
             raise UserError(f"{name}: {len(found)} of {REAL} real pictures for {wish}: wish for something neither rare nor everywhere")
@@ -145,10 +145,11 @@ def work(folder: Path, wanted: list[tuple[str, str, int]], source_name: str | No
             write_atomic(goals.with_suffix(".png"), png(pictures))
             write_atomic(goals, as_file(facts | {"wish": wish, "seed": 0}, rows))
         images = made(run, source, rulers[wish])
-        row = {"variant": run.settings["variant"], "step": steps} | scores_of(images, rulers[wish], VARIANTS[run.settings["variant"]][0])
+        robust, settings = VARIANTS[run.settings["variant"]]
+        row = {"variant": run.settings["variant"], "step": steps} | scores_of(images, rulers[wish], robust)
         print(f"{run.path.stem}: {as_json(row, None)}", file=sys.stderr, flush=True)
         write_atomic(run.path.with_suffix(".png"), png(images[:PICTURES][None]))
-        return as_file(facts | {"wish": wish, "seed": run.seed}, [row])
+        return as_file(facts | {"wish": wish, "seed": run.seed, "settings": SETTINGS | settings}, [row])
 
     grid.work(runs, make)
 

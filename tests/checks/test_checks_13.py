@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from dslib import checks
+from dslib.base.errors import UserError
 from dslib.beyond import weights
+from dslib.show import plots, widgets
 
 
 def parts(slope=True, whole=True, mean=False, graph=False, last=False):
@@ -65,3 +67,16 @@ def test_the_gradient_in_parts_is_the_whole_batchs():
     for size in (1, 3, 4, 6):
         found = checks.gradient_in_parts(net, x, loss, size)
         assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(whole, found))
+
+
+def test_the_slider_follows_a_loss_that_was_measured(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(plots, "curves", lambda x, named, *_, **__: seen.update(x=x, **named))
+    levels = [0.01, 0.08]
+    _, alt = widgets.weight_figure(levels, 0.04, 0.05, weights.dual_step, start=1.0, every=10)
+    low = math.exp(-0.05 * 10)                                        # ten steps below the price, each by η
+    high = low * math.exp(0.05 * math.log(2)) ** 10                   # ten above it, by η·log 2
+    assert seen["x"].tolist() == [10, 20] and seen["λ"][0].tolist() == pytest.approx([low, high])
+    assert seen["loss"][0].tolist() == pytest.approx(levels) and f"ends at {high:.3g}" in alt
+    with pytest.raises(UserError, match="no losses to follow"):
+        widgets.explore_weight([], 0.04, weights.dual_step)
