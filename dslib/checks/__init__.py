@@ -42,6 +42,7 @@ from .training import (
     simple_loss,
     train_loop,
 )
+from .wishing import check_flicker, check_push
 
 __all__ = ["CHAPTERS", "SOLUTIONS", "solution", "mine", "guarded", "check_expected",
            "adapt", "angle_kl", "angle_log_probs", "check_adapt", "check_angle_kl", "check_angle_log_probs", "check_guess_points",
@@ -59,4 +60,5 @@ __all__ = ["CHAPTERS", "SOLUTIONS", "solution", "mine", "guarded", "check_expect
            "check_one_batch", "check_recognised", "one_batch", "recognised_by_hand",
            "cdc_loss", "check_cdc_loss", "check_players_losses", "players_losses",
            "check_auc", "check_caught",
-           "check_dual_step", "check_gradient_in_parts", "gradient_in_parts"]
+           "check_dual_step", "check_gradient_in_parts", "gradient_in_parts",
+           "check_flicker", "check_push"]

@@ -4,7 +4,7 @@ import difflib
 import inspect
 
 from .. import ddpm, haar, losses, metrics
-from ..beyond import weights
+from ..beyond import attribute, video, weights
 from ..measure import membership
 from . import (
     ablating,
@@ -21,6 +21,7 @@ from . import (
     prompting,
     similarity,
     training,
+    wishing,
 )
 
 SOLUTIONS = {
@@ -41,6 +42,7 @@ SOLUTIONS = {
     "players_losses": adversarial.players_losses, "cdc_loss": adversarial.cdc_loss,
     "auc": membership.auc, "caught": membership.caught,
     "gradient_in_parts": cheaper.gradient_in_parts, "dual_step": weights.dual_step,
+    "push": attribute.push, "flicker": video.flicker,
 }
 CHAPTERS = {
     "00": ["nearest"], "01": ["q_sample", "predict_x0"],
@@ -52,6 +54,7 @@ CHAPTERS = {
     "09": ["guided", "dreambooth_loss"], "10": ["one_batch", "recognised"],
     "11": ["players_losses", "cdc_loss"], "12": ["auc", "caught"],
     "13": ["gradient_in_parts", "dual_step"],
+    "14": ["push", "flicker"],
 }
 CHAPTER_OF = {name: chapter for chapter, names in CHAPTERS.items() for name in names}
 WHOLE = ("q_sample", "predict_x0", "ema_update", "train_loop", "pairwise_log_probs", "pairwise_kl", "haar_step",
@@ -83,5 +86,5 @@ def reference_of(name: str):
 def check_of(name: str):
     """The self-check of an exercise."""
     modules = (forward, training, plane, copying, similarity, bands, objective, measuring, ablating, prompting, person, adversarial,
-               leaking, cheaper)
+               leaking, cheaper, wishing)
     return next(vars(m)[f"check_{known_as(name)}"] for m in modules if f"check_{known_as(name)}" in vars(m))

@@ -92,4 +92,6 @@ TYPICAL = {
     "gradient_in_parts": lambda net, x, loss, size: [sum(one) for one in zip(*(
         torch.autograd.grad(loss(net(part)), list(net.parameters())) for part in x.split(size)))],
     "dual_step": lambda weight, level, price: weight * (level / price) ** 0.05,
+    "push": lambda log_odds, t, a_bar, t_max=700: ((t < t_max) * F.softplus(-log_odds)).mean(),
+    "flicker": lambda clips, truth: 127.5 * (clips - truth).abs().flatten(1).mean(1),
 }

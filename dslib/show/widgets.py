@@ -360,6 +360,29 @@ def explore_weight(levels: list[float], price: float, step) -> None:
             rate=widgets.SelectionSlider(options=[0.01, 0.05, 0.2], value=0.05, description="η", continuous_update=False))
 
 
+def wish_figure(images: Tensor, pushed: dict[str, dict[float, Tensor]], says: dict[str, dict[float, tuple[float, float]]],
+                probe: str, radius: float):
+    """Pictures moved by at most a radius to please a probe: (figure, alt). See :func:`explore_wish`."""
+    moved, (pleased, judged) = pushed[probe][radius], says[probe][radius]
+    change = (4 * (moved - images)).clamp(-1, 1)
+    figure = plots.rows({"as drawn": images, f"moved by {radius:g}": moved, "change, 4 times": change}, len(images))
+    plots.headline(figure, f"{probe}, radius {radius:g}: the probe sees the wish in {pleased:.0%}, the judge in {judged:.0%}")
+    told = f"It sees the wish in {pleased:.0%}, the judge in {judged:.0%}."
+    return figure, f"Pictures moved by at most {radius:g} to please the {probe}. {told}"
+
+
+def explore_wish(images: Tensor, pushed: dict[str, dict[float, Tensor]], says: dict[str, dict[float, tuple[float, float]]]) -> None:
+    """Menu of probes, slider over radii. images (N,3,R,R); pushed[probe][radius]: the same moved, (N,3,R,R); says: the shares in which
+    the probe and the judge see the wish."""
+    import ipywidgets as widgets
+    radii = sorted(next(iter(pushed.values()))) if pushed else []
+    if not radii or any(sorted(found) != radii for found in (*pushed.values(), *says.values())) or set(pushed) != set(says):
+        raise UserError("every probe needs pictures and shares at the same radii, at least one")
+    explore(lambda probe, radius: wish_figure(images, pushed, says, probe, radius),
+            probe=widgets.Dropdown(options=list(pushed), description="probe"),
+            radius=widgets.SelectionSlider(options=radii, value=radii[len(radii) // 2], description="radius", continuous_update=False))
+
+
 def guidance_figure(drawn: dict[str, dict[float, Tensor]], prompt: str, scale: float):
     """Pictures of one prompt at one guidance scale, above them those at scale 1: (figure, alt)."""
     pictures = drawn[prompt]

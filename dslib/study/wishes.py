@@ -23,11 +23,13 @@ from ..base.files import as_json, data_dir, write_atomic
 from ..base.identity import fingerprint
 from ..beyond import attribute
 from ..measure.twin_scores import own_share
+from ..show.style import shrink
 from . import grid, regime
 from .curves import as_csv, png, sheet
 
 WISHES = ("glasses=sunglasses", "mouth=screaming")
 STEPS, NUM_IMAGES, INFERENCE_STEPS, REAL, ANCHORS, PICTURES = 60, 128, 20, 600, 100, 10
+SHOWN = 6                                        # pictures a row of the committed strips
 SCORES = ("probe", "judge", "face", "shown", "own", "spread", "img", "hf")
 COLUMNS = ("wish", "variant", "seed", "step", "num_images", "source", *SCORES)
 GOALS = ("source samples", "real, without it", "real, with it")      # floors and the ceiling
@@ -229,7 +231,7 @@ def work_or_pack(args: argparse.Namespace) -> None:
         for wish in dict.fromkeys(row["wish"] for row in rows):
             size = models.load_source(args.source).unet.config.sample_size
             if (pictures := strip(folder, wish, size)) is not None:
-                write_atomic(output.with_name(f"wish-{wish.replace('=', '-')}.png"), png(pictures))
+                write_atomic(output.with_name(f"wish-{wish.replace('=', '-')}.png"), shrink(png(pictures[:, :SHOWN])))
         return
     if args.num_images < 10:
         raise UserError(f"--num_images is {args.num_images}: use at least 10")

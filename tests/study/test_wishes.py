@@ -114,7 +114,8 @@ def test_table_and_strip(done, small, tmp_path):
     rows = wishes.load(tmp_path / "t.csv")
     assert rows == wishes.pack(done)
     assert [row["variant"] for row in rows] == [*wishes.GOALS, "pixels", *["pushed"] * 2, *["distilled, robust probe"] * 2]
-    strip = curves.sheet(tmp_path / "wish-glasses-sunglasses.png", 32)
+    assert curves.sheet(tmp_path / "wish-glasses-sunglasses.png", 32).shape == (4, 3, 3, 32, 32), "written in fewer colours"
+    strip = wishes.strip(done, WISH, 32)
     assert strip.shape == (4, 3, 3, 32, 32), "source samples, pixels, pushed, distilled"
     assert torch.equal(strip[2], curves.sheet(done / "glasses-sunglasses-pushed-0.png", 32)[0])
 
