@@ -65,7 +65,7 @@ import torch
 from dslib import checks, data, haar, losses, models
 from dslib.measure.score import SCORES
 from dslib.show import plots
-from dslib.study import regime
+from dslib.study import claim, regime
 
 results = env.data_dir() / "results"
 table = regime.load() + regime.load(results / "beyond" / "beyond.csv")
@@ -84,12 +84,18 @@ def span(values):
     return mean(values), min(values), max(values)
 
 # %% tags=["slide"]
-keys = ("copies", "intra", "fd", "hit")
+keys = ("copies", "intra", "fd", "kept")
 each = {SCORES[key].title: {name: [row[key] for row in runs_of(target, method)] for method, name in shown.items()} for key in keys}
 real = [row for row in table if row["target"] == target and row["method"].startswith("real") and "seed" in row]
 bands = {SCORES[key].title: (min(row[key] for row in real), max(row[key] for row in real)) for key in keys}
 plots.show(plots.forest({title: {name: span(values) for name, values in found.items() if values} for title, found in each.items()}, bands,
-                        each), alt="Copies, Intra-LPIPS, FD and hits of ten ways to adapt to ten engravings, with the band of real images.")
+                        each), alt="Copies, Intra-LPIPS, FD and kept people of ways to adapt to ten engravings; the band is real images.")
+folder, ours = results / "regime", results / "beyond" / "each"
+places = {"naive": (folder / "engraved-naive-0.png", 2), "anchored": (folder / "engraved-anchored-0.png", 0),
+          "LoRA": (ours / "engraved-lora-0.png", 1), "LoRA, anchored": (ours / "engraved-lora-anchored-0.png", 1),
+          "ANT": (ours / "engraved-ant-0.png", 1)}                                   # a strip, and its row for 300 steps
+plots.show(plots.rows({name: claim.pictures_of(path)[row][:10] for name, (path, row) in places.items()}),
+           alt="Ten samples of the same noises for naive, anchored, LoRA, LoRA anchored and ANT, after 300 steps.")
 
 # %% [markdown]
 # READING
@@ -296,7 +302,7 @@ for name, found in ({f"the right answer, {name}": price for name, price in price
 import json
 
 histories = {}
-for path in sorted((results / "beyond" / "runs").glob("*-anchored-dual-*.json")):
+for path in sorted((results / "beyond" / "each").glob("*-anchored-dual-*.json")):
     run = json.loads(path.read_text("utf-8"))
     histories.setdefault(run["target"], []).append(run["rows"][-1]["weights"])
 x = torch.arange(10, 301, 10)
@@ -337,7 +343,7 @@ plots.table("Each at its best stop; copies are of the images that it saw:\n\n" +
 
 # %% tags=["slide"]
 each = {}
-for path in sorted((results / "beyond" / "runs").glob("engraved-*.json")):
+for path in sorted((results / "beyond" / "each").glob("engraved-*.json")):
     run = json.loads(path.read_text("utf-8"))
     if "curve" in run and run["seed"] == 0 and run["method"] == "naive":
         each[f"{run['shots']} images"] = dict(map(tuple, run["curve"]))
@@ -374,10 +380,10 @@ strokes = {f"{size} px, level {level}": haar.high_frequency(scales.coarser(held_
            ((64, 1), (128, 1), (128, 2))}
 plots.show(plots.signed_rows(strokes, columns=6),
            alt="Detail of six engravings: level 1 at 64 pixels, level 1 at 128 pixels, and level 2 at 128 pixels.")
-x = torch.arange(1, 4)
-levels = {f"{size} pixels": torch.tensor([[at_size(target, "share", size, level)[0] for level in (1, 2, 3)]]) for size in (64, 128, 256)}
-plots.show(plots.curves(x, levels, "level of the Haar transform", "share of a picture's energy"),
-           alt="Share of energy against the level: the finest level holds a fifth at 64 pixels, and hardly anything at 256.")
+levels = {f"{size} pixels": {f"level {level}": at_size(target, "share", size, level)[0] for level in (1, 2, 3)} for size in (64, 128, 256)}
+levels = {name: found | {"coarser": 1 - sum(found.values())} for name, found in levels.items()}
+plots.show(plots.shares(levels, "share of a picture's energy"),
+           alt="Share of energy by level: the finest holds a fifth at 64 pixels, a twelfth at 128, and hardly anything at 256.")
 
 # %%
 lines = ["| side | L_img of the right answer (of somebody else's) | L_hf, level 1 | L_hf at the hatching's level | level 1 drowns at t "

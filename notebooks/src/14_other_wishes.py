@@ -47,8 +47,8 @@ rt = env.start(seed=0)
 
 # %% tags=["parameters"]
 target, wish = "engraved", "glasses=sunglasses"         # the committed adapted models know no other target
-num_labelled = rt.pick(smoke=160, cpu=600, colab=1500)
-probe_steps = rt.pick(smoke=40, cpu=120, colab=300)
+num_labelled = rt.pick(smoke=240, cpu=600, colab=1500)
+probe_steps = rt.pick(smoke=40, cpu=150, colab=300)
 num_faces = rt.pick(smoke=10, cpu=40, colab=100)
 asked_t = rt.pick(smoke=[50, 700], cpu=[50, 200, 400, 600, 800])
 critic_steps = rt.pick(smoke=3, cpu=60, colab=200)
@@ -454,11 +454,11 @@ for model in (*video_study.GOALS, *video_study.MODELS):
 plots.table(f"$t_0$ = {t_0}, means of twelve clips:\n\n" + "\n".join(lines))
 
 # %%
-lines = ["| anchored less naive | noise | difference ± standard error | higher in |", "|---" * 4 + "|"]
+lines = ["| anchored less naive | noise | difference ± standard error | lower in |", "|---" * 4 + "|"]
 for noise in video.NOISES:
     for key in ("shimmer", "amount", "own", "right"):
         apart = video_study.paired(rows, "anchored", "naive", t_0, noise, key)
-        lines.append(f"| {key} | {noise} | {apart.difference:+.3f} ± {apart.error:.3f} | {apart.clips - apart.lower} of {apart.clips} |")
+        lines.append(f"| {key} | {noise} | {apart.difference:+.3f} ± {apart.error:.3f} | {apart.lower} of {apart.clips} |")
 plots.table("\n".join(lines))
 
 # %% tags=["slide"]
