@@ -70,7 +70,7 @@ from dslib.study import claim, regime
 results = env.data_dir() / "results"
 table = regime.load() + regime.load(results / "beyond" / "beyond.csv")
 shown = {"naive": "naive", "published": "published", "anchored": "anchored", "lora": "LoRA", "lora, anchored": "LoRA, anchored",
-         "ends": "ends", "ant": "ANT", "ant, lora": "ANT, LoRA", "anchored, dual": "anchored, dual ascent",
+         "ends, anchored": "ends, anchored", "ant": "ANT", "ant, lora": "ANT, LoRA", "anchored, dual": "anchored, dual ascent",
          "anchored, balanced": "anchored, balanced"}
 
 
@@ -222,8 +222,8 @@ from dslib.base import parts
 
 counts = {"all": parts.trainable(source.unet), "lora": parts.trainable(source.unet, lora_rank=4),
           "ends": parts.trainable(source.unet, "ends")}
-kinds = {"naive": "all", "published": "all", "anchored": "all", "lora": "lora", "lora, anchored": "lora", "ends": "ends", "ant": "all",
-         "ant, lora": "lora"}
+kinds = {"naive": "all", "published": "all", "anchored": "all", "lora": "lora", "lora, anchored": "lora", "ends, anchored": "ends",
+         "ant": "all", "ant, lora": "lora"}
 lines = ["| method | trained | copies | Intra-LPIPS | FD | hits | own people kept | seeds |", "|---" * 8 + "|"]
 for method, kind in kinds.items():
     found = runs_of(target, method)
@@ -235,7 +235,14 @@ plots.table(f"`{target}`, 300 steps. Real images: copies 3 to 8 %, Intra-LPIPS {
             f"{bands['Intra-LPIPS'][1]:.3f}\n\n" + "\n".join(lines))
 
 # %% [markdown]
-# LIGHT
+# - **LoRA, anchored**: a twentieth of the weights. It copies least, keeps most people, and its FD is between naive's and anchored's.
+# - **LoRA** alone copies half as much as naive fine-tuning. Few weights can hold less of the ten by heart.
+# - **Ends**: 12 % of the samples are engravings. 300 steps at this rate do not reach the domain; so it copies nothing.
+# - **ANT** copies *more* than naive, and draws fewer people (the last row above). Its guidance is weak here: the classifier is sure of the
+#   ten, and a sure classifier has no slope. What is left is the hardest noise for each of ten pictures. LoRA softens it.
+#
+# That is not the last word on ANT: its authors' source, rate and adapters are others, and we chose nothing for it. LoRA's rate is four
+# times that of full training, also unsearched. Memory: Adam keeps two numbers for each *trained* weight; activations stay what they were.
 #
 # ## λ by itself
 #

@@ -10,7 +10,7 @@
 # # 14. Other wishes: no target images, fine detail, and faces that move
 #
 # **Claim.**
-# - A wish can be learned without one target image: TODO-NUM. Whoever only asks the probe that trained it is fooled.
+# - A wish can be pushed into a model without one target image: TODO-NUM. Its own probe must not decide: changed pixels please it as well.
 # - A critic of small pieces brings back a part of the hatching that the anchored model lacks: FD TODO-NUM instead of 2.1 to 2.8.
 # - An image model, frame by frame, makes no video. With one noise for all frames it nearly stands still: 9 % of the movement is left.
 #
@@ -83,7 +83,11 @@ plots.show(plots.rows({name: one[0] for name, one in clips.items()}, columns=8),
            alt="Eight frames of a person: as drawn, the true engraving, and five results that stand still, jump, or are of somebody else.")
 
 # %% [markdown]
-# FRAMES
+# - **naive, shared** and **anchored, shared**: the same picture eight times. Eyes and mouth are hardly different from frame to frame.
+# - **anchored, fresh**: another face in every frame. What moves is the noise.
+# - **naive, inverted**: a little more moves, hardly to be seen.
+# - **anchored, inverted**: the eyes change where they should. From the fourth frame on the mouth breaks.
+# - None of the five is the person of the true answer. Mouths and brows are drawn anew.
 #
 # ## The mental model: who is fooled?
 #
@@ -169,17 +173,21 @@ def guess_at(pipe, x_0, t, seed=3):
     return ddpm.guess(answer, x_t, steps, a_bar, ddpm.prediction_type_of(pipe.scheduler)).x_0.clamp(-1, 1)
 
 
+few = torch.cat([side.nonzero()[:num_faces // 2, 0] for side in (has, ~has)])
 lines = ["| t | plain probe is right | robust probe is right | robust: push of those without it |", "|---" * 4 + "|"]
 for t in asked_t:
+    guesses = guess_at(source, faces[few], t)
     with torch.no_grad():
-        odds = {name: probe.net(guess_at(source, faces, t))[:, 0] for name, probe in probes.items()}
-    right = [f"{attribute.balanced(one > 0, has):.0%}" for one in odds.values()]
-    pull = push(odds["robust probe"][~has], torch.full((int((~has).sum()),), t), source.scheduler.alphas_cumprod)
+        odds = [probe.net(guesses)[:, 0] for probe in probes.values()]
+    right = [f"{attribute.balanced(one > 0, has[few]):.0%}" for one in odds]
+    pull = push(odds[1][~has[few]], torch.full((int((~has[few]).sum()),), t), source.scheduler.alphas_cumprod)
     lines.append(f"| {t} | {' | '.join(right)} | {float(pull):.2f} |")
 plots.table("\n".join(lines))
 
 # %% [markdown]
-# ASKED
+# - Up to $t = 400$ the guess is clear enough: 90 % and more are read right.
+# - At $t = 600$ it is 52 and 68 %, where 50 % is chance. A guess is a blur there. The push still counts up to 700, at a small weight.
+# - The push falls with $t$. That is the factor $\sqrt{\bar\alpha_t}$, and at 800 the limit.
 #
 # ### The control: no network, only pixels
 #
@@ -208,7 +216,11 @@ for r in radii:
 plots.table("\n".join(lines))
 
 # %% [markdown]
-# PIXELS
+# - **Plain probe**: at radius 8 it sees sunglasses on all 40. The judge sees them on none. Nor do you: there are streaks at the height of
+#   the eyes.
+# - **Robust probe**: its changes sit on the eyes and are dark. The judge sees sunglasses in 28 % at radius 8, and in 60 % at 16.
+# - So a robust probe asks for something that others can see, too. But these are still spots, no glasses.
+# - A pleased probe is not a fulfilled wish. Every trained model below has to be better than this control.
 #
 # ### A model that is trained on it
 #
@@ -234,10 +246,12 @@ plots.show(plots.forest({title: {name: (mean(values), min(values), max(values)) 
 # %%
 from dslib.study import curves, regime
 
-strip = curves.sheet(results / "beyond" / f"wish-{wish.replace('=', '-')}.png")
-names = ["source", *(name for name in wishes.VARIANTS if any(row["variant"] == name and row["seed"] == 0 for row in asked))]
-plots.show(plots.rows({name: data.to_float(row) for name, row in zip(names, strip)}, columns=8),
-           alt="Source samples, then a row a variant, from the same noise.")
+for one in dict.fromkeys(row["wish"] for row in table):
+    strip = curves.sheet(results / "beyond" / f"wish-{one.replace('=', '-')}.png")
+    ran = {row["variant"] for row in table if (row["wish"], row["seed"]) == (one, 0)}
+    names = [f"source, {one}", *(name for name in wishes.VARIANTS if name in ran)]
+    plots.show(plots.rows({name: data.to_float(row) for name, row in zip(names, strip)}, columns=8),
+               alt=f"Source samples, then a row a variant of the wish {one}, from the same noise.")
 
 # %%
 lines = ["| wish | variant | probe | judge | shown | own people | LPIPS of two samples | seeds |", "|---" * 8 + "|"]
@@ -251,7 +265,11 @@ for one in dict.fromkeys(row["wish"] for row in table):
 plots.table("\n".join(lines))
 
 # %% [markdown]
-# WISHES
+# - **Real pictures** set the scale: of those with sunglasses the judge sees all, and the robust probe 92 %. Of source samples it is 2 %.
+# - **Changed pixels** of the plain probe: it sees the wish in all 128, the judge in 9 %. The robust probe's convince the judge in 37 %.
+# - **The judge is no oracle.** For `mouth=screaming` the plain probe's pixels convince it in 58 %, the robust probe's in 71 %. There the
+#   changes are dark dots on the mouth, at radius 8. Look at the pictures before you believe a share.
+# - TODO-NUM: pushed alone; pairwise; distilled; with the plain and the robust probe; probe against judge, shown, own people, seeds.
 #
 # ## Fine detail: a critic of patches
 #
@@ -283,7 +301,10 @@ plots.show(plots.rows(compared, columns=10), alt="Ten people by the true hand an
 print("\n".join(f"{name:<16} detail {detail(one):.3f}, {detail(one) / detail(true):.0%} of the true" for name, one in compared.items()))
 
 # %% [markdown]
-# DETAIL
+# - **naive** has all of the true detail and more. A third of its samples are copies, and copies come with their hatching.
+# - **anchored** has half of it: 53 %. Its own people are drawn softly.
+# - **anchored, patch** has 69 %. Its hatching covers the ground as well. It has also spots that belong to nobody.
+# - Twelve pictures, one seed. The energy of a real engraving differs a lot: 0.198 ± 0.088 in a hundred of them.
 #
 # Where does it go? The mean square error rewards the *mean* of all clean pictures that $x_t$ may come from. A mean of two hatchings is
 # grey. Ask the anchored model at small $t$, of the ten and of engravings that it has not seen:
@@ -298,7 +319,8 @@ plots.show(plots.curves(small_t, kept, "t", "share of the detail in the guess", 
 print(" ".join(f"{name}: {float(line[0, -1]):.0%} at t = {int(small_t[-1])};" for name, line in kept.items()))
 
 # %% [markdown]
-# KEPT
+# - Of engravings that it has not seen, the guess at $t = 200$ holds 77 % of the detail. Of the ten, 87 %.
+# - So the last steps of drawing see too little detail. L_hfmse asks for it too, but it is a mean square as well.
 #
 # So let a network look at pieces (Isola et al. 2017). A critic $D$ of three convolutions gives every piece of 18 pixels a score. It learns
 # to tell the ten from the model's guesses below $t = 200$:
@@ -343,7 +365,11 @@ with torch.no_grad():
     print("   ".join(f"{name}: {float((critic(images) > 0).float().mean()):.0%} of pieces pass" for name, images in looked_at.items()))
 
 # %% [markdown]
-# CRITIC
+# - **Guesses of the ten**: the loss stays at guessing, $2 \log 2 = 1.39$. Such guesses are nearly the ten. There is nothing to learn from.
+# - **Guesses of the source's faces**: it falls to 1.0 within 20 steps. At small $t$ the model leaves a face as it is, without a stroke.
+# - Of the pieces of unseen engravings 99 % pass, of their guesses 97 %, of guesses of faces 30 %.
+# - So the critic does not sharpen the blur of the curves above. It asks for strokes on people that the ten do not show. Only the anchored
+#   form puts such people before it.
 #
 # The runs of `python -m dslib.study beyond`, by the protocol of chapter 08:
 
@@ -361,7 +387,12 @@ for method in ("naive", "naive, patch", "published", "anchored", "anchored, patc
 plots.table(f"`{target}`, 300 steps:\n\n" + "\n".join(lines))
 
 # %% [markdown]
-# PATCH
+# - **FD** of `anchored, patch` is TODO-NUM (two seeds: 1.12 and 1.47). Without the critic five seeds gave 2.06 to 2.80.
+# - **The distance to the twin**, the right answer, falls from 0.240 to TODO-NUM (0.207 and 0.197).
+# - **Copies** are where they are without it, 4 to TODO-NUM 6 %. Real images have 3 to 8 %.
+# - **Intra-LPIPS** falls from 0.244 to TODO-NUM (0.210 and 0.223). Real images have 0.205 to 0.244: it is still among them.
+# - `naive, patch`, the control: TODO-NUM. There the critic sees guesses of the ten alone.
+# - One domain, made of strokes. λ_patch was chosen by the length of its gradient, and not tuned.
 #
 # ### The same objective on latents
 #
@@ -433,7 +464,10 @@ plots.show(plots.signed_rows({name: video.changes(clips[name])[0] for name in sh
            alt="Changes between frames: eyes and face in the true clip, hardly any with shared noise, everywhere with fresh noise.")
 
 # %% [markdown]
-# CHANGES
+# - **Standing still wins by flicker.** The first frame, shown eight times, has 1.74. Every drawn clip has more, the best 1.87.
+# - **Shared noise**: shimmer 0.27 levels, and 8 % of the movement for the anchored model.
+# - **Fresh noise**: shimmer 21, eighty times as much, and as little of the movement.
+# - **Inverted noise**: 48 % of the movement, shimmer 2.3. The eyes are there, and the mouth jumps. Each row has its own scale.
 #
 # One clip is one person. The committed study has twelve, three starting steps and four models:
 
@@ -466,7 +500,14 @@ plots.show(plots.ways(*video_study.through(rows), "share of the true movement th
            alt="Shimmer and distance to the true frame against the movement that is left, four models, three noises; the star is far off.")
 
 # %% [markdown]
-# WAYS
+# - **Shared noise** leaves 5 % (naive) to 9 % (anchored) of the movement at $t_0 = 500$. At 700 it is 1 and 3 %.
+# - **Inverted noise** leaves 25 and 51 %, at a shimmer of 1.6 and 2.3 levels. With shared noise it was 0.27 and 0.33.
+# - **The losses** keep more of the clip. Anchored less naive, inverted: 0.262 ± 0.039 more of the movement, in all twelve clips. The own
+#   person is nearest in 72 instead of 34 % of the frames; chance is 8 %.
+# - They cost: 0.675 ± 0.081 levels more shimmer, in all twelve. And fewer hits, 86 instead of 100 %.
+# - Of the distance to the true frame nothing can be said: −0.049 ± 0.038. A still true frame has 0.009, as little changes in a clip.
+# - No way comes near the star. What is missing is a model that sees all frames at once.
+# - Twelve clips are the sample. Of each model there is one training.
 #
 # ## Did it come out as expected?
 
@@ -491,7 +532,7 @@ widgets.explore_wish(without[:8], {name: {r: one[:8] for r, one in moved.items()
 #
 # | symptom | cause | mend |
 # |---|---|---|
-# | the probe is refused: "right in … of unseen pictures" | too few labelled pictures, or a wish that cannot be seen | more pictures, or another wish |
+# | the probe is refused, near chance on unseen pictures | too few labelled pictures, or nothing to see | more pictures, or another wish |
 # | the probe is pleased, nobody sees why | a pattern for this probe | a robust probe, and ask the judge |
 # | the wish is there, the people are gone | nothing holds them | λ2, λ3, or plain distillation |
 # | the critic's loss stays at 1.39 | its real and its fake pieces are alike | guesses of the source's faces: `pairwise_on source` |
