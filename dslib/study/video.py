@@ -1,4 +1,4 @@
-"""Towards video: an image model applied frame by frame to clips whose true answer is known; it is no video model (chapter 13).
+"""Towards video: an image model applied frame by frame to clips whose true answer is known; it is no video model (chapter 14).
 
 ``python -m dslib.study video`` takes faces that blink and turn, noises every frame to t_0 with one noise for all frames (shared), another
 for each (fresh) or the frame's own (inverted), and lets four image models draw them. A file a (model, t_0, noise, seed). ``--pack`` writes

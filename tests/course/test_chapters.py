@@ -13,6 +13,7 @@ from conftest import make_images
 import dslib
 from dslib import checks, ddpm, domainstudio, haar, losses, metrics, pretrain, sample, train
 from dslib.base import variants
+from dslib.beyond import attribute, patch, video, weights
 from dslib.gan import cdc, dcl
 from dslib.measure import membership, twin_scores
 from dslib.plane import plane
@@ -23,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("*.py"))
 ROW = re.compile(r"^\| \((\d+b?\.\d+)\) \| `([\w.]+)[^`|]*`(?:, (in this notebook))? \| `(\w+\.py)::(\w+)` \|$", re.M)
 MODULES = {module.__name__.split(".")[-1]: module for module in
-           (ablations, cdc, checks, dcl, ddpm, domainstudio, haar, losses, membership, metrics, plane, pretrain, sample, text_to_image,
-            train, twin_scores, variants)}
+           (ablations, attribute, cdc, checks, dcl, ddpm, domainstudio, haar, losses, membership, metrics, patch, plane, pretrain, sample,
+            text_to_image, train, twin_scores, variants, video, weights)}
 
 
 @pytest.fixture(params=SOURCES, ids=lambda p: p.stem)
