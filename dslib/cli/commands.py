@@ -39,7 +39,7 @@ def cmd_adapt(args) -> None:
     if gan.is_method(args.method):
         gan.adapt(args)
         return
-    config_from(args, train.TrainConfig, output_dir=args.output_dir or "runs")
+    check_patch(args, config_from(args, train.TrainConfig, output_dir=args.output_dir or "runs"))
     if args.compare_finetune and args.resume_from_checkpoint not in (None, "latest"):
         raise UserError("--compare_finetune trains two models: resume them with --resume_from_checkpoint latest, not from one checkpoint")
     source = models.load_source(args.source)
@@ -57,13 +57,16 @@ def cmd_adapt(args) -> None:
     unets, histories = {"source": source.unet}, {}
     for method in methods:
         folder = output if method == config.method else output / method
-        record, histories[method] = adapt_one(source, images, replace(config, method=method, output_dir=str(folder)), args.report_to)
+        weight = args.lambda_patch if method == config.method else 0.0            # the baseline stays what it is
+        this = replace(config, method=method, output_dir=str(folder))
+        record, histories[method] = adapt_one(source, images, this, args.report_to, weight)
         unets[method] = record.averaged()
         if main_process():
             models.save_pipeline(unets[method], source.scheduler, folder)
     if main_process():
         try:
-            done = {"step": record.step, "identity": record.identity, "training_images": used, "config": asdict(config)}
+            done = {"step": record.step, "identity": record.identity, "training_images": used,
+                    "config": asdict(config) | ({"lambda_patch": args.lambda_patch} if args.lambda_patch else {})}
             write_results(args, source, unets, histories, images, domain, shown(name), output, done)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f" while drawing; the trained model is in {output}: 'dslib sample {output}' draws with it") from None
@@ -83,10 +86,19 @@ def check_method(args) -> None:
     gan.check_options(args)
 
 
-def adapt_one(source, images, config, report_to: str | None = None):
-    """Train one method; returns (last Step, history)."""
+def check_patch(args, config) -> None:
+    """Refuse, before any work, what a critic of patches does not stand."""
+    from ..beyond import patch
+    if args.lambda_patch:
+        patch.check(config, {"--lambda_patch": args.lambda_patch})
+
+
+def adapt_one(source, images, config, report_to: str | None = None, lambda_patch: float = 0.0):
+    """Train one method, with a critic of patches beside its objective where that has a weight; returns (last Step, history)."""
     from .. import train
-    return watch(train.adapt(source, images, config), config, config.method, report_to=report_to)
+    from ..beyond import patch
+    start = partial(patch.start, lambda_patch=lambda_patch) if lambda_patch else None
+    return watch(train.adapt(source, images, config, start=start), config, config.method, report_to=report_to)
 
 
 def write_results(args, source, unets, histories, images, domain, name, output, done) -> None:
@@ -265,6 +277,8 @@ def adapt_options(adapt, of_gan: bool = False) -> None:
     adapt.add_argument("--compare_finetune", action="store_true", help="also train the naive baseline and put both in the report")
     adapt.add_argument("--overwrite", action="store_true", help="replace what is in --output_dir")
     add_config(adapt, TrainConfig, skip=("lr_warmup_steps", "method"))
+    adapt.add_argument("--lambda_patch", type=float, default=0.0, help="weight of a critic of patches beside the objective, for detail "
+                       "(an extension, chapter 14); tried: 0.05; 0: none")
     tracking.add_tracking(adapt)
     hub.add_pushing(adapt)
     gan.add_options(adapt, of_gan)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:                # whoever asks for help does not wait for torch
     from torch import Tensor
 
 COLLAPSED = "{} (collapsed)"     # how tables call such a model
-OF_DIFFUSION = ("scheduler", "num_inference_steps", "source_until")
+OF_DIFFUSION = ("scheduler", "num_inference_steps", "source_until", "lambda_patch")
 
 
 def is_method(word: str) -> bool:

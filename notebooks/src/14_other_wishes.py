@@ -603,7 +603,7 @@ quiz.ask("14")
 # - found what a critic of patches learns from, and what its model wins;
 # - drawn a clip frame by frame, and measured what stood still and what shimmered.
 #
-# **You now have** three commands to try on your own wishes: `python -m dslib.study wish --wishes beard=beard`, `python -m dslib.study
-# beyond --methods "anchored, patch"`, and `python -m dslib.study video --clip FOLDER`.
+# **You now have** three commands to try on your own wishes: `python -m dslib.study wish --wishes beard=beard`, `dslib adapt
+# --pairwise_on source --lambda_patch 0.05 …`, and `python -m dslib.study video --clip FOLDER`.
 #
 # This is the last chapter. Back to the start: `00_tour.ipynb`.

@@ -154,6 +154,20 @@ def test_overwrite_replaces_the_model_and_old_checkpoints(adapt_args, tmp_path):
     assert not list(output.glob("checkpoint-*")) and (output / "notes.txt").read_text() == "mine"
 
 
+def test_a_critic_of_patches_is_beside_the_objective_and_not_beside_the_baselines(adapt_args, finished, tmp_path, capsys):
+    output = tmp_path / "patch"
+    assert run(*adapt_args, "--compare_finetune", "--lambda_patch", 0.05, "--output_dir", output) == 0
+    assert strict_json(output / "metrics.json")["config"]["lambda_patch"] == 0.05
+    assert "lambda_patch" not in strict_json(finished / "metrics.json")["config"]
+    assert stored_weights(output) != stored_weights(finished), "the critic changes what is learned"
+    assert stored_weights(output / "finetune") == stored_weights(finished / "finetune"), "the baseline has none"
+    capsys.readouterr()
+    assert run(*adapt_args, "--lambda_patch", 0.05, "--output_dir", tmp_path / "parts", "--micro_batch_size", 2) == 2
+    assert one_line(capsys, "--micro_batch_size: the critic of patches looks at the whole batch")
+    assert run(*adapt_args, "--lambda_patch", 0.05, "--output_dir", output, "--resume_from_checkpoint", "latest") == 2
+    assert one_line(capsys, "the critic of patches is in no checkpoint")
+
+
 def test_a_batch_larger_than_the_data_is_explained(adapt_args, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(commands, "write_results", lambda *args: None)
     monkeypatch.setattr(commands, "check_drawing", lambda *args, **kwargs: None)     # the tiny source is too small for the metrics
@@ -499,7 +513,7 @@ BAD_OPTIONS = [
     ("--method", "gan"), ("--train_batch_size", 1), ("--train_batch_size", 0), ("--max_train_steps", 0), ("--max_train_steps", -5),
     ("--learning_rate", "nan"), ("--learning_rate", 0), ("--lambda_img", -0.5), ("--lambda_img", "nan"), ("--lambda_hf", -1),
     ("--lambda_hf", "inf"), ("--lambda_hfmse", "nan"), ("--lambda_vlb", -1), ("--mixed_precision", "int8"),
-    ("--adam_beta1", 1.5), ("--adam_weight_decay", -1), ("--max_grad_norm", "nan"),
+    ("--adam_beta1", 1.5), ("--adam_weight_decay", -1), ("--max_grad_norm", "nan"), ("--lambda_patch", -1), ("--lambda_patch", "nan"),
     ("--num_images", 0), ("--num_images", 1), ("--num_images", -3), ("--num_inference_steps", 0), ("--num_inference_steps", 1001),
     ("--scheduler", "euler"), ("--backbone", "resnet"), ("--resume_from_checkpoint", "/nowhere/checkpoint-9"),
 ]

@@ -35,7 +35,8 @@ def test_each_question_leads_to_sections_that_run(number, text):
     cell = re.search(r"\*Cells?:\* (.+?)(?=\n\*Not known|\Z)", text, re.S)
     assert cell and "*Not known:*" in text
     named = re.split(r"\b(?=\d\db?, )", " ".join(cell[1].split()))
-    led = [(part[:part.index(",")], heading) for part in named if re.match(r"\d\db?, ", part) for heading in re.findall(r"\*([^*]+)\*", part)]
+    parts = [part for part in named if re.match(r"\d\db?, ", part)]
+    led = [(part[:part.index(",")], heading) for part in parts for heading in re.findall(r"\*([^*]+)\*", part)]
     assert led, f"question {number} names no chapter and section"
     for chapter, heading in led:
         known = sections(chapter)
