@@ -98,7 +98,10 @@ plots.show(plots.rows({name: claim.pictures_of(path)[row][:10] for name, (path, 
            alt="Ten samples of the same noises for naive, anchored, LoRA, LoRA anchored and ANT, after 300 steps.")
 
 # %% [markdown]
-# READING
+# - **LoRA** trains a twentieth of the weights. Alone it halves naive's copies; with anchors it copies least.
+# - **ANT** copies more than naive fine-tuning: 48 %. By eye, four or five people are left.
+# - **Dual ascent**, λ by itself, copies in 24 % of its samples. Why is the subject of its section.
+# - No FD is near that of real images, and no column ranks all rows alike.
 #
 # ## The mental model: what is scarce?
 #
@@ -235,7 +238,8 @@ plots.table(f"`{target}`, 300 steps. Real images: copies 3 to 8 %, Intra-LPIPS {
             f"{bands['Intra-LPIPS'][1]:.3f}\n\n" + "\n".join(lines))
 
 # %% [markdown]
-# - **LoRA, anchored**: a twentieth of the weights. It copies least, keeps most people, and its FD is between naive's and anchored's.
+# - **LoRA, anchored**: a twentieth of the weights, no worse than the whole. FD 2.41 against 2.51, copies 1 %. But it is not as far: 94 %
+#   of its samples are engravings, and who has not arrived keeps people more easily.
 # - **LoRA** alone copies half as much as naive fine-tuning. Few weights can hold less of the ten by heart.
 # - **Ends**: 12 % of the samples are engravings. 300 steps at this rate do not reach the domain; so it copies nothing.
 # - **ANT** copies *more* than naive, and draws fewer people (the last row above). Its guidance is weak here: the classifier is sure of the
