@@ -474,13 +474,28 @@ for row in (row for row in upsampled if row["what"] == "samples" and row["model"
 #
 # ### What a step costs at each size
 #
-# Measured by `python -m dslib.study resolution cost` and `celebahq`, ratios of one run:
+# Measured on one CPU core by `python -m dslib.study resolution cost` (four images a step) and `celebahq`: the architecture of
+# google/ddpm-celebahq-256, 114 million parameters, random weights, two images a step. In brackets the ratio to the column's first row.
 
 # %%
-with open(results / "beyond" / "resolution_cost.csv", newline="") as file:
-    costs = list(csv.DictReader(file))
-plots.table("\n".join(["| " + " | ".join(costs[0]) + " |", "|---" * len(costs[0]) + "|"] +
-                      ["| " + " | ".join(row.values()) + " |" for row in costs]))
+costs = []
+for name in ("cost", "celebahq"):
+    with open(results / "beyond" / f"resolution_{name}.csv", newline="") as file:
+        costs += [row | {"net": name} for row in csv.DictReader(file) if row["method"] == "domainstudio"]
+
+
+def cost_of(net, size, way, what):
+    """The number with its unit, and the ratio to the first way, where it was measured."""
+    row = next((row for row in costs if (row["net"], row["resolution"], row["way"], row["what"]) == (net, str(size), way, what)), None)
+    return f"{float(row['value']):.3g} {row['unit']} ({float(row['ratio']):.2f})" if row else "–"
+
+
+nets = [("cost", 64), ("cost", 128), ("cost", 256), ("celebahq", 256)]
+names = {"cost": "our U-Net", "celebahq": "celebahq's"}
+lines = ["| a DomainStudio step | " + " | ".join(f"{names[net]} at {size}" for net, size in nets) + " |", "|---" * 5 + "|"]
+for what, way in dict.fromkeys((row["what"], row["way"]) for row in costs if row["what"] in ("step", "peak memory")):
+    lines.append(f"| {what}, {way} | " + " | ".join(cost_of(net, size, way, what) for net, size in nets) + " |")
+plots.table("\n".join(lines))
 
 # %% [markdown]
 # COST
