@@ -355,6 +355,8 @@ lines = ["| images | method | best step | held-out error | copies | Intra-LPIPS 
 for n in sorted({int(row["shots"]) for row in shots}):
     for method in dict.fromkeys(row["method"] for row in shots):
         found = [row for row in shots if (int(row["shots"]), row["method"]) == (n, method)]
+        if not found:
+            continue
         best = [mean(float(row[key]) for row in found) for key in ("step", "error", "copies", "intra", "fd", "hit")]
         lines.append(f"| {n} | {method} | {best[0]:.0f} | {best[1]:.4f} | {best[2]:.0%} | {best[3]:.3f} | {best[4]:.2f} | {best[5]:.0%} | "
                      f"{len(found)} |")
@@ -373,7 +375,13 @@ plots.show(plots.curves(torch.tensor(x), lines, "naive training step", "error on
            alt="Held-out error against the training step for 10, 30, 100 and 1000 images.")
 
 # %% [markdown]
-# SHOTS
+# - **Naive on ten** is best after 150 steps, and copies in 15 % of its samples even there. With 30 pictures it is 11 %, with 100 4 %, with
+#   1000 none. Of real pictures it is 5 % by definition.
+# - FD falls from 2.70 to 0.64 with twenty pictures more. No loss of this course does as much. From 100 to 1000 it stays at 0.46, but that
+#   training was still improving when it ended.
+# - **Anchored on ten** copies in 5 %, and is more diverse. Its held-out error is *higher*: 0.131 against 0.124. That error does not see
+#   copies; who chooses by it alone chooses the copyist.
+# - One seed, at most 1200 steps. Anchored on more than ten is open: `python -m dslib.study shots --methods anchored` goes on.
 #
 # ## Larger pictures
 #
@@ -488,7 +496,10 @@ for name in ("cost", "celebahq"):
 def cost_of(net, size, way, what):
     """The number with its unit, and the ratio to the first way, where it was measured."""
     row = next((row for row in costs if (row["net"], row["resolution"], row["way"], row["what"]) == (net, str(size), way, what)), None)
-    return f"{float(row['value']):.3g} {row['unit']} ({float(row['ratio']):.2f})" if row else "–"
+    if row is None:
+        return "–"
+    value, digits = float(row["value"]), 0 if float(row["value"]) >= 100 else 2
+    return f"{value:.{digits}f} {row['unit']} ({float(row['ratio']):.2f})"
 
 
 nets = [("cost", 64), ("cost", 128), ("cost", 256), ("celebahq", 256)]
