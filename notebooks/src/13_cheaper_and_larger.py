@@ -87,12 +87,12 @@ def span(values):
     return mean(values), min(values), max(values)
 
 # %% tags=["slide"]
-keys = ("copies", "intra", "fd", "kept")
+keys = ("copies", "intra", "nearest", "fd")
 each = {SCORES[key].title: {name: [row[key] for row in runs_of(target, method)] for method, name in shown.items()} for key in keys}
 real = [row for row in table if row["target"] == target and row["method"].startswith("real") and "seed" in row]
 bands = {SCORES[key].title: (min(row[key] for row in real), max(row[key] for row in real)) for key in keys}
 plots.show(plots.forest({title: {name: span(values) for name, values in found.items() if values} for title, found in each.items()}, bands,
-                        each), alt="Copies, Intra-LPIPS, FD and kept people of ways to adapt to ten engravings; the band is real images.")
+                        each), alt="Copies, Intra-LPIPS, nearest-LPIPS and FD of ways to adapt to ten engravings; the band is real images.")
 folder, ours = results / "regime", results / "beyond" / "each"
 places = {"naive": (folder / "engraved-naive-0.png", 2), "anchored": (folder / "engraved-anchored-0.png", 0),
           "LoRA": (ours / "engraved-lora-0.png", 1), "LoRA, anchored": (ours / "engraved-lora-anchored-0.png", 1),
