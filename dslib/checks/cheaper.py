@@ -95,5 +95,4 @@ def check_dual_step(fn) -> bool:
                     all_of(lambda w, level, c: min(10.0, max(0.01, w + weights.RATE * min(1.0, max(-1.0, math.log(level / c)))))),
                 "η is not used": all_of(lambda w, level, c: min(10.0, max(0.01, w * math.exp(min(1.0, max(-1.0, math.log(level / c)))))))}
     problem = problem or diagnose(torch.stack([a.float().reshape(()) for a in answers]), all_of(weights.dual_step), mistakes)
-    problem = problem or diagnose(torch.stack([a.float().reshape(()) for a in answers]), all_of(weights.dual_step), mistakes)
     return conclude("dual_step", problem)

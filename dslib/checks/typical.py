@@ -1,5 +1,7 @@
 """A typical slip for every exercise: what a page without a kernel shows beside the right answer."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -91,7 +93,7 @@ TYPICAL = {
     "caught": lambda members, others, false_alarms=0.01: float((members < members.quantile(false_alarms)).float().mean()),
     "gradient_in_parts": lambda net, x, loss, size: [sum(one) for one in zip(*(
         torch.autograd.grad(loss(net(part)), list(net.parameters())) for part in x.split(size)))],
-    "dual_step": lambda weight, level, price: weight * (level / price) ** 0.05,
+    "dual_step": lambda weight, level, price: weight * min(math.e, max(1 / math.e, level / price)) ** 0.05,
     "push": lambda log_odds, t, a_bar, t_max=700: ((t < t_max) * F.softplus(-log_odds)).mean(),
     "flicker": lambda clips, truth: 127.5 * (clips - truth).abs().flatten(1).mean(1),
 }
