@@ -219,7 +219,7 @@ plots.table("\n".join(lines))
 # %% [markdown]
 # - **Plain probe**: at radius 8 it sees sunglasses on all 40. The judge sees them on none. Nor do you: there are streaks at the height of
 #   the eyes.
-# - **Robust probe**: its changes sit on the eyes and are dark. The judge sees sunglasses in 28 % at radius 8, and in 60 % at 16.
+# - **Robust probe**: its changes sit on the eyes and are dark. The judge sees sunglasses in 28 % at radius 8, and in 62 % at 16.
 # - So a robust probe asks for something that others can see, too. But these are still spots, no glasses.
 # - A pleased probe is not a fulfilled wish. Every trained model below has to be better than this control.
 #
@@ -247,12 +247,11 @@ plots.show(plots.forest({title: {name: (mean(values), min(values), max(values)) 
 # %%
 from dslib.study import curves, regime
 
-for one in dict.fromkeys(row["wish"] for row in table):
-    strip = curves.sheet(results / "beyond" / f"wish-{one.replace('=', '-')}.png")
-    ran = {row["variant"] for row in table if (row["wish"], row["seed"]) == (one, 0)}
-    names = [f"source, {one}", *(name for name in wishes.VARIANTS if name in ran)]
-    plots.show(plots.rows({name: data.to_float(row) for name, row in zip(names, strip)}, columns=strip.shape[1]),
-               alt=f"Source samples, then a row a variant of the wish {one}, from the same noise.")
+strip = curves.sheet(results / "beyond" / f"wish-{wish.replace('=', '-')}.png")
+ran = {row["variant"] for row in table if (row["wish"], row["seed"]) == (wish, 0)}
+names = ["source", *(name for name in wishes.VARIANTS if name in ran)]
+plots.show(plots.rows({name: data.to_float(row) for name, row in zip(names, strip)}, columns=strip.shape[1]),
+           alt="Six source samples, then a row a variant of the wish for sunglasses, from the same noise.")
 
 # %%
 lines = ["| wish | variant | probe | judge | shown | own people | LPIPS of two samples | seeds |", "|---" * 8 + "|"]
@@ -275,6 +274,8 @@ plots.table("\n".join(lines))
 #   they were: 4 and 7 % (chance is below 1 %).
 # - **Distilled**, λ = 10, holds each guess to the source's own: shown in 95 and 99 %, own people 31 and 23 %. Hair, clothes and
 #   backgrounds stay. So where one knows what must *not* change, plain distillation holds it better than relations do.
+# - `mouth=screaming` is easier: all five are shown in 98 % and more. Pushed alone, everybody screams with nearly one face: own people 1 %.
+#   Distilled keeps 63 % (plain probe) and 34 % (robust). Its pictures are `data/results/beyond/wish-mouth-screaming.png`.
 # - One seed of each. The two λ are single values that we chose by eye, so the last comparison is of these values.
 #
 # ## A critic for detail
