@@ -19,7 +19,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 20 min, exercises 25 min more / 2 min on two CPU cores |
+# | Read / run | 20 min, exercises 25 min more / 1 min on two CPU cores |
 # | Device | a CPU |
 # | Needs | chapters 04 to 06; 08 for what the scores mean |
 # | Paper | DomainStudio §6, *what is left*: lighter training, larger batches, higher resolution; all of this chapter is ours or others' |

@@ -19,7 +19,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 20 min, exercises 20 min more / 2 min on two CPU cores |
+# | Read / run | 20 min, exercises 20 min more / 1 min on two CPU cores |
 # | Device | a CPU |
 # | Needs | chapters 04 to 06; 02 for the sampler; 11 for what a discriminator is |
 # | Paper | not in DomainStudio's: all three are extensions, from Goodfellow et al. 2015, Isola et al. 2017, Meng et al. 2022 |
