@@ -18,8 +18,9 @@ point                 paper                                          ours
 γ                     5                                              the same
 J, ω                  10, 0.02: ten more passes a step               1, 0.2: a path of the same length J·ω in one pass; on the
                                                                      shipped source it raises the error of ε 0.9 times as much
-weight of guidance    σ̂_t². A step of DDPM moved by γ·β̃_t·∇log p    as printed: weaker at small t
-                      would need σ̂_t (tests/beyond/test_ant.py)
+weight of guidance    the square of sigma_hat; to move DDPM's step   as printed: weaker at small t
+                      as usual it would be sigma_hat itself
+                      (tests/beyond/test_ant.py)
 classifier            pre-trained on noised ImageNet, 300 steps      three convolutions from random weights, 200 steps, on the
                       on the few and the source's data               few and ``num_anchors`` samples of the source
 near T                –                                              its logit is a multiple of √ᾱ_t: x_T shows no domain, and

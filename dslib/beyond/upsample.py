@@ -76,7 +76,7 @@ def draw(stage, small: Tensor, batch_size: int = 25) -> Tensor:
 def stage_loss(stage, frozen, small: Tensor, large: Tensor, config: UpsampleConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """L1 + λ4·L_hfmse + λ2·L_img + λ3·L_hf, and each term unweighted.
 
-    L1 = mean |x̂ − large|. The last two compare x̂ with the pictures of ``frozen``, the stage before it was adapted, as DomainStudio does
+    L1 = mean abs(x̂ − large). The last two compare x̂ with the pictures of ``frozen``, the stage before it was adapted, as DomainStudio does
     with x̃_0 (§1). small: (N,3,R,R), large: (N,3,2R,2R), in [-1,1].
     """
     guess = upsample(stage, small)

@@ -180,15 +180,15 @@ def moving(*clips: Tensor) -> Tensor:
 
 
 def flicker(clips: Tensor, truth: Tensor) -> Tensor:
-    """mean |Δ out − Δ true| in levels of 255 over all pixels and pairs of frames: (n,), 0 for the true clip.
+    """mean abs(Δ out − Δ true) in levels of 255 over all pixels and pairs of frames: (n,), 0 for the true clip.
 
-    A still picture repeated scores mean |Δ true|, not 0: what should move and does not counts too.
+    A still picture repeated scores mean abs(Δ true), not 0: what should move and does not counts too.
     """
     return LEVELS * (changes(clips) - changes(truth)).abs().flatten(1).mean(1)
 
 
 def shimmer(clips: Tensor, moves: Tensor) -> Tensor:
-    """mean |Δ out| in levels of 255 where nothing moves: (n,), 0 for the true clip; NaN for a clip in which every pixel moves.
+    """mean abs(Δ out) in levels of 255 where nothing moves: (n,), 0 for the true clip; NaN for a clip in which every pixel moves.
 
     moves: :func:`moving` of the drawn and the true clip, (n,F−1,1,R,R).
     """

@@ -158,7 +158,7 @@ def dual(source, images: Tensor, config, frozen=None, target: str | None = None,
 
 
 def balance(lengths: dict[str, list[float]], weights: dict[str, float]) -> dict[str, float]:
-    """New weights from the gradients' lengths, the last few of each: ``SHARE`` · |∇L_simple| / |∇L_term|, at most ``MOST``.
+    """New weights from the gradients' lengths, the last few of each: ``SHARE`` · ‖∇L_simple‖ / ‖∇L_term‖, at most ``MOST``.
 
     A term without a length yet keeps its weight.
     """

@@ -319,8 +319,8 @@ def ctrl_c_at(monkeypatch):
     original = train.adapt
 
     def arm(step, method="domainstudio"):
-        def interrupted(source, images, config):
-            for record in original(source, images, config):
+        def interrupted(source, images, config, **more):
+            for record in original(source, images, config, **more):
                 if record.step == step and config.method == method:
                     signal.raise_signal(signal.SIGINT)
                 yield record

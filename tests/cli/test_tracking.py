@@ -60,7 +60,7 @@ def adapting(source_dir, photos, tmp_path):
 def test_every_term_and_the_rate_are_told_as_means_of_ten_steps(adapting, told, monkeypatch):
     """The curves are those of the training itself: its terms, step by step, in the same order."""
     seen, real = [], train.adapt
-    monkeypatch.setattr(train, "adapt", lambda *given: (seen.append(record) or record for record in real(*given)))
+    monkeypatch.setattr(train, "adapt", lambda *given, **more: (seen.append(record) or record for record in real(*given, **more)))
     monkeypatch.setattr("dslib.cli.results.write_scores", lambda *_: None)
     monkeypatch.setattr(commands, "write_scores", lambda *_: None)
     assert run(*adapting, "--max_train_steps", 13, "--lr_decay_steps", 13, "--report_to", "wandb") == 0
