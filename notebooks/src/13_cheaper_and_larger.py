@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown] tags=["slide"]
-# # 13. Cheaper and larger: fewer weights, larger batches, larger pictures, and λ by itself
+# # 13. Cheaper and larger: few weights, large batches, large pictures, and a weight that sets itself
 #
 # **Claim.**
 # - A whole batch's gradient can be had exactly, in a fifth of its memory.
