@@ -135,17 +135,14 @@ def domainstudio_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: T
         eps_ada = ddpm.guess(output, x_t, t, a_bar, prediction_type).eps
         found["vlb"] = losses.vlb(eps_ada, variance, x_0, x_t, t, betas)
     if frozen is not None:
-        with torch.inference_mode():
-            answer, _ = split_variance(frozen(x_t, t).sample, x_0.shape[1])
-        ada, sou = (ddpm.guess(one, x_t, t, a_bar, prediction_type).x_0
-                    for one in (output, answer.clone()))
-        found |= terms(ada, sou, x_0, t, a_bar, config)
+        ada = ddpm.guess(output, x_t, t, a_bar, prediction_type).x_0
+        found |= terms(ada, known_guess(frozen, x_t, t, a_bar, prediction_type), x_0, t, a_bar,
+                       config)
     return total(found, config), found
 
 
 def anchored_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor, betas: Tensor,
-                  config: Objective,
-                  prediction_type: str, anchors: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+                  config: Objective, prediction_type: str, anchors: Tensor) -> tuple[Tensor, dict]:
     """The same terms, with L_img and L_hf on noised samples of the source: an extension, not the
     paper's.
 
@@ -160,9 +157,7 @@ def anchored_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tenso
     output, variance = split_variance(net(x_t, t).sample, x_0.shape[1])
     error = output[:n] - ddpm.target(x_0[:n], eps[:n], t[:n], a_bar, prediction_type)
     guess = ddpm.guess(output, x_t, t, a_bar, prediction_type)
-    with torch.inference_mode():
-        answer, _ = split_variance(frozen(x_t[n:], t[n:]).sample, x_0.shape[1])
-    sou = ddpm.guess(answer.clone(), x_t[n:], t[n:], a_bar, prediction_type).x_0
+    sou = known_guess(frozen, x_t[n:], t[n:], a_bar, prediction_type)
     found = {"simple": l_simple(error, t[:n], a_bar, config, prediction_type)}
     if variance is not None:
         found["vlb"] = losses.vlb(guess.eps[:n], variance[:n], x_0[:n], x_t[:n], t[:n], betas)
@@ -205,6 +200,13 @@ def gathered(x: Tensor) -> Tensor:
     return torch.cat(all_gather(x.contiguous()))
 
 
+def known_guess(frozen, x_t: Tensor, t: Tensor, a_bar: Tensor, prediction_type: str) -> Tensor:
+    """x̃_0 (N,C,R,R) of a network that takes no gradient, for x_t (N,C,R,R) at steps t (N,)."""
+    with torch.inference_mode():
+        answer, _ = split_variance(frozen(x_t, t).sample, x_t.shape[1])
+    return ddpm.guess(answer.clone(), x_t, t, a_bar, prediction_type).x_0
+
+
 def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
     """A model's output → (answer, variance): None unless there are 2C channels, the second half
     placing the variance."""
@@ -214,8 +216,7 @@ def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None
 # ------------------------------------- where each method starts: (network, objective, companions)
 
 def finetune(source, images, config, frozen=None):
-    """Naive fine-tuning: a copy of the source's U-Net and L_simple (with L_vlb where the variance
-    is learned)."""
+    """Naive fine-tuning: a copy of the U-Net and L_simple (and L_vlb where variance is learned)."""
     return part_of(source.unet, config), against(source, None, config), None
 
 
@@ -236,9 +237,8 @@ def domainstudio(source, images, config, frozen=None):
     if frozen is None:
         frozen = copy.deepcopy(source.unet).requires_grad_(False).eval()
         frozen = Bank(frozen) if config.bank_steps else frozen
-    anchors = None
-    if config.pairwise_on == "source":
-        anchors = {"anchors": draw_anchors(source, len(images), config)}
+    anchored = config.pairwise_on == "source"
+    anchors = {"anchors": draw_anchors(source, len(images), config)} if anchored else None
     return part_of(source.unet, config), against(source, frozen, config), anchors
 
 

@@ -112,13 +112,13 @@ def tiny_text_dir(tmp_path_factory):
 @pytest.fixture
 def explored(monkeypatch):
     """Calls an explorer: explored(call) → (text alternatives in the order they were drawn, its controls)."""
-    from dslib.show import plots, widgets
+    from dslib.show import explorer, plots
 
     def explored(call):
         seen, controls = [], {}
-        real = widgets.explore
+        real = explorer.explore
         monkeypatch.setattr(plots, "show", lambda figure, alt, **_: seen.append(alt))
-        monkeypatch.setattr(widgets, "explore", lambda redraw, **given: (controls.update(given), real(redraw, **given)))
+        monkeypatch.setattr(explorer, "explore", lambda redraw, **given: (controls.update(given), real(redraw, **given)))
         call()
         return seen, controls
     return explored

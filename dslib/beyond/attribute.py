@@ -4,7 +4,7 @@ All that is known of the target is a label of the source's own pictures. A *prob
 source's U-Net is trained on noised samples of the source until the probe sees the wish in x̃_0, and L_img and L_hf (DomainStudio §1)
 hold the people against the frozen source::
 
-    L = E_t [1(t < t_max) · (−log p(wish | x̃_0^ada))] + λ2·L_img + λ3·L_hf
+    L = E_t [√ᾱ_t · 1(t < t_max) · (−log p(wish | x̃_0^ada))] + λ2·L_img + λ3·L_hf
 
 A network that is trained to please another finds patterns that please it and show nobody anything (Goodfellow et al. 2015). So a *judge*
 of other features and other pictures decides, and a robust probe has met such patterns itself (Madry et al. 2018, arXiv 1706.06083).
@@ -117,9 +117,7 @@ def guesses(source, images: Tensor, t_max: int, seed: int = 0, batch_size: int =
     for x_0 in images.split(batch_size):
         t = ddpm.sample_timesteps(len(x_0), t_max, generator)
         x_t = ddpm.q_sample(x_0, t, torch.randn(x_0.shape, generator=generator), a_bar)
-        with torch.inference_mode():
-            answer, _ = domainstudio.split_variance(source.unet(x_t.to(where), t.to(where)).sample.cpu(), x_0.shape[1])
-        done.append(ddpm.guess(answer.clone(), x_t, t, a_bar, kind).x_0.clamp(-1, 1))
+        done.append(domainstudio.known_guess(source.unet, x_t.to(where), t.to(where), a_bar.to(where), kind).cpu().clamp(-1, 1))
     return torch.cat(done)
 
 
@@ -223,10 +221,7 @@ def wish_loss(net, frozen, x_0: Tensor, t: Tensor, eps: Tensor, a_bar: Tensor, c
     ada = ddpm.guess(output, x_t, t, a_bar, kind).x_0
     found = {"wish": push(probe.net(jitter(held(ada), draw_of(t)) if probe.robust else held(ada))[:, 0], t, a_bar)}
     if config.lambda_img or config.lambda_hf or config.lambda_distill:
-        with torch.inference_mode():
-            answer, _ = domainstudio.split_variance(frozen(x_t, t).sample, x_0.shape[1])
-        sou = ddpm.guess(answer.clone(), x_t, t, a_bar, kind).x_0
-        found |= domainstudio.terms(ada, sou, x_0, t, a_bar, config)
+        found |= domainstudio.terms(ada, domainstudio.known_guess(frozen, x_t, t, a_bar, kind), x_0, t, a_bar, config)
         del found["hfmse"]
     return domainstudio.total(found, config), found
 

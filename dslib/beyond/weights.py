@@ -1,4 +1,4 @@
-"""λ by itself (extensions, chapter 13): weights that follow a price, and weights that follow the gradients. Both of the anchored form.
+"""λ by itself (extensions, chapters 08 and 13): weights that follow a price, and weights that follow the gradients.
 
 *Dual ascent.* λ2 and λ3 say how hard the pairwise terms pull, in nobody's unit. Turned round: say how far the model may go, and let λ
 follow (Lagrange multipliers, by gradient ascent on log λ)::
@@ -9,7 +9,7 @@ follow (Lagrange multipliers, by gradient ascent on log λ)::
 L̄ is a running mean: one batch says little. c is the price of the right answer, :func:`price`: what a model pays that draws every person
 of the source in the new hand. A model that pays less has not arrived; one that pays more has lost people on the way.
 
-*Balanced.* Chapter 06's rule while the model trains: each term's gradient is a fixed share of L_simple's.
+*Balanced.* Chapter 06's rule while the model trains: each term's gradient is a fixed share of L_simple's, for every form of the method.
 """
 
 import copy
@@ -62,18 +62,16 @@ def compared(source, images: Tensor, other, batch: int, batches: int, seed: int)
         x_0 = images[torch.randperm(len(images), generator=draws)[:batch]]
         t, eps = ddpm.sample_timesteps(batch, len(a_bar), draws), torch.randn(x_0.shape, generator=draws)
         x_t = ddpm.q_sample(x_0, t, eps, a_bar)
-        sou = guess(source.unet, source.scheduler, x_t, t)
+        sou = guess_of(source, source.unet, x_t, t)
         theirs = other(x_t, t, sou)
         found["img"].append(float(losses.pairwise_kl(theirs, sou)))
         found["hf"].append(float(losses.hf_pairwise_kl(theirs, sou)))
     return {term: mean(values) for term, values in found.items()}
 
 
-@torch.no_grad()
-def guess(unet, scheduler, x_t: Tensor, t: Tensor) -> Tensor:
-    """x̃_0 (N,C,R,R) of a network."""
-    answer, _ = domainstudio.split_variance(unet(x_t, t).sample, x_t.shape[1])
-    return ddpm.guess(answer, x_t, t, scheduler.alphas_cumprod, ddpm.prediction_type_of(scheduler)).x_0
+def guess_of(source, unet, x_t: Tensor, t: Tensor) -> Tensor:
+    """x̃_0 (N,C,R,R) of a network that answers as the source's does."""
+    return domainstudio.known_guess(unet, x_t, t, source.scheduler.alphas_cumprod, ddpm.prediction_type_of(source.scheduler))
 
 
 def price(source, images: Tensor, name: str, batch: int = 5, batches: int = BATCHES, seed: int = 0) -> dict[str, float]:
@@ -89,7 +87,7 @@ def price(source, images: Tensor, name: str, batch: int = 5, batches: int = BATC
 
 def paid(source, unet, images: Tensor, batch: int = 5, batches: int = BATCHES, seed: int = 0) -> dict[str, float]:
     """What an adapted U-Net pays on the same: mean L_img and L_hf between its guesses and the source's; arguments as :func:`price`'s."""
-    return compared(source, images, lambda x_t, t, sou: guess(unet, source.scheduler, x_t, t), batch, batches, seed)
+    return compared(source, images, lambda x_t, t, sou: guess_of(source, unet, x_t, t), batch, batches, seed)
 
 
 def usual_price(source, images: Tensor, **more) -> dict[str, float]:
@@ -98,27 +96,15 @@ def usual_price(source, images: Tensor, **more) -> dict[str, float]:
     return {term: mean(one[term] for one in prices) for term in PAIRWISE}
 
 
-def anchored(source, images: Tensor, config, frozen):
-    """(network, frozen copy, anchors) of the anchored form. Raises UserError where the config is not that, or would go on."""
-    if config.pairwise_on != "source" or config.method != "domainstudio":
-        raise UserError("weights that set themselves are of the anchored form: use --method domainstudio --pairwise_on source")
+def begun(source, images: Tensor, config, frozen):
+    """(network, frozen source, anchors or None) as the method begins. Raises UserError for another method, or a run that would go on."""
+    if config.method != "domainstudio":
+        raise UserError(f"--method is {config.method!r}: only domainstudio has weights that could set themselves")
     if config.resume_from_checkpoint:
         raise UserError("weights that set themselves are not in a checkpoint: leave out --resume_from_checkpoint")
-    net, _, given = domainstudio.domainstudio(source, images, config, frozen)
     known = frozen or copy.deepcopy(source.unet).requires_grad_(False).eval()
+    net, _, given = domainstudio.domainstudio(source, images, config, known)
     return net, known, given
-
-
-def loss_of(source, known):
-    """``loss(net, x_0, t, eps, anchors, config)`` → (loss, terms) of the anchored form, whatever the weights are this time."""
-    a_bar, betas = source.scheduler.alphas_cumprod.clone(), source.scheduler.betas.clone()
-    kind = ddpm.prediction_type_of(source.scheduler)
-
-    def loss(net, x_0, t, eps, anchors, config):
-        return domainstudio.anchored_loss(net, known.to(x_0.device), x_0, t, eps, a_bar.to(x_0.device), betas.to(x_0.device), config, kind,
-                                          anchors)
-
-    return loss
 
 
 def weighted(config, weights: dict[str, float]):
@@ -134,16 +120,19 @@ def dual(source, images: Tensor, config, frozen=None, target: str | None = None,
     λ4 is the config's. history: a list to which every step adds {"img": λ2, "hf": λ3}. Says once when a λ is at its bound for 50 steps.
     Raises UserError for a price that is not positive, another form than the anchored, or a run to be resumed.
     """
-    net, known, given = anchored(source, images, config, frozen)
+    if config.pairwise_on != "source":
+        raise UserError("a price is of the source's own pictures: use --pairwise_on source")
+    net, known, given = begun(source, images, config, frozen)
     if prices is None:
         priced = partial(price, name=target) if target in data.TWINS else usual_price
         prices = priced(source, given["anchors"].flatten(0, 1), batch=max(2, min(config.train_batch_size, len(images)) // 2))
     if min(prices.values()) <= 0:
         raise UserError(f"prices {prices}: each must be above 0, the loss of a model that stays where it is")
-    duals, loss, at_bound = {term: Dual(prices[term]) for term in PAIRWISE}, loss_of(source, known), dict.fromkeys(PAIRWISE, 0)
+    duals, at_bound = {term: Dual(prices[term]) for term in PAIRWISE}, dict.fromkeys(PAIRWISE, 0)
 
     def objective(net, x_0, t, eps, anchors):
-        total, found = loss(net, x_0, t, eps, anchors, weighted(config, {term: one.weight for term, one in duals.items()}))
+        this = weighted(config, {term: one.weight for term, one in duals.items()})
+        total, found = domainstudio.against(source, known, this)(net, x_0, t, eps, anchors)
         for term, one in duals.items():
             one.follow(float(found[term].detach()))
             at_bound[term] = at_bound[term] + 1 if one.weight >= MOST else 0
@@ -176,15 +165,19 @@ def measured(found: dict[str, Tensor], parameters: list[Tensor], lengths: dict[s
 
 
 def balanced(source, images: Tensor, config, frozen=None, history: list | None = None):
-    """Where training with balanced gradients starts, as :func:`dual`: λ2, λ3 and λ4 are set anew every ``EVERY`` steps."""
-    net, known, given = anchored(source, images, config, frozen)
+    """Where training with balanced gradients starts, as :func:`dual`: λ2, λ3 and λ4 are set anew every ``EVERY`` steps.
+
+    At the first step L_img and L_hf are zero, their gradients rounding: a term whose gradient is not a thousandth of L_simple's keeps its
+    weight. Raises UserError for another method, or a run to be resumed.
+    """
+    net, known, given = begun(source, images, config, frozen)
     weights = {term: getattr(config, f"lambda_{term}") for term in (*PAIRWISE, "hfmse")}
     lengths: dict[str, list[float]] = {term: [] for term in ("simple", *weights)}
-    loss, parameters, step = loss_of(source, known), [p for p in net.parameters() if p.requires_grad], 0
+    terms_of, parameters, step = domainstudio.against(source, known, config), [p for p in net.parameters() if p.requires_grad], 0
 
-    def objective(net, x_0, t, eps, anchors):
+    def objective(net, x_0, t, eps, **anchors):
         nonlocal weights, step
-        _, found = loss(net, x_0, t, eps, anchors, config)
+        _, found = terms_of(net, x_0, t, eps, **anchors)
         if step % EVERY == 0:
             measured(found, parameters, lengths)
             weights = balance(lengths, weights)

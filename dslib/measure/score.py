@@ -105,8 +105,12 @@ class Evidence:
     @cached_property
     def nearest(self) -> tuple[Tensor, Tensor]:
         """Distance of every image to its nearest training image, and which that is: (N,), (N,)."""
-        known = self.training is self.targets
-        return tuple((self.to_targets if known else self.lpips(self.training)).min(dim=1))
+        return tuple(self.to_training.min(dim=1))
+
+    @cached_property
+    def to_training(self) -> Tensor:
+        """LPIPS of every image to every training image, (N,K)."""
+        return self.to_targets if self.training is self.targets else self.lpips(self.training)
 
     @cached_property
     def to_source(self) -> Tensor:
@@ -119,7 +123,7 @@ class Evidence:
         return self.lpips(self.twins)
 
     @cached_property
-    def real_to_targets(self) -> Tensor | None:
+    def real_to_training(self) -> Tensor | None:
         """LPIPS of every held-out real image to every training image, (M,K)."""
         return None if self.real is None else metrics.lpips_matrix(self.real, self.training, self.backbone)
 
@@ -127,7 +131,7 @@ class Evidence:
     def copying(self) -> float | None:
         """C_T; None, and ``problems`` says why, where no training image has enough images nearest to it."""
         try:
-            return twin_scores.copying_test(self.to_targets, self.real_to_targets)
+            return twin_scores.copying_test(self.to_training, self.real_to_training)
         except UserError as error:
             self.problems["C_T"] = str(error)
             return None
@@ -180,7 +184,7 @@ SCORES: dict[str, Kind] = {
     "kept": Kind("kept people", 2, +1, lambda e: twin_scores.share_of_own(e.to_twins), ("twins",), percent=True, highest=1,
                  meaning="share nearest to their own true answer among all."),
     "own": Kind("own source sample", 2, +1, lambda e: twin_scores.share_of_own(e.to_source), ("source_samples",), where="study"),
-    "gap": Kind("gap ratio below 1/3", 3, -1, lambda e: twin_scores.gap_share(e.to_targets.sqrt()), where="study"),
+    "gap": Kind("gap ratio below 1/3", 3, -1, lambda e: twin_scores.gap_share(e.to_training.sqrt()), where="study"),
     "c_t": Kind("C_T", 1, +1, lambda e: e.copying, ("real",), where="study"),
     "intra_error": Kind("standard error of Intra-LPIPS", 3, 0, Evidence.intra_error, where="study"),
     "nearest_real": Kind("nearest-LPIPS of real images", 3, 0, lambda e: float(e.nearest_real.mean()), ("nearest_real",), where="study"),

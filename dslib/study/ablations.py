@@ -12,7 +12,6 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +20,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .. import data, ddpm, domainstudio, metrics, models, sample, train
+from .. import data, metrics, models, sample, train
 from ..base import errors
 from ..base.bank import Bank
 from ..base.errors import UserError, first_line
 from ..base.files import as_json, data_dir, write_atomic
 from ..base.identity import fingerprint, other_part
+from ..beyond import weights
 from ..measure.probes import domain_probe
 from ..measure.score import Evidence, measure
 from ..show.widgets import along  # noqa: F401  (a grid is read here, its sliders are drawn there)
@@ -76,38 +76,6 @@ class Grid(NamedTuple):
     facts: dict            # what all points have in common, and the same numbers of real images
 
 
-def balanced(source, images: Tensor, config: train.TrainConfig, frozen, share: float = 0.3, every: int = 10,
-             most: float = 10.0) -> Iterator[train.Step]:
-    """DomainStudio with λ2, λ3, λ4 set anew every few steps: each term's gradient ``share`` times as long as L_simple's.
-
-    Chapter 06's rule, applied while the model trains. At the first step L_img and L_hf are zero and their gradients rounding; a
-    term whose gradient is not a thousandth of L_simple's keeps its weight. Norms are averaged over the last ten measurements,
-    and weights kept below ``most``.
-    """
-    config = train.fitted(source, images, config.check())
-    schedule, betas = source.scheduler.alphas_cumprod.clone(), source.scheduler.betas.clone()
-    kind = ddpm.prediction_type_of(source.scheduler)
-    model = copy.deepcopy(source.unet).requires_grad_(True)
-    weights = {"img": config.lambda_img, "hf": config.lambda_hf, "hfmse": config.lambda_hfmse}
-    seen: dict[str, list[float]] = {name: [] for name in ("simple", *weights)}
-    steps = count()
-
-    def objective(net, x_0, t, eps):
-        frozen.to(x_0.device)
-        here = schedule.to(x_0.device), betas.to(x_0.device), config, kind
-        _, terms = domainstudio.domainstudio_loss(net, frozen, x_0, t, eps, *here)
-        if next(steps) % every == 0:
-            for name, lengths in seen.items():
-                gradients = torch.autograd.grad(terms[name], model.parameters(), retain_graph=True, allow_unused=True)
-                length = float(sum(g.square().sum() for g in gradients if g is not None) ** 0.5)
-                lengths.extend([length] if name == "simple" or length > seen["simple"][-1] / 1000 else [])
-                if name in weights and lengths:
-                    weights[name] = min(most, share * np.mean(seen["simple"][-10:]) / np.mean(lengths[-10:]))
-        return terms["simple"] + sum(weight * terms[name] for name, weight in weights.items()), terms
-
-    return train.fit(model, images, config, objective, schedule)
-
-
 def margin(groups: list[list[float]], confidence: float = 0.95) -> float:
     """How far one more run may lie from the mean of the first group by luck alone: t·s·√(1 + 1/n).
 
@@ -154,11 +122,12 @@ def run(ruler: Ruler, changes: dict, stops: list[int], bank: Bank, progress: boo
     """Train with some changes to the defaults, and yield (scores, samples) after each of the steps in ``stops``."""
     changes = dict(changes)
     images = training_images(ruler.target, changes.pop("shots", SHOTS), ruler.ten.shape[-1])
-    start = balanced if changes.pop("balanced", False) else train.adapt
+    start = weights.balanced if changes.pop("balanced", False) else None
     config = train.TrainConfig(**{"max_train_steps": max(stops)} | changes)
     began = time.perf_counter()
     quiet = {} if progress else {"disable": True}
-    for step in tqdm(start(ruler.source, images, config, frozen=bank), total=max(stops), desc=name_of(changes), leave=False, **quiet):
+    steps = train.adapt(ruler.source, images, config, frozen=bank, start=start)
+    for step in tqdm(steps, total=max(stops), desc=name_of(changes), leave=False, **quiet):
         if step.step in stops:
             seconds = time.perf_counter() - began
             drawn = ruler.draw(step.averaged())

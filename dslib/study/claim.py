@@ -15,7 +15,7 @@ from ..base.errors import UserError
 from ..base.files import write_atomic
 from ..measure.score import REAL, TRUE
 from ..show import hero, plots
-from . import regime
+from . import grid, regime
 from .curves import sheet
 
 COLUMNS = 10         # of a run's pictures
@@ -26,7 +26,7 @@ def run_at(path: Path) -> dict:
     """A run's file. Raises UserError where it is missing, damaged or empty."""
     if not path.exists():
         raise UserError(f"{path} is missing: 'python -m dslib.study regime' makes it")
-    return regime.check_same(path, {}) or {"rows": []}
+    return grid.check_same(path, {}) or {"rows": []}
 
 
 def pictures_of(path: Path) -> Tensor:

@@ -5,8 +5,6 @@ where it was. ``--pack`` adds the runs that are there to the one table that the 
 """
 
 import argparse
-import csv
-import io
 import json
 import sys
 import time
@@ -20,7 +18,7 @@ from tqdm.auto import tqdm
 
 from .. import data, metrics, models, sample, train
 from ..base import errors
-from ..base.errors import UserError, first_line
+from ..base.errors import UserError
 from ..base.files import as_json, data_dir, write_atomic
 from ..base.identity import fingerprint
 from ..base.statistics import copied
@@ -114,7 +112,7 @@ class Ruler:
         evidence = Evidence(images, self.ten, real=self.real, nearest_real=self.real_to_ten.min(1).values, reference=self.reference,
                             probe=self.probe, source_samples=self.drawn if paired else None,
                             twins=self.twins if paired else None, seen=self.seen)
-        evidence.real_to_targets = self.real_to_ten          # of a thousand images: computed once
+        evidence.real_to_training = self.real_to_ten          # of a thousand images: computed once
         return evidence
 
     def measure(self, images: Tensor, paired: bool = True) -> dict[str, float | None]:
@@ -176,12 +174,7 @@ def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
             pictures.append(drawn[:PICTURES])
         began = time.perf_counter()
     write_atomic(run.path.with_suffix(".png"), png(torch.stack(pictures)))
-    return as_file(run, facts, rows)
-
-
-def as_file(run: grid.Run, facts: dict, rows: list[dict]) -> bytes:
-    """A run's file: what it was, and its rows."""
-    return (as_json(facts | run.settings | {"seed": run.seed, "rows": rows}) + "\n").encode()
+    return grid.as_file(facts | run.settings | {"seed": run.seed}, rows)
 
 
 def work(folder: Path, runs: list[tuple[str, str, int]], source: str | None, stops: tuple[int, ...], num_images: int, split: str,
@@ -194,7 +187,7 @@ def work(folder: Path, runs: list[tuple[str, str, int]], source: str | None, sto
     opened = kind.opened(source)
     facts = {"source": fingerprint(kind.weights(opened)), "num_images": num_images, "split": split, "options": options}
     for path in sorted(folder.glob("*.json")):
-        check_same(path, facts)
+        grid.check_same(path, facts)
     rulers: dict[str, Ruler] = {}
 
     def make(run: grid.Run) -> bytes:
@@ -206,33 +199,16 @@ def work(folder: Path, runs: list[tuple[str, str, int]], source: str | None, sto
             if not grid.is_whole(goal.path):
                 rows = [{"step": 0, "until": None, "name": name} | scores for name, scores in rulers[target].goal_rows()]
                 write_atomic(goal.path.with_suffix(".png"), png(rulers[target].strip()))
-                write_atomic(goal.path, as_file(goal, facts, rows))
+                write_atomic(goal.path, grid.as_file(facts | goal.settings | {"seed": goal.seed}, rows))
         return follow(run, rulers[target], facts)
 
     grid.work(wanted, make)
 
 
-def check_same(path: Path, facts: dict) -> dict:
-    """A run's file, or a UserError where it is no such file or was made with another source, split or number of images."""
-    try:
-        run = json.loads(path.read_text("utf-8"))
-        theirs = {key: run[key] for key in facts}
-        rows = run["rows"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no run of this study ({first_line(error)}): delete it, and it is made again") from None
-    if differs := [key for key in facts if theirs[key] != facts[key]]:
-        raise UserError(f"{path}: its {differs[0]} is {theirs[differs[0]]}, here it is {facts[differs[0]]}: give another --folder")
-    return run if rows else {}
-
-
 def pack(folder: Path, methods: Iterable[str] = METHODS, study: str = "regime") -> list[dict]:
     """The rows of all runs in a folder, which must share source, split and number of images. Raises UserError where they do not."""
-    paths, facts, table = sorted(folder.glob("*.json")), None, []
-    if not paths:
-        raise UserError(f"{folder} holds no run: make them with 'python -m dslib.study {study}'")
-    for path in paths:
-        run = check_same(path, facts or {})
-        facts = facts or {key: run[key] for key in ("source", "num_images", "split", "options")}
+    table = []
+    for _, run in grid.same_runs(folder, ("source", "num_images", "split", "options"), study):
         shared = {key: run[key] for key in ("target", "seed", "num_images", "split", "source")}
         table += [shared | {"method": row.get("name", run["method"])} | {key: row.get(key) for key in ("step", "until", *SCORES)}
                   for row in run["rows"]]
@@ -244,15 +220,7 @@ def pack(folder: Path, methods: Iterable[str] = METHODS, study: str = "regime") 
 def load(path: Path | None = None) -> list[dict]:
     """The rows of a table that ``--pack`` wrote, numbers as numbers; default: the committed one. Raises UserError with the mend."""
     path = path or data_dir() / "results" / "regime.csv"
-    whole, words = ("seed", "step", "until", "num_images"), ("target", "method", "split", "source")
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"), newline="")))
-        if not rows or set(rows[0]) != set(COLUMNS):
-            raise ValueError("no rows, or other columns")
-        return [{key: value if key in words else None if value == "" else int(value) if key in whole else float(value)
-                 for key, value in row.items()} for row in rows]
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({first_line(error)}): 'python -m dslib.study regime --pack' writes it") from None
+    return grid.read_table(path, COLUMNS, ("seed", "step", "until", "num_images"), ("target", "method", "split", "source"), "regime")
 
 
 def main(argv: list[str] | None = None) -> int:

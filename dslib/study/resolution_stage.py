@@ -2,7 +2,7 @@
 (chapter 13)."""
 
 import argparse
-import json
+import io
 from dataclasses import asdict
 from pathlib import Path
 
@@ -111,15 +111,11 @@ def work(folder: Path, source: UNet2DModel, seeds: list[int], methods: list[str]
         truth = truth or Truth()
         stage = adapt(source, run.settings["method"], run.seed, steps)
         up.save_stage(stage, run.path.with_suffix(""))
-        rows = facts | {"what": "held-out pictures", "stage": run.settings["method"], "seed": run.seed, "images": len(truth.small)}
-        return (as_json(rows | truth.compare(stage)) + "\n").encode()
+        row = {"what": "held-out pictures", "stage": run.settings["method"], "seed": run.seed, "steps": steps, "images": len(truth.small)}
+        return grid.as_file(facts, [row | truth.compare(stage)])
 
     grid.work(runs, make)
-    rows = [json.loads(run.path.read_text("utf-8")) for run in runs]
-    for run, found in zip(runs, rows):
-        if differs := [key for key in facts if found[key] != facts[key]]:
-            raise UserError(f"{run.path}: its {differs[0]} is {found[differs[0]]}, here it is {facts[differs[0]]}: give another --folder")
-    return rows
+    return [row for run in runs for row in grid.check_same(run.path, facts)["rows"]]
 
 
 def samples_of(folder: Path, model: str) -> Tensor:
@@ -128,10 +124,9 @@ def samples_of(folder: Path, model: str) -> Tensor:
     if not grid.is_whole(path):
         pipe = models.load_source(data_dir() / "adapted" / model)
         drawn = sample.sample(pipe.unet, pipe.scheduler, sample.start_noise(PICTURES, SMALL, 100), 20, "dpmsolver", progress=model)
-        part = path.with_name(path.stem + ".part.npz")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(part, pixels=data.to_uint8(drawn).numpy())
-        part.replace(path)
+        content = io.BytesIO()
+        np.savez_compressed(content, pixels=data.to_uint8(drawn).numpy())
+        write_atomic(path, content.getvalue())
     with np.load(path, allow_pickle=False) as kept:
         return data.to_float(torch.from_numpy(kept["pixels"]))
 

@@ -20,7 +20,6 @@ from ..base.errors import UserError
 from ..base.files import as_json, data_dir, write_atomic
 from ..base.identity import fingerprint
 from ..measure.membership import denoising_errors
-from ..measure.score import Evidence
 from . import grid, regime
 from .ablations import training_images
 from .curves import as_csv, png
@@ -39,7 +38,7 @@ class Ruler(regime.Ruler):
     def __init__(self, source, target: str, num_images: int):
         super().__init__(source, target, num_images)
         self.held_out = data.load_domain(target, "validation", HELD_OUT, self.ten.shape[-1]).images
-        self.to_training: dict[int, Tensor] = {}
+        self.real_to_training: dict[int, Tensor] = {}
 
     def error(self, unet) -> float:
         """The mean error of the model's answer for held-out pictures: noise of one draw, the same for all models and stops."""
@@ -47,10 +46,11 @@ class Ruler(regime.Ruler):
 
     def scores(self, images: Tensor, training: Tensor) -> dict[str, float | None]:
         """Scores of samples; Intra-LPIPS groups by the ten, whatever the model saw."""
-        if len(training) not in self.to_training:
-            self.to_training[len(training)] = metrics.lpips_matrix(self.real, training).min(1).values
-        evidence = Evidence(images, self.ten, training, self.real, self.to_training[len(training)], self.reference, self.probe,
-                            source_samples=self.drawn, twins=self.twins)
+        if len(training) not in self.real_to_training:
+            self.real_to_training[len(training)] = metrics.lpips_matrix(self.real, training)
+        evidence = self.evidence(images)
+        evidence.training, evidence.real_to_training = training, self.real_to_training[len(training)]
+        evidence.nearest_real = evidence.real_to_training.min(1).values
         return regime.rounded(evidence)
 
 
@@ -97,8 +97,7 @@ def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
     row = {"step": step, "error": round(error, 6), "steps_made": curve[-1][0], "seconds": round(seconds, 1)} | ruler.scores(drawn, images)
     print(f"{run.path.stem}: {as_json(row, None)}", file=sys.stderr, flush=True)
     write_atomic(run.path.with_suffix(".png"), png(drawn[None, :regime.PICTURES]))
-    facts = facts | run.settings | {"seed": run.seed, "curve": [[s, round(e, 6)] for s, e in curve], "rows": [row]}
-    return (as_json(facts) + "\n").encode()
+    return grid.as_file(facts | run.settings | {"seed": run.seed, "curve": [[s, round(e, 6)] for s, e in curve]}, [row])
 
 
 def work(folder: Path, target: str, runs: list[tuple[int, str, int]], source: str | None, stops: tuple[int, ...], num_images: int,
@@ -112,19 +111,15 @@ def work(folder: Path, target: str, runs: list[tuple[int, str, int]], source: st
     facts = {"source": fingerprint(opened.unet.state_dict()), "num_images": num_images, "stops": list(stops),
              "mixed_precision": mixed_precision}
     for path in sorted(folder.glob("*.json")):
-        regime.check_same(path, facts)
+        grid.check_same(path, facts)
     ruler = Ruler(opened, target, num_images)
     grid.work(wanted, lambda run: follow(run, ruler, facts))
 
 
 def pack(folder: Path) -> list[dict]:
     """The rows of all runs in a folder, which must share source, stops and number of images."""
-    paths, facts, table = sorted(folder.glob("*.json")), None, []
-    if not paths:
-        raise UserError(f"{folder} holds no run: make them with 'python -m dslib.study shots'")
-    for path in paths:
-        run = regime.check_same(path, facts or {})
-        facts = facts or {key: run[key] for key in ("source", "num_images", "stops", "mixed_precision")}
+    table = []
+    for _, run in grid.same_runs(folder, ("source", "num_images", "stops", "mixed_precision"), "shots"):
         table += [{key: run.get(key) for key in COLUMNS} | row for row in run["rows"]]
     order = list(METHODS)
     return sorted(table, key=lambda row: (row["target"], order.index(row["method"]), row["shots"], row["seed"]))

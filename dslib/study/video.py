@@ -6,7 +6,6 @@ the table, the strip and the animation; ``--clip FOLDER`` takes the reader's own
 """
 
 import argparse
-import csv
 import io
 import math
 import sys
@@ -21,14 +20,14 @@ from torch import Tensor
 
 from .. import models, sample
 from ..base import errors
-from ..base.errors import UserError, first_line
-from ..base.files import as_json, data_dir, write_atomic
+from ..base.errors import UserError
+from ..base.files import data_dir, write_atomic
 from ..base.identity import fingerprint
 from ..beyond import video
 from ..measure.probes import domain_probe
 from ..show.scores import ways
 from ..show.style import shrink, to_png
-from . import grid, regime
+from . import grid
 from .curves import as_csv, png, sheet
 
 MODELS, TARGET = ("source", "naive", "published", "anchored"), "engraved"
@@ -70,11 +69,6 @@ def goals(known: video.Known, probe) -> list[dict]:
             for i, one in enumerate(video.scores(clips, known, probe))]
 
 
-def as_file(facts: dict, rows: list[dict]) -> bytes:
-    """A run's file."""
-    return (as_json(facts | {"rows": rows}) + "\n").encode()
-
-
 def opened(name: str, source, adapted: Path):
     """One of ``MODELS``: the source itself, or a folder in ``adapted``; refused where it does not fit the source."""
     if name == "source":
@@ -89,7 +83,7 @@ def work(folder: Path, wanted: list[Job], clips: Tensor, source, adapted: Path, 
     """Make the files that are missing. clips: (n,F,3,R,R) in [-1,1]; source: a pipeline; adapted: the folder with the other models."""
     facts = {"source": fingerprint(source.unet.state_dict()), "clips": fingerprint(clips), "steps": INFERENCE_STEPS}
     for path in sorted(folder.glob("*.json")):
-        regime.check_same(path, facts)
+        grid.check_same(path, facts)
     runs = [grid.Run(path_of(folder, job), job._asdict()) for job in wanted]
     for job in wanted:
         video.late_steps(source.scheduler, job.t_0, INFERENCE_STEPS)
@@ -100,7 +94,7 @@ def work(folder: Path, wanted: list[Job], clips: Tensor, source, adapted: Path, 
     known, probe, begun = video.know(clips, TARGET, blinks), domain_probe(TARGET, clips.shape[-1]), {}
     if not grid.is_whole(folder / "goals.json"):
         write_atomic(folder / "goals.png", png(torch.stack([known.inputs[0], known.truth[0]])))
-        write_atomic(folder / "goals.json", as_file(facts, goals(known, probe)))
+        write_atomic(folder / "goals.json", grid.as_file(facts, goals(known, probe)))
 
     def make(run: grid.Run) -> bytes:
         job = Job(**run.settings)
@@ -111,7 +105,7 @@ def work(folder: Path, wanted: list[Job], clips: Tensor, source, adapted: Path, 
         write_atomic(run.path.with_suffix(".png"), png(drawn[:1]))
         weights = {"weights": fingerprint(pipes[job.model].unet.state_dict())}
         rows = [job._asdict() | {"clip": i} | rounded(one) for i, one in enumerate(video.scores(drawn, known, probe))]
-        return as_file(facts | weights | job._asdict(), rows)
+        return grid.as_file(facts | weights | job._asdict(), rows)
 
     grid.work(runs, make)
 
@@ -120,12 +114,8 @@ def work(folder: Path, wanted: list[Job], clips: Tensor, source, adapted: Path, 
 
 def pack(folder: Path) -> list[dict]:
     """The rows of all files, goals first. Raises UserError where there are none or where they do not belong together."""
-    paths, facts, weights, rows = sorted(folder.glob("*.json")), {}, {}, []
-    if not paths:
-        raise UserError(f"{folder} holds no run: make them with 'python -m dslib.study video'")
-    for path in paths:
-        run = regime.check_same(path, facts)
-        facts = facts or {key: run[key] for key in ("source", "clips", "steps")}
+    weights, rows = {}, []
+    for path, run in grid.same_runs(folder, ("source", "clips", "steps"), "video"):
         if weights.setdefault(run.get("model"), run.get("weights")) != run.get("weights"):
             raise UserError(f"{path}: its {run['model']} is another model than in the files before: delete it, and it is made again")
         rows += [dict.fromkeys(COLUMNS) | row | {"source": run["source"]} for row in run["rows"]]
@@ -137,15 +127,7 @@ def pack(folder: Path) -> list[dict]:
 def load(path: Path | None = None) -> list[dict]:
     """The rows of a table that ``--pack`` wrote, numbers as numbers; default: the committed one. Raises UserError with the mend."""
     path = path or data_dir() / "results" / "beyond" / "video.csv"
-    whole, words = ("t_0", "seed", "clip"), ("model", "noise", "source")
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"), newline="")))
-        if not rows or set(rows[0]) != set(COLUMNS):
-            raise ValueError("no rows, or other columns")
-        return [{key: None if value == "" else value if key in words else int(value) if key in whole else float(value)
-                 for key, value in row.items()} for row in rows]
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({first_line(error)}): 'python -m dslib.study video --pack' writes it") from None
+    return grid.read_table(path, COLUMNS, ("t_0", "seed", "clip"), ("model", "noise", "source"), "video")
 
 
 def by_clip(rows: list[dict], model: str, t_0: int | None, noise: str, score: str) -> dict[int, float]:

@@ -5,8 +5,6 @@
 """
 
 import argparse
-import csv
-import io
 import sys
 from itertools import product
 from pathlib import Path
@@ -18,13 +16,13 @@ from tqdm.auto import tqdm
 
 from .. import domainstudio, losses, metrics, models, sample, train
 from ..base import errors
-from ..base.errors import UserError, first_line
+from ..base.errors import UserError
 from ..base.files import as_json, data_dir, write_atomic
 from ..base.identity import fingerprint
 from ..beyond import attribute
 from ..measure.twin_scores import own_share
 from ..show.style import shrink
-from . import grid, regime
+from . import grid
 from .curves import as_csv, png, sheet
 
 WISHES = ("glasses=sunglasses", "mouth=screaming")
@@ -135,7 +133,7 @@ def work(folder: Path, wanted: list[tuple[str, str, int]], source_name: str | No
     source = models.load_source(source_name)
     facts = {"source": fingerprint(source.unet.state_dict()), "num_images": num_images, "steps": steps}
     for path in sorted(folder.glob("*.json")):
-        regime.check_same(path, facts)
+        grid.check_same(path, facts)
     shared, rulers = samples_of(source, num_images), {}
 
     def make(run: grid.Run) -> bytes:
@@ -145,32 +143,23 @@ def work(folder: Path, wanted: list[tuple[str, str, int]], source_name: str | No
             rows, pictures = goal_rows(wish, rulers[wish])
             goals = path_of(folder, wish, "goals", 0)
             write_atomic(goals.with_suffix(".png"), png(pictures))
-            write_atomic(goals, as_file(facts | {"wish": wish, "seed": 0}, rows))
+            write_atomic(goals, grid.as_file(facts | {"wish": wish, "seed": 0}, rows))
         images = made(run, source, rulers[wish])
         robust, settings = VARIANTS[run.settings["variant"]]
         row = {"variant": run.settings["variant"], "step": steps} | scores_of(images, rulers[wish], robust)
         print(f"{run.path.stem}: {as_json(row, None)}", file=sys.stderr, flush=True)
         write_atomic(run.path.with_suffix(".png"), png(images[:PICTURES][None]))
-        return as_file(facts | {"wish": wish, "seed": run.seed, "settings": SETTINGS | settings}, [row])
+        return grid.as_file(facts | {"wish": wish, "seed": run.seed, "settings": SETTINGS | settings}, [row])
 
     grid.work(runs, make)
-
-
-def as_file(facts: dict, rows: list[dict]) -> bytes:
-    """A run's file."""
-    return (as_json(facts | {"rows": rows}) + "\n").encode()
 
 
 # ------------------------------------------------------ the table and the strips
 
 def pack(folder: Path) -> list[dict]:
     """The rows of all files in a folder, which must share source, steps and number of images. Raises UserError where they do not."""
-    paths, facts, table = sorted(folder.glob("*.json")), None, []
-    if not paths:
-        raise UserError(f"{folder} holds no run: make them with 'python -m dslib.study wish'")
-    for path in paths:
-        run = regime.check_same(path, facts or {})
-        facts = facts or {key: run[key] for key in ("source", "num_images", "steps")}
+    table = []
+    for _, run in grid.same_runs(folder, ("source", "num_images", "steps"), "wish"):
         shared = {key: run[key] for key in ("wish", "seed", "source", "num_images")}
         table += [shared | {key: row.get(key) for key in ("variant", "step", *SCORES)} for row in run["rows"]]
     rank = {name: i for i, name in enumerate((*GOALS, *VARIANTS))}
@@ -190,15 +179,7 @@ def strip(folder: Path, wish: str, size: int = 64) -> Tensor | None:
 def load(path: Path | None = None) -> list[dict]:
     """The rows of a table that ``--pack`` wrote, numbers as numbers; default: the committed one. Raises UserError with the mend."""
     path = path or data_dir() / "results" / "beyond" / "wishes.csv"
-    whole, words = ("seed", "step", "num_images"), ("wish", "variant", "source")
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"), newline="")))
-        if not rows or set(rows[0]) != set(COLUMNS):
-            raise ValueError("no rows, or other columns")
-        return [{key: value if key in words else None if value == "" else int(value) if key in whole else float(value)
-                 for key, value in row.items()} for row in rows]
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({first_line(error)}): 'python -m dslib.study wish --pack' writes it") from None
+    return grid.read_table(path, COLUMNS, ("seed", "step", "num_images"), ("wish", "variant", "source"), "wish")
 
 
 def main(argv: list[str] | None = None) -> int:

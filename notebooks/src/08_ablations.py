@@ -331,8 +331,8 @@ print(f"{int(kept.sum())} of {len(shown)} are left; the default is {'one of them
 #
 # ## Weights that choose themselves
 #
-# `ablations.balanced` sets the weights anew every ten steps. Each term's gradient becomes a fixed share of the denoising loss's (chapter
-# 06):
+# `weights.balanced` (`dslib/beyond`) sets the weights anew every ten steps. Each term's gradient becomes a fixed share of the denoising
+# loss's (chapter 06):
 #
 # $$\lambda_k = \rho\; \frac{\lVert \nabla_\theta \mathcal L_{simple} \rVert}{\lVert \nabla_\theta \mathcal L_k \rVert},
 # \qquad \rho = 0.3 \tag{8.4}$$
@@ -639,7 +639,7 @@ widgets.explore_ablations(grid, luck, recompute)
 # | (8.1) | `ablations.margin` | `test_checks_08.py::test_margin_holds_one_more_run_of_the_same_kind` |
 # | (8.2) | `losses.pairwise_log_probs` | `test_variants.py::test_temperature_against_a_softmax_of_scaled_cosines` |
 # | (8.3) | `variants.space` | `test_variants.py::test_centred_cosines_spread_where_all_images_share_a_background` |
-# | (8.4) | `ablations.balanced` | `test_ablations.py::test_balanced_weights_follow_the_gradients` |
+# | (8.4) | `weights.balanced` | `test_weights.py::test_balanced_weights_of_the_published_form_follow_the_gradients` |
 #
 # ## Paper, authors' code, ours
 #

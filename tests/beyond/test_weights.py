@@ -149,13 +149,46 @@ def test_balanced_training_minimises_the_weighted_sum_it_says(source):
     assert history[0]["hfmse"] != CONFIG.lambda_hfmse and history[0]["img"] == CONFIG.lambda_img, "at the first step L_img has no gradient"
 
 
+def test_balanced_weights_of_the_published_form_follow_the_gradients(source, monkeypatch):
+    """With L_hfmse magnified sixteenfold its weight becomes a sixteenth, and the run stays the same."""
+    monkeypatch.setattr(weights, "EVERY", 1)
+    monkeypatch.setattr(weights, "MOST", 1e9)
+    images, config = make_images(4, 32, 2), train.TrainConfig(max_train_steps=3, lambda_img=0.0, lambda_hf=0.0)
+
+    def run(start):
+        *_, last = train.adapt(source, images, config, start=start)
+        return torch.cat([p.detach().flatten() for p in last.model.parameters()])
+    original, size = domainstudio.domainstudio_loss, 1.0
+
+    def magnified(*args):
+        total, terms = original(*args)
+        return total, {"simple": terms["simple"], "img": 0 * terms["img"], "hf": 0 * terms["hf"], "hfmse": size * terms["hfmse"]}
+    monkeypatch.setattr(domainstudio, "domainstudio_loss", magnified)
+    plain = run(weights.balanced)
+    size = 16.0
+    assert torch.equal(plain, run(weights.balanced))     # a power of two: not even the rounding differs
+    assert not torch.equal(plain, run(None))
+
+
+def test_balanced_weights_take_a_source_of_v_for_what_it_is(monkeypatch):
+    source, seen, original = make_source(32), [], domainstudio.domainstudio_loss
+    source.scheduler.register_to_config(prediction_type="v_prediction")
+    monkeypatch.setattr(domainstudio, "domainstudio_loss", lambda *args: seen.append(args[-1]) or original(*args))
+    assert len(list(train.adapt(source, make_images(4, 32, 2), train.TrainConfig(max_train_steps=1), start=weights.balanced))) == 1
+    assert seen == ["v_prediction"]
+
+
 @pytest.mark.parametrize("start", [weights.dual, weights.balanced])
-@pytest.mark.parametrize("changes, words", [({"pairwise_on": "target"}, "--pairwise_on source"),
-                                            ({"method": "finetune"}, "--pairwise_on source"),
+@pytest.mark.parametrize("changes, words", [({"method": "finetune"}, "only domainstudio"),
                                             ({"resume_from_checkpoint": "latest", "output_dir": "runs/x"}, "not in a checkpoint")])
-def test_another_form_and_a_resumed_run_are_refused(source, start, changes, words):
+def test_another_method_and_a_resumed_run_are_refused(source, start, changes, words):
     with pytest.raises(UserError, match=words):
         start(source, make_images(6, 32, 2), replace(CONFIG, **changes))
+
+
+def test_a_price_without_anchors_is_refused(source):
+    with pytest.raises(UserError, match="--pairwise_on source"):
+        weights.dual(source, make_images(6, 32, 2), replace(CONFIG, pairwise_on="target"))
 
 
 def test_a_price_of_nothing_is_refused(source):

@@ -175,3 +175,13 @@ def test_without_a_known_answer_there_is_none(drawn_domain):
     assert list(score.evidence_of({"source": source}, targets, "sunglasses")) == [score.REAL, "source"]
     assert list(score.evidence_of({"finetune": source}, targets, "engraved")) == [score.REAL, "finetune"]
     assert list(score.evidence_of({"source": source}, targets, None)) == ["source"]
+
+
+def test_copying_is_judged_by_the_images_that_were_trained_on():
+    """C_T and the gap ratio, where Intra-LPIPS groups by other images than the model saw."""
+    images, targets, training, real = (make_images(n, 32, seed) for n, seed in ((60, 1), (3, 2), (2, 3), (60, 4)))
+    evidence = score.Evidence(images, targets, training, real)
+    drawn, others = (metrics.lpips_matrix(x, training) for x in (images, real))
+    assert evidence.copying == pytest.approx(twin_scores.copying_test(drawn, others), rel=1e-4)
+    assert score.measure(evidence, ("gap",))["gap"] == twin_scores.gap_share(drawn.sqrt())
+    assert torch.allclose(evidence.nearest[0], drawn.min(1).values, atol=1e-6) and evidence.to_targets.shape == (60, 3)

@@ -4,7 +4,7 @@
 import pytest
 
 from dslib import sample
-from dslib.show import plots, widgets
+from dslib.show import explorer, plots, widgets
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def test_a_short_chain_shows_its_last_link(chains):
 def test_explore_chain_starts_in_the_middle_and_redraws_once_a_move(chains, monkeypatch):
     seen, controls = [], {}
     monkeypatch.setattr(plots, "show", lambda figure, alt, **_: seen.append(alt))
-    explore = widgets.explore
-    monkeypatch.setattr(widgets, "explore", lambda redraw, **found: (controls.update(found), explore(redraw, **found)))
+    explore = explorer.explore
+    monkeypatch.setattr(explorer, "explore", lambda redraw, **found: (controls.update(found), explore(redraw, **found)))
     widgets.explore_chain(chains)
     assert len(seen) == 1 and f"step {chains['ddpm'][1].t}" in seen[0]
     controls["sampler"].value = "dpmsolver"

@@ -9,8 +9,9 @@ import pytest
 import torch
 from conftest import make_images, make_source
 
-from dslib import data, domainstudio, metrics, train
+from dslib import data, domainstudio, metrics
 from dslib.base.bank import Bank
+from dslib.beyond import weights
 from dslib.env import UserError
 from dslib.study import ablations
 from dslib.train import TrainConfig
@@ -69,32 +70,17 @@ def test_shots_are_the_ten_and_then_more_of_the_domain():
     assert len(ablations.training_images("sunglasses", 12, 32)) == 12
 
 
-def test_balanced_weights_follow_the_gradients(ruler, bank, monkeypatch):
-    """With L_hfmse magnified sixteenfold its weight becomes a sixteenth, and the run stays the same."""
-    images, config = ruler.ten[:4], TrainConfig(max_train_steps=3, lambda_img=0.0, lambda_hf=0.0)
+def test_the_balanced_point_of_the_grid_sets_its_weights_itself(ruler, bank, monkeypatch):
+    started = []
 
-    def weights():
-        *_, last = ablations.balanced(ruler.source, images, config, bank, every=1, most=1e9)
-        return torch.cat([p.detach().flatten() for p in last.model.parameters()])
-    original, size = domainstudio.domainstudio_loss, 1.0
+    def start(*given):
+        started.append(given[3])
+        return domainstudio.domainstudio(*given)
 
-    def magnified(*args):
-        total, terms = original(*args)
-        return total, {"simple": terms["simple"], "img": 0 * terms["img"], "hf": 0 * terms["hf"], "hfmse": size * terms["hfmse"]}
-    monkeypatch.setattr(domainstudio, "domainstudio_loss", magnified)
-    plain = weights()
-    size = 16.0
-    assert torch.equal(plain, weights())                 # a power of two: not even the rounding differs
-    fixed = [p.detach().flatten() for p in list(train.adapt(ruler.source, images, config, bank))[-1].model.parameters()]
-    assert not torch.equal(plain, torch.cat(fixed))
-
-
-def test_balanced_weights_take_a_source_of_v_for_what_it_is(ruler, bank, monkeypatch):
-    source, seen, original = make_source(32), [], domainstudio.domainstudio_loss
-    source.scheduler.register_to_config(prediction_type="v_prediction")
-    monkeypatch.setattr(domainstudio, "domainstudio_loss", lambda *args: seen.append(args[-1]) or original(*args))
-    assert len(list(ablations.balanced(source, ruler.ten[:4], TrainConfig(max_train_steps=1), bank))) == 1
-    assert seen == ["v_prediction"]
+    monkeypatch.setattr(weights, "balanced", start)
+    for changes, times in (({}, 0), ({"balanced": True}, 1)):
+        list(ablations.run(ruler, changes | {"shots": 4}, [1], bank, progress=False))
+        assert started == [bank] * times
 
 
 def test_files_come_back_and_a_pack_is_in_the_order_of_the_axes(tmp_path, monkeypatch, capsys):
