@@ -10,6 +10,7 @@ from functools import partial
 
 from .. import train
 from ..base import errors
+from ..base.files import data_dir
 from ..beyond import ant, patch, weights
 from . import regime
 
@@ -52,7 +53,9 @@ class Ruler(regime.Ruler):
 
 def main(argv: list[str] | None = None) -> int:
     """Work through the runs, or pack them; a mistake of the reader's ends in one line and exit code 2."""
-    args = regime.parser_of("beyond", __doc__, METHODS, METHODS, STOPS).parse_args(argv)
+    parser = regime.parser_of("beyond", __doc__, METHODS, METHODS, STOPS)
+    parser.set_defaults(output=data_dir() / "results" / "beyond" / "beyond.csv")
+    args = parser.parse_args(argv)
     return errors.run(lambda: regime.work_or_pack(args, Ruler, "beyond", {}), "dslib.study.beyond", "; the runs that are complete are kept")
 
 

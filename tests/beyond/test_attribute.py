@@ -181,5 +181,5 @@ def test_pixels_please_a_probe_by_little(probe):
 
 def test_noise_is_no_familiar_face(drawn):
     face = attribute.familiar(32, 20)
-    assert face(bars(6, 32, 5)).float().mean() > 0.5
+    assert face(bars(20, 32, 11)).float().mean() > 0.8, "other faces than those that it compares with"
     assert not face(torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)).any()
