@@ -26,7 +26,7 @@ from .pretraining import REPAIRS
 from .watch import watch
 
 #: options without a text-to-image twin
-UNCONDITIONAL = ("lambda_vlb", "pairwise_on", "num_anchors", "pairwise_space", "pairwise_t_min", "pairwise_t_max", "detail")
+UNCONDITIONAL = ("lambda_vlb", "num_anchors", "pairwise_space", "pairwise_t_min", "pairwise_t_max", "detail")
 
 
 def cmd_adapt_t2i(args) -> None:
@@ -37,7 +37,7 @@ def cmd_adapt_t2i(args) -> None:
         raise UserError("--subject_data_dir and --subject_prompt go together: give both or neither")
     if args.method == "textual-inversion" and (args.subject_prompt or args.lora_rank):
         raise UserError("textual-inversion trains one word's vector: a subject or --lora_rank needs dreambooth or domainstudio")
-    for name, least in {"num_images": 2, "num_requests": 0, "guidance_scale": 0, "num_inference_steps": 1}.items():
+    for name, least in {"num_images": 2, "num_requests": 0, "guidance_scale": 0, "num_inference_steps": 1, "validation_steps": 0}.items():
         if not least <= getattr(args, name) < math.inf:
             raise UserError(f"--{name} is {getattr(args, name)}: use at least {least}")
     checked = config_of(args, args.method, args.output_dir or "runs")
@@ -48,7 +48,7 @@ def cmd_adapt_t2i(args) -> None:
     subject, about = subject_of(args, resolution)
     used = {"training_images": used} | about
     warn_unknown(source, args)
-    text_to_image.check_prompts(source, args.instance_prompt, args.class_prompt, text_to_image.rare_word(args.instance_prompt))
+    texts, prior_prompts = words_of(args, source)
     if args.num_prior_images < len(images) and methods_of(args) != ["textual-inversion"]:
         raise UserError(f"--num_prior_images: {args.num_prior_images} prior images for {len(images)} images: draw at least as many")
     clip = prompted.open_clip(args.clip_model) if args.clip_model else None
@@ -56,13 +56,15 @@ def cmd_adapt_t2i(args) -> None:
     output = Path(args.output_dir or f"runs/{name}-{args.method}-t2i")
     check_apart(args, output)
     prepare_output(output, args.overwrite, args.resume_from_checkpoint, OR_RESUME)
-    prior = None if methods_of(args) == ["textual-inversion"] else kept_prior(output / "prior.safetensors", source, args)
+    prior = None if methods_of(args) == ["textual-inversion"] else kept_prior(output / "prior.safetensors", source, args, prior_prompts)
     pipes, histories = {"source": source}, {}
     for method in methods_of(args):
         folder = output if method == args.method else output / method
         config = replace(config_of(args, method, str(folder)), train_batch_size=checked.train_batch_size)
         person = None if method == "textual-inversion" else subject
-        stream = text_to_image.adapt(source, images, config, args.instance_prompt, args.class_prompt, prior, person)
+        stream = text_to_image.adapt(source, images, config, args.instance_prompt, args.class_prompt, prior, person, texts,
+                                     None if method == "textual-inversion" else prior_prompts)
+        stream = validated(stream, source, args, folder) if args.validation_steps and main_process() else stream
         record, histories[method] = watch(stream, config, method, report_to=args.report_to)
         pipes[method] = text_to_image.adapted(source, record, args.instance_prompt)
         if main_process():
@@ -105,6 +107,50 @@ def subject_of(args, resolution: int):
     return text_to_image.Subject(folder.images, args.subject_prompt), {"subject_images": folder.summary}
 
 
+def words_of(args, source) -> tuple[list[str] | None, list[str] | None]:
+    """(captions of the training images from the folder's metadata.jsonl, prompts of the prior images), None where all have the same."""
+    from ..base.images import scan
+    from ..text import text_to_image, wording
+    texts, words = None, (args.instance_prompt, args.class_prompt)
+    if args.train_data_dir:
+        texts = wording.read_metadata(args.train_data_dir, scan(Path(args.train_data_dir), args.recursive).paths)
+    if texts:
+        print(f"{shown(args.train_data_dir)}: {len(texts)} captions from {wording.METADATA}", file=sys.stderr)
+    rare = text_to_image.rare_word(args.instance_prompt)
+    text_to_image.check_prompts(source, *words, rare)
+    prior_prompts = wording.prior_prompts(args.prior_prompts, args.num_prior_images, *words, args.seed)
+    told = dict.fromkeys([*(texts or []), *(prior_prompts or [])])
+    wording.check_fit(source, [wording.styled(text, *words, rare) for text in told], "the prompt")
+    check_validation(args, source)
+    return texts, prior_prompts
+
+
+def check_validation(args, source) -> None:
+    """Fill in what is drawn during training, and refuse an empty prompt or one that does not fit."""
+    from ..text import wording
+    if args.validation_prompt and not args.validation_steps:
+        raise UserError("--validation_prompt needs --validation_steps: how often it is drawn")
+    args.validation_prompt = args.validation_prompt or [args.instance_prompt]
+    if not all(prompt.strip() for prompt in args.validation_prompt):
+        raise UserError("--validation_prompt is empty: use words such as 'a face in sks style with glasses'")
+    wording.check_fit(source, args.validation_prompt, "--validation_prompt")
+
+
+def validated(stream, source, args, folder: Path):
+    """The steps of a training; every ``--validation_steps`` of them the prompts are drawn, always from the same noise, a row each."""
+    from ..base.files import write_atomic
+    from ..show import plots
+    from ..text import latent, text_to_image
+    for step in stream:
+        if step.step % args.validation_steps == 0:
+            pipe = text_to_image.adapted(source, step, args.instance_prompt)
+            drawn = latent.sheet(pipe, args.validation_prompt, 4, args.guidance_scale, args.num_inference_steps, args.seed)
+            rows = dict(zip(args.validation_prompt, drawn))
+            (folder / "validation").mkdir(parents=True, exist_ok=True)
+            write_atomic(folder / "validation" / f"step-{step.step:05d}.png", plots.to_png(plots.rows(rows, 4), 75))
+        yield step
+
+
 def warn_unknown(source, args) -> None:
     """Say which words of the prompts a source of whole words never saw; a large tokenizer splits words as a matter of course."""
     from ..text import captions
@@ -116,7 +162,7 @@ def warn_unknown(source, args) -> None:
                   "nothing to it", file=sys.stderr)
 
 
-def kept_prior(path: Path, source, args):
+def kept_prior(path: Path, source, args, prompts: list[str] | None = None):
     """The source's own pictures of the class, as latents: drawn once, kept beside the results, read again by a resumed run."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import save
@@ -127,6 +173,7 @@ def kept_prior(path: Path, source, args):
     networks = (source.unet, source.vae, source.text_encoder)
     wanted = {"class_prompt": args.class_prompt, "num_prior_images": str(args.num_prior_images), "seed": str(args.seed),
               "guidance_scale": str(args.guidance_scale), "source": fingerprint(*(network.state_dict() for network in networks))}
+    wanted |= {"prior_prompts": "\n".join(prompts)} if prompts else {}
     try:
         with safe_open(path, "pt") as file:
             drawn = {"source": wanted["source"]} | (file.metadata() or {})      # before there were fingerprints none was kept
@@ -134,7 +181,8 @@ def kept_prior(path: Path, source, args):
                 return file.get_tensor("prior")
     except (OSError, SafetensorError):                              # none there, or a damaged one: it is drawn anew
         pass
-    prior = text_to_image.prior_latents(source, args.class_prompt, args.num_prior_images, args.guidance_scale, args.seed)
+    prior = text_to_image.prior_latents(source, args.class_prompt, args.num_prior_images, args.guidance_scale, args.seed,
+                                        prompts)
     if main_process():
         write_atomic(path, save({"prior": prior.contiguous()}, metadata=wanted))
     return prior
@@ -311,7 +359,8 @@ def grade_t2i(folder: Path, args, done: dict | None = None) -> None:
 
 def add_commands(command) -> None:
     """Both commands; command(name, function, text, options) makes a parser."""
-    command("adapt-t2i", cmd_adapt_t2i, "Teach a text-to-image source a new style, or a person and a style, from about ten images.",
+    command("adapt-t2i", cmd_adapt_t2i, "Teach a text-to-image source a new style, or a person and a style, from about ten images; "
+            "captions may stand in a metadata.jsonl beside them.",
             adapt_options)
     command("pretrain-t2i", cmd_pretrain_t2i, "Train the text-to-image source model: first --stage vae, then --stage unet; --stage "
             "grade looks at a trained one again.", pretrain_options)
@@ -326,6 +375,8 @@ def adapt_options(adapt) -> None:
     adapt.add_argument("--subject_data_dir", help="a folder with images of one person or thing to learn beside the style")
     adapt.add_argument("--subject_prompt", help="its prompt, with a rare word of its own: 'a face of zwx'")
     adapt.add_argument("--num_prior_images", type=int, default=200, help="pictures of the class that the source draws first")
+    adapt.add_argument("--prior_prompts", help="what the source draws them from: a text file with a prompt a line, or the word "
+                       "'captions' for captions of drawn faces; default: --class_prompt")
     adapt.add_argument("--compare", action="store_true", help="also train the other methods, and put all in the report")
     adapt.add_argument("--clip_model", help="folder or hub id of a CLIP model (safetensors), to report its similarities too")
     adapt.add_argument("--num_requests", type=int, default=200, help="prompts with words the ten never showed, for the report; 0: none")
@@ -335,6 +386,8 @@ def adapt_options(adapt) -> None:
     adapt.add_argument("--num_images", type=int, default=64, help="images to draw for the report")
     adapt.add_argument("--guidance_scale", type=float, default=3.0, help="classifier-free guidance when drawing; 1: none")
     adapt.add_argument("--num_inference_steps", type=int, default=20, help="denoising steps an image")
+    adapt.add_argument("--validation_steps", type=int, default=0, help="draw pictures every so many steps of training; 0: none")
+    adapt.add_argument("--validation_prompt", nargs="+", metavar="PROMPT", help="what to draw then; default: --instance_prompt")
     add_backbone(adapt)
 
 

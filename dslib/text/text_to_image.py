@@ -18,7 +18,7 @@ from ..base.errors import UserError
 from ..base.identity import image_print, of_run
 from ..base.knobs import knob
 from ..base.micro import in_parts
-from . import captions, latent
+from . import captions, latent, wording
 
 #: AdamW's step size where none is given: one word's vector takes far larger steps than a U-Net
 LEARNING_RATE = {"dreambooth": 5e-4, "domainstudio": 5e-4, "textual-inversion": 2e-2, "lora": 2e-3}
@@ -78,10 +78,11 @@ def rare_word(prompt: str) -> str:
     return next((word for word in captions.RARE if word in prompt.lower().split()), captions.RARE[0])
 
 
-def prior_latents(pipe: StableDiffusionPipeline, class_prompt: str, n: int = 200, guidance_scale: float = 3.0, seed: int = 0) -> Tensor:
-    """What the source itself draws for the class: latents (n,C,r,r) of n images, made once and kept."""
+def prior_latents(pipe: StableDiffusionPipeline, class_prompt: str, n: int = 200, guidance_scale: float = 3.0, seed: int = 0,
+                  prompts: list[str] | None = None) -> Tensor:
+    """What the source itself draws for the class: latents (n,C,r,r) of n images, made once and kept. prompts: n, one for each image."""
     noise = sample.start_noise(n, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
-    return latent.encode(pipe.vae, latent.draw(pipe, [class_prompt] * n, noise, guidance_scale, progress="prior images"))
+    return latent.encode(pipe.vae, latent.draw(pipe, prompts or [class_prompt] * n, noise, guidance_scale, progress="prior images"))
 
 
 class Subject(NamedTuple):
@@ -99,22 +100,27 @@ class Start(NamedTuple):
     prior: Tensor | None                # (m,C,r,r)
     subject: Subject | None
     config: TextConfig
+    asked: list[list[wording.Asked]] | None = None      # prompts of every image with each companion, where they differ
 
 
 def adapt(source: StableDiffusionPipeline, images: Tensor, config: TextConfig, instance_prompt: str, class_prompt: str,
-          prior: Tensor | None = None, subject: Subject | None = None) -> Iterator[train.Step]:
+          prior: Tensor | None = None, subject: Subject | None = None, texts: list[str] | None = None,
+          prior_prompts: list[str] | None = None) -> Iterator[train.Step]:
     """Adapt a copy of the source to images (n,3,R,R) and yield a :class:`dslib.train.Step` after every update.
 
     config.method: ``dreambooth`` and ``domainstudio`` train the U-Net, or with ``lora_rank`` small matrices beside its
     attention's; ``textual-inversion`` trains one word's vector. All else is frozen, so text embeddings and latents are computed
     once. prior: latents (m,C,r,r) of the class, m ≥ n, needed by the first two: every image gets m // n of them as companions.
-    subject: one person to learn at the same time, who gets no term but L_simple. :func:`adapted` turns the last step into a
-    pipeline. Raises UserError before the first step if anything does not fit.
+    subject: one person to learn at the same time, who gets no term but L_simple. texts: a caption for each image, and prior_prompts:
+    what each prior picture was drawn from; by default the instance prompt and the class prompt (:mod:`dslib.text.wording`). With
+    ``pairwise_on`` "source" L_img and L_hf compare the noised prior pictures, under their own prompts (an extension). :func:`adapted`
+    turns the last step into a pipeline. Raises UserError before the first step if anything does not fit.
     """
     config = config.check().rated()
     check_prompts(source, instance_prompt, class_prompt, rare_word(instance_prompt))
     check_fits(images, config, prior, subject)
-    start = Start(source, images, latent.encode(source.vae, images), (instance_prompt, class_prompt), prior, subject, config)
+    asked = asked_of(source, len(images), config, instance_prompt, class_prompt, prior, texts, prior_prompts)
+    start = Start(source, images, latent.encode(source.vae, images), (instance_prompt, class_prompt), prior, subject, config, asked)
     net, objective, given = METHODS[config.method](start)
     a_bar = source.scheduler.alphas_cumprod.clone()
     identity = of_run(images, a_bar, source.unet, source.vae, source.text_encoder, prompts="\n".join(prompts_of(start)))
@@ -124,53 +130,78 @@ def adapt(source: StableDiffusionPipeline, images: Tensor, config: TextConfig, i
 
 
 def prompts_of(start: Start) -> list[str]:
-    """P_tar and P_sou, and the subject's prompt if there is one."""
-    return [*start.prompts] + ([start.subject.prompt] if start.subject is not None else [])
+    """P_tar and P_sou, the subject's prompt if there is one, and all others."""
+    others = [prompt for row in start.asked or [] for one in row for prompt in one]
+    return [*start.prompts] + ([start.subject.prompt] if start.subject is not None else []) + others
+
+
+def asked_of(source: StableDiffusionPipeline, n: int, config: TextConfig, instance_prompt: str, class_prompt: str, prior: Tensor | None,
+             texts: list[str] | None, prior_prompts: list[str] | None) -> list[list[wording.Asked]] | None:
+    """The prompts of n images and their companions, or None where all have the same. Raises UserError where they do not fit."""
+    if texts is None and prior_prompts is None:
+        return None
+    if config.pairwise_variant == "authors":
+        raise UserError("captions and prior prompts need --pairwise_variant paper")
+    drawn = [class_prompt] * (n if prior is None else len(prior)) if prior_prompts is None else prior_prompts
+    if texts is not None and len(texts) != n or prior is not None and len(drawn) != len(prior):
+        raise UserError(f"{n if texts is None else len(texts)} captions for {n} images, {len(drawn)} prompts for "
+                        f"{0 if prior is None else len(prior)} prior images: give one for each")
+    rare = rare_word(instance_prompt)
+    asked = wording.asked(texts or [instance_prompt] * n, drawn, instance_prompt, class_prompt, rare)
+    wording.check_fit(source, list(dict.fromkeys(prompt for row in asked for one in row for prompt in one)), "the prompt")
+    return asked
 
 
 def dreambooth(start: Start):
     """A copy of the U-Net, L_simple and prior preservation (Ruiz et al. 2023): (network, objective, companions)."""
-    texts, known = texts_of(start)
+    texts, known, rows = texts_of(start)
 
-    def objective(net, z_0, t, eps, prior, subject=None):
-        here = texts.to(z_0.device), a_bar.to(z_0.device), start.config
+    def objective(net, z_0, t, eps, prior, subject=None, rows=None):
+        here = chosen(texts, rows).to(z_0.device), a_bar.to(z_0.device), start.config
         return dreambooth_loss(in_parts(net, start.config.micro_batch_size), None, None, z_0, prior, t, eps, *here, subject, None, kind)
 
     a_bar, kind = start.source.scheduler.alphas_cumprod.clone(), ddpm.prediction_type_of(start.source.scheduler)
-    return trainable(start), objective, companions(len(start.images), start.prior, known)
+    return trainable(start), objective, companions(len(start.images), start.prior, known) | rows
 
 
 def domainstudio_with_words(start: Start):
     """The same, with the pairwise and wavelet terms of DomainStudio §2; with ``bank_steps`` the frozen source's answers are kept."""
-    texts, known = texts_of(start)
+    texts, known, rows = texts_of(start)
     source, config, a_bar = start.source, start.config, start.source.scheduler.alphas_cumprod.clone()
     frozen, vae = (copy.deepcopy(part).requires_grad_(False).eval() for part in (source.unet, source.vae))
     kind = ddpm.prediction_type_of(source.scheduler)
     frozen = Bank(frozen) if config.bank_steps else frozen
 
-    def objective(net, z_0, t, eps, prior, image, subject=None):
-        here, net = (texts.to(z_0.device), a_bar.to(z_0.device), config), in_parts(net, config.micro_batch_size)
+    def objective(net, z_0, t, eps, prior, image, subject=None, rows=None):
+        here, net = (chosen(texts, rows).to(z_0.device), a_bar.to(z_0.device), config), in_parts(net, config.micro_batch_size)
         if config.pairwise_variant == "authors":
             return authors_loss(net, vae, z_0, prior, t, eps, *here, image, kind)
         return dreambooth_loss(net, frozen, vae, z_0, prior, t, eps, *here, subject, image, kind)
 
     given = companions(len(start.images), start.prior, known)
     decoded = decode_once(vae, start.latents)[:, None].expand(-1, given["prior"].shape[1], -1, -1, -1)
-    return trainable(start), objective, given | {"image": decoded}
+    return trainable(start), objective, given | {"image": decoded} | rows
 
 
 def textual_inversion(start: Start):
     """One word's vector (Gal et al. 2022): everything else is frozen."""
     token = check_prompts(start.source, *start.prompts, rare_word(start.prompts[0]))
-    return *new_word(start.source, *start.prompts, token, start.source.scheduler.alphas_cumprod.clone()), None
+    net, objective = new_word(start.source, *start.prompts, token, start.source.scheduler.alphas_cumprod.clone())
+    if start.asked is None:
+        return net, objective, None
+    return net, objective, {"ids": captions.token_ids(start.source.tokenizer, [row[0].target for row in start.asked])[:, None]}
 
 
 #: ``--method``: a word → start(Start) → (network to train, objective, companions)
 METHODS = {"dreambooth": dreambooth, "textual-inversion": textual_inversion, "domainstudio": domainstudio_with_words}
 
 
-def texts_of(start: Start) -> tuple[Tensor, Tensor | None]:
-    """(embedded prompts (2 or 3,L,width), the subject's latents or None)."""
+def texts_of(start: Start) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+    """(embedded prompts (P,L,width), the subject's latents or None, which of the prompts each image and companion has).
+
+    Where all have the same, these are P_tar, P_sou and the subject's, and the last is empty; else {"rows": (n,K,4 or 5)}: by
+    :class:`dslib.text.wording.Asked`, then the subject's.
+    """
     prompts, known, subject = list(start.prompts), None, start.subject
     if subject is not None:
         check_prompts(start.source, subject.prompt, start.prompts[1], rare_word(subject.prompt))
@@ -178,7 +209,26 @@ def texts_of(start: Start) -> tuple[Tensor, Tensor | None]:
             raise UserError(f"--subject_prompt and --instance_prompt share the rare word {rare_word(subject.prompt)!r}: give each its "
                             f"own, {' and '.join(captions.RARE)} for instance")
         prompts, known = [*prompts, subject.prompt], latent.encode(start.source.vae, subject.images)
-    return latent.embed(start.source, prompts), known
+    if start.asked is None:
+        return latent.embed(start.source, prompts), known, {}
+    place = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts_of(start)))}
+    last = [] if subject is None else [place[subject.prompt]]
+    rows = torch.tensor([[[place[prompt] for prompt in one] + last for one in row] for row in start.asked])
+    return latent.embed(start.source, list(place)), known, {"rows": rows}
+
+
+def chosen(texts: Tensor, rows: Tensor | None) -> Tensor:
+    """The words of a batch: ``texts`` (2 or 3,L,width) themselves, or those that ``rows`` (N,4 or 5) name of many: (4 or 5,N,L,width)."""
+    return texts if rows is None else texts.to(rows.device)[rows].transpose(0, 1)
+
+
+def by_role(texts: Tensor, n: int) -> dict[str, Tensor]:
+    """What n images are asked with, (n,L,width) each: "simple": the training image, "source": the source about it, "prior": a prior
+    picture, "anchor": the same in the new style, "subject" if there is one. texts: (2 or 3,L,width), or (4 or 5,n,L,width)."""
+    if texts.dim() == 3:
+        target, source, *subject = texts[:, None].expand(-1, n, -1, -1)
+        texts = [target, source, source, target, *subject]
+    return dict(zip(("simple", "source", "prior", "anchor", "subject"), texts))
 
 
 def trainable(start: Start) -> UNet2DConditionModel:
@@ -191,7 +241,7 @@ def trainable(start: Start) -> UNet2DConditionModel:
 
 def check_fits(images: Tensor, config: TextConfig, prior: Tensor | None, subject: Subject | None) -> None:
     """Raise a UserError with the mend if method, images, batch and prior images do not go together."""
-    least = domainstudio.least_batch(config)
+    least = domainstudio.least_batch(replace(config, pairwise_on="target"))        # whole batches of either are compared
     if config.method == "domainstudio" and min(len(images), config.train_batch_size) < least:
         raise UserError(f"domainstudio compares images in pairs: give at least {least} images and a --train_batch_size of {least}")
     if len(images) < config.train_batch_size:
@@ -204,6 +254,8 @@ def check_fits(images: Tensor, config: TextConfig, prior: Tensor | None, subject
                             "domainstudio")
     elif prior is None or len(prior) < len(images):
         raise UserError(f"{0 if prior is None else len(prior)} prior images for {len(images)} images: draw at least as many")
+    if config.pairwise_on == "source" and config.pairwise_variant == "authors":
+        raise UserError("--pairwise_on source needs --pairwise_variant paper")
     if subject is not None and (config.pairwise_variant == "authors" or not len(subject.images)):
         raise UserError("a subject needs at least one image and --pairwise_variant paper")
 
@@ -239,23 +291,42 @@ def dreambooth_loss(net, frozen, vae: AutoencoderKL, z_0: Tensor, z_prior: Tenso
     """L_simple under P_tar + L_pr on the prior images under P_sou, in one pass of the U-Net; with a frozen source also
     λ2·L_img + λ3·L_hf + λ4·L_hfmse (DomainStudio §2), the wavelet terms on decoded images.
 
-    z_0, z_prior, z_subject, eps: (N,C,r,r), the same t and ε for all; texts: (2 or 3,L,width): P_tar, P_sou, the subject's; x_0: what
-    z_0 decodes to, (N,3,R,R), decoded here if it is not given. kind: what the networks answer, ε or v.
+    z_0, z_prior, z_subject, eps: (N,C,r,r), the same t and ε for all; texts: (2 or 3,L,width): P_tar, P_sou, the subject's, or words of
+    each image's own, as :func:`by_role` takes them; x_0: what z_0 decodes to, (N,3,R,R), decoded here if it is not given. kind: what the
+    networks answer, ε or v. With ``pairwise_on`` "source" L_img and L_hf are those of the noised prior images (:func:`pairs`).
     """
     n, clean = len(z_0), {"simple": z_0, "prior": z_prior} | ({} if z_subject is None else {"subject": z_subject})
-    given = {name: ddpm.q_sample(z, t, eps, a_bar) for name, z in clean.items()}
-    answers = net(torch.cat(list(given.values())), t.repeat(len(given)), texts.repeat_interleave(n, 0)).sample.chunk(len(given))
-    terms = {name: domainstudio.l_simple(answer - ddpm.target(clean[name], eps, t, a_bar, kind), t, a_bar, config, kind)
-             for name, answer in zip(given, answers)}
+    anchored = frozen is not None and config.pairwise_on == "source"
+    words, passed = by_role(texts, n), clean | ({"anchor": z_prior} if anchored else {})
+    given = {name: ddpm.q_sample(z, t, eps, a_bar) for name, z in passed.items()}
+    answers = net(torch.cat(list(given.values())), t.repeat(len(given)), torch.cat([words[name] for name in given])).sample
+    answers = dict(zip(given, answers.chunk(len(given))))
+    terms = {name: domainstudio.l_simple(answers[name] - ddpm.target(z, eps, t, a_bar, kind), t, a_bar, config, kind)
+             for name, z in clean.items()}
     if frozen is not None:
-        vae, x_t = vae.to(z_0.device), given["simple"]
+        z_ada = {name: ddpm.guess(answers[name], given[name], t, a_bar, kind).x_0 for name in ("simple", "anchor") if name in given}
         with torch.no_grad():
-            z_sou = ddpm.guess(frozen.to(z_0.device)(x_t, t, texts[1:2].repeat_interleave(n, 0)).sample, x_t, t, a_bar, kind).x_0
-            x_sou = frozen.remember("decode", partial(latent.decode, vae), z_sou) if isinstance(frozen, Bank) else latent.decode(vae, z_sou)
-            x_0 = latent.decode(vae, z_0) if x_0 is None else x_0
-        z_ada = ddpm.guess(answers[0], x_t, t, a_bar, kind).x_0
-        terms |= domainstudio.terms(decode_trained(vae, z_ada), x_sou, x_0, t, a_bar, config, latents=(z_ada, z_sou))
+            x_0 = latent.decode(vae.to(z_0.device), z_0) if x_0 is None else x_0
+        asked = words["prior" if anchored else "source"]
+        terms |= pairs(frozen, vae.to(z_0.device), z_ada, given["anchor" if anchored else "simple"], x_0, t, a_bar, config, asked, kind)
     return domainstudio.total(terms, config), terms
+
+
+def pairs(frozen, vae: AutoencoderKL, z_ada: dict[str, Tensor], x_t: Tensor, x_0: Tensor, t: Tensor, a_bar: Tensor, config: TextConfig,
+          asked: Tensor, kind: str) -> dict[str, Tensor]:
+    """L_img, L_hf and L_hfmse, unweighted, against the frozen source's guess from x_t (N,C,r,r), asked with (N,L,width).
+
+    z_ada: the adapted model's guesses of the training images, "simple", and of the prior images, "anchor", where the first two terms
+    compare these: ``pairwise_on`` "source", an extension (as :func:`dslib.domainstudio.anchored_loss`, but with whole batches of both).
+    """
+    with torch.no_grad():
+        z_sou = ddpm.guess(frozen.to(x_t.device)(x_t, t, asked).sample, x_t, t, a_bar, kind).x_0
+        x_sou = frozen.remember("decode", partial(latent.decode, vae), z_sou) if isinstance(frozen, Bank) else latent.decode(vae, z_sou)
+    compared = z_ada.get("anchor", z_ada["simple"])
+    found = domainstudio.terms(decode_trained(vae, compared), x_sou, x_0, t, a_bar, config, latents=(compared, z_sou))
+    if "anchor" in z_ada:
+        found["hfmse"] = domainstudio.hfmse(decode_trained(vae, z_ada["simple"]), x_0, t, a_bar, config)
+    return found
 
 
 def decode_trained(vae: AutoencoderKL, z: Tensor) -> Tensor:
@@ -292,11 +363,11 @@ def new_word(source: StableDiffusionPipeline, instance_prompt: str, class_prompt
     """
     text_encoder, unet = (copy.deepcopy(part).requires_grad_(False).eval() for part in (source.text_encoder, source.unet))
     name = next(n for n, _ in text_encoder.named_parameters() if n.endswith("token_embedding.weight"))
-    ids, table = captions.token_ids(source.tokenizer, [instance_prompt]), text_encoder.get_parameter(name).detach()
+    shared, table = captions.token_ids(source.tokenizer, [instance_prompt]), text_encoder.get_parameter(name).detach()
     kind = ddpm.prediction_type_of(source.scheduler)
     like = source.tokenizer(class_prompt, add_special_tokens=False).input_ids[-1]
 
-    def objective(net, z_0, t, eps):
+    def objective(net, z_0, t, eps, ids=shared):
         text = functional_call(text_encoder.to(z_0.device), {name: net(table.to(z_0.device), token)}, (ids.to(z_0.device),))[0]
         answer = unet.to(z_0.device)(ddpm.q_sample(z_0, t, eps, a_bar), t, text.expand(len(z_0), -1, -1)).sample
         error = answer - ddpm.target(z_0, eps, t, a_bar.to(z_0.device), kind)

@@ -49,11 +49,9 @@ rt = env.start(seed=0)
 
 # %% tags=["parameters"]
 target = "engraved"                                     # the committed runs of this chapter know no other
-steps = rt.pick(smoke=2, cpu=60, colab=300)
 num_priced = rt.pick(smoke=6, cpu=40)                   # source samples, and batches, that a price is measured on
 batches = rt.pick(smoke=2, cpu=30)
 large = rt.pick(smoke=4, cpu=24)                        # images of the large batch
-num_faces = rt.pick(smoke=10, cpu=60)
 
 # %% [markdown]
 # ## Where we are going
@@ -169,8 +167,8 @@ source = models.load_source()
 adapted = models.load_source(env.data_dir() / "adapted" / "naive").unet.requires_grad_(True)
 a_bar, at = source.scheduler.alphas_cumprod, 300
 noisy = torch.randn(large, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * (1 - a_bar[at]).sqrt()
-faces = data.load_domain(data.SOURCE, "validation", max(large, num_faces)).images
-noisy += a_bar[at].sqrt() * faces[:large]
+faces = data.load_domain(data.SOURCE, "validation", large).images
+noisy += a_bar[at].sqrt() * faces
 with torch.no_grad():
     known = source.unet(noisy, at).sample
 
@@ -186,9 +184,10 @@ apart = torch.cat([g.flatten() for g in torch.autograd.grad(sum(
     losses.pairwise_kl(answer(x), k) for x, k in zip(noisy.split(max(2, large // 6)), known.split(max(2, large // 6)))),
     list(adapted.parameters()))])
 for name, found in {"in parts": flat["in parts"], "parts that see themselves alone": apart}.items():
-    cosine = float(torch.cosine_similarity(flat["whole"].double(), found.double(), 0))
-    print(f"{name:<32} cosine with the whole batch's gradient {cosine:.3f}, "
-          f"difference {float((found - flat['whole']).norm() / flat['whole'].norm()):.1e} of its length")
+    cosine, length = float(torch.cosine_similarity(flat["whole"].double(), found.double(), 0)), flat["whole"].norm()
+    apart_by = [float((one - flat["whole"]).norm() / length) for one in (found, found * length / found.norm())]
+    print(f"{name:<32} cosine with the whole batch's gradient {cosine:.3f}, difference {apart_by[0]:.1e} of its length, "
+          f"{apart_by[1]:.1e} at the same length")
 
 # %% [markdown]
 # - **In parts**: the same gradient, to rounding.
@@ -200,8 +199,14 @@ for name, found in {"in parts": flat["in parts"], "parts that see themselves alo
 # %%
 import csv
 
-with open(results / "bench" / "bench.csv", newline="") as file:
-    bench = list(csv.DictReader(file))
+
+def rows_of(name):
+    """The rows of a committed table, as words."""
+    with open(results / f"{name}.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+bench = rows_of("bench/bench")
 lines = ["| images a step | at a time | step | memory |", "|---|---|---|---|"]
 time_of, room_of = ({row["case"]: float(row["ratio"]) for row in bench if row["what"] == what}
                     for what in ("step of a large batch", "peak memory of a large batch"))
@@ -352,8 +357,7 @@ plots.table("After 300 steps:\n\n" + "\n".join(lines))
 # learned in a hundred steps, a thousand are not. So each training stops where it denoises 64 *held-out* pictures best.
 
 # %%
-with open(results / "beyond" / "shots.csv", newline="") as file:
-    shots = list(csv.DictReader(file))
+shots = rows_of("beyond/shots")
 lines = ["| images | method | best step | held-out error | copies | Intra-LPIPS | FD | hits | seeds |", "|---" * 9 + "|"]
 for n in sorted({int(row["shots"]) for row in shots}):
     for method in dict.fromkeys(row["method"] for row in shots):
@@ -396,8 +400,7 @@ plots.show(plots.curves(torch.tensor(x), lines, "naive training step", "error on
 # %%
 from dslib.beyond import scales
 
-with open(results / "beyond" / "resolution_losses.csv", newline="") as file:
-    sizes = list(csv.DictReader(file))
+sizes = rows_of("beyond/resolution_losses")
 
 
 def at_size(domain, what, size, level):
@@ -452,8 +455,7 @@ plots.show(plots.rows(enlarged | {"the true answer": held_out[128]}, columns=6),
            alt="Six held-out engravings: enlarged bilinearly, by the source's stage, by the adapted stage, and as they are at 128 pixels.")
 
 # %%
-with open(results / "beyond" / "resolution_upsample.csv", newline="") as file:
-    upsampled = list(csv.DictReader(file))
+upsampled = rows_of("beyond/resolution_upsample")
 found = [row for row in upsampled if row["what"] == "held-out pictures"]
 lines = ["| stage | LPIPS to the truth | the same, of the ten | L1 | share of energy in level 1 | seeds |", "|---" * 6 + "|"]
 for name in dict.fromkeys(row["stage"] for row in found):
@@ -496,10 +498,8 @@ for row in (row for row in upsampled if row["what"] == "samples" and row["model"
 # at 64 pixels; in the last column to its first row.
 
 # %%
-costs = []
-for name in ("cost", "celebahq"):
-    with open(results / "beyond" / f"resolution_{name}.csv", newline="") as file:
-        costs += [row | {"net": name} for row in csv.DictReader(file) if row["method"] == "domainstudio"]
+costs = [row | {"net": name} for name in ("cost", "celebahq") for row in rows_of(f"beyond/resolution_{name}")
+         if row["method"] == "domainstudio"]
 
 
 def cost_of(net, size, way, what):

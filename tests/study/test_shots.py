@@ -4,8 +4,11 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
+from conftest import make_images
 from test_regime import shrink
 
+from dslib import metrics
 from dslib.base.errors import UserError
 from dslib.study import __main__ as study
 from dslib.study import regime, shots
@@ -61,6 +64,20 @@ def test_the_table_holds_every_run_once_in_order(done, capsys):
     head, *rows = (done / "t.csv").read_text().splitlines()
     assert head.split(",") == list(shots.COLUMNS)
     assert [row.split(",")[:4] for row in rows] == [["engraved", method, n, "0"] for method in ("naive", "anchored") for n in ("4", "12")]
+
+
+def test_copies_are_of_the_images_that_were_trained_on(monkeypatch, tmp_path):
+    """Both sides: samples' distances to the twelve, and those of real images to the twelve, not to the ten."""
+    shrink(monkeypatch, tmp_path)
+    monkeypatch.setattr(shots, "HELD_OUT", 6)
+    ruler = shots.Ruler(regime.models.load_source(str(tmp_path / "source")), "engraved", 32)
+    twelve, images = make_images(12, 32, 40), make_images(32, 32, 41)
+    images[:5] = twelve[:5] * 0.98
+    limit = torch.quantile(metrics.lpips_matrix(ruler.real, twelve).min(1).values, 0.05)
+    wanted = (metrics.lpips_matrix(images, twelve).min(1).values < limit).float().mean()
+    found = ruler.scores(images, twelve)
+    assert found["copies"] == pytest.approx(float(wanted), abs=1e-4) and found["copies"] >= 5 / 32
+    assert ruler.scores(images, ruler.ten)["copies"] == ruler.measure(images)["copies"]
 
 
 def test_anchors_are_as_many_as_the_images():
