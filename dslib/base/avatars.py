@@ -44,7 +44,7 @@ STYLED = {
     "notionists-neutral": {"glassesProbability": 50}, "personas": {"facialHairProbability": 40},
     "pixel-art": {"glassesProbability": 40, "hatProbability": 40, "beardProbability": 40}, "toon-head": {"beardProbability": 40}}
 #: target → the same style with glasses and beards as often as not, to fit a probe on what prompts ask for (chapter 09)
-WITH_WORDS = {"sketches": "sketches-with-words", "portraits": "portraits-with-words"}
+WITH_WORDS = {"sketches": "sketches-with-words", "portraits": "portraits-with-words", "engraved": "engraved-with-words"}
 WORDS_DRAWN = {
     "adventurers-with-words": ("adventurer", DOMAINS["adventurers"][1] | {"glassesProbability": 50, "featuresProbability": 50}),
     "sketches-with-words": ("lorelei", DOMAINS["sketches"][1] | {"glassesProbability": 50, "beardProbability": 50}),

@@ -1,5 +1,5 @@
 """``python -m dslib.study STUDY``: regime, gans, beyond, shots, evidence, smudge, claim, results, results-t2i, ablations, curves,
-memorisation, resolution, video, wish, source or bench.
+memorisation, resolution, video, wish, words, source or bench.
 
 Each has its ``--help``.
 """
@@ -15,6 +15,7 @@ from . import (
     evidence,
     gans,
     memorisation,
+    obedience,
     regime,
     resolution,
     results,
@@ -26,7 +27,7 @@ from . import (
 
 STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main, "regime": regime.main, "gans": gans.main,
            "beyond": beyond.main, "claim": claim.main, "evidence": evidence.main, "shots": shots.main, "smudge": smudge.main,
-           "resolution": resolution.main, "video": video.main, "wish": wishes.main}
+           "resolution": resolution.main, "video": video.main, "wish": wishes.main, "words": obedience.main}
 
 
 def main(argv: list[str]) -> int:

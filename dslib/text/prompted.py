@@ -20,7 +20,11 @@ from ..measure import probes
 from . import captions, latent, text_to_image
 
 #: target domain → what a prompt can ask of it and a probe read back from its pictures
-ASKED = {"sketches": ("glasses", "beard"), "portraits": ("glasses", "beard", "skin", "background")}
+ASKED = {"sketches": ("glasses", "beard"), "portraits": ("glasses", "beard", "skin", "background"),
+         "engraved": ("glasses", "headwear", "skin", "background")}
+#: what may be asked of a thing, as often each
+CHOICES = {"glasses": ("glasses", "none"), "beard": ("beard", "none")}
+OF_TWINS = {"glasses": ("glasses", "sunglasses", "none"), "headwear": ("hat", "turban", "beanie", "none")}
 
 
 class Request(NamedTuple):
@@ -40,7 +44,7 @@ def requests(n: int, domain: str = "portraits", prompt: str = captions.CLASS_PRO
     backgrounds = sorted({captions.COLOURS[colour] for colour in avatars.PALETTE})
     skins = sorted(set(captions.WORDS["skin"][1].values()))
     for _ in range(n):
-        said = {"glasses": rng.choice(["glasses", "none"]), "beard": rng.choice(["beard", "none"])}
+        said = {name: rng.choice(words) for name, words in (OF_TWINS if domain in data.TWINS else CHOICES).items()}
         if "skin" in ASKED[domain]:
             said |= {"skin": rng.choice(skins), "background": rng.choice(backgrounds)}
         order = rng.sample(("glasses", "beard", "skin"), 3)
@@ -64,9 +68,21 @@ def style_attributes(labels: dict[str, str]) -> dict[str, str]:
     return found
 
 
+def words_of(domain: str):
+    """What turns a domain's factor labels into {attribute: word}."""
+    return captions.attributes if domain in data.TWINS else style_attributes
+
+
 def probe(domain: str, resolution: int = 64, n: int = 3000) -> probes.FactorProbe:
     """Reads what can be asked back from a style's pictures; fitted on drawings half of which have glasses or a beard."""
-    return probes.factor_probe(avatars.WITH_WORDS[domain], resolution, n=n, trust=0.5, relabel=style_attributes)
+    return probes.factor_probe(avatars.WITH_WORDS[domain], resolution, n=n, trust=0.5, relabel=words_of(domain))
+
+
+def caption_of(labels: dict[str, str], domain: str) -> str:
+    """A sentence that says of a domain's picture what can be asked: "a face with glasses and pale skin on a blue background"."""
+    known = words_of(domain)(labels)
+    said = {name: known[name] for name in ASKED[domain] if known.get(name, "none") not in ("none", "eyepatch")}
+    return captions.sentence(said, "face", sorted(captions.WORDS), 0.9)
 
 
 class Obeyed(NamedTuple):

@@ -1,0 +1,125 @@
+"""Obedience beside style: a file a run, chance and ceiling of every score, and a table that is read back as it was written."""
+
+import json
+
+import pytest
+import torch
+from conftest import make_images
+
+from dslib import data, sample
+from dslib.base.errors import UserError
+from dslib.measure.probes import FactorProbe
+from dslib.study import __main__ as study
+from dslib.study import curves, obedience
+from dslib.text import latent, prompted, text_to_image, wording
+
+LABELS = ({"glasses": "variant01", "beard": "variant02"}, {})
+
+
+def shrink(monkeypatch):
+    """A study of seconds: pictures that nobody draws, a probe that reads a picture's mean, few of everything."""
+    def load_domain(name, split, n=None, resolution=64, workers=1):
+        n = n or 10
+        images = make_images(n, resolution, len(name) + len(split))
+        images[::2] = (images[::2] + 1).clamp(max=1)                  # every other one is light: it has glasses
+        return data.Domain(images, [LABELS[i % 2] for i in range(n)], name, split)
+
+    def read(images):
+        light = (images.mean((1, 2, 3)) > 0.3).long()
+        return {"glasses": light, "beard": light}
+    classes = {"glasses": ["none", "glasses"], "beard": ["none", "beard"]}
+    monkeypatch.setattr(data, "load_domain", load_domain)
+    monkeypatch.setattr(prompted, "probe", lambda *_: FactorProbe(classes, {"glasses": 1.0, "beard": 1.0}, read))
+    monkeypatch.setattr(obedience, "domain_probe", lambda *_: lambda images: images.mean((1, 2, 3)) > -2)
+    monkeypatch.setattr(wording, "prior_prompts", lambda given, n, *_: given and ["a face with glasses"] * n)
+    for name, value in {"REAL": 24, "REFERENCE": 20, "PRIOR": 10, "INFERENCE_STEPS": 2, "PICTURES": 3}.items():
+        monkeypatch.setattr(obedience, name, value)
+
+
+def run(folder, source, *more):
+    return study.main(["words", "--folder", str(folder), "--source", str(source), "--num_images", "12", "--stops", "1", "2", "--seeds", "0",
+                       "--styles", "sketches", *more])
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, tiny_text_dir):
+    folder = tmp_path_factory.mktemp("words")
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        assert run(folder / "r", tiny_text_dir) == 0
+    return folder / "r"
+
+
+def test_every_method_leaves_its_stops_and_a_style_its_goals(done):
+    found = {path.stem: json.loads(path.read_text()) for path in done.glob("*.json")}
+    assert found.keys() == {obedience.path_of(done, "sketches", name, 0).stem for name in ("goals", *obedience.METHODS)}
+    for name in obedience.METHODS:
+        rows = found[obedience.path_of(done, "sketches", name, 0).stem]["rows"]
+        assert [(row["method"], row["step"]) for row in rows] == [(name, 1), (name, 2)]
+        assert all(row[key] is not None for row in rows for key in obedience.SCORES)
+    goals = found["sketches-goals-0"]["rows"]
+    assert [row["method"] for row in goals] == list(obedience.GOALS)
+    assert goals[1]["obeyed"] == 1.0, "every other real picture is light, and said to have glasses and a beard"
+    assert goals[0]["words"].keys() == {"glasses", "beard"} and goals[1]["fd"] > 0 and goals[2]["fd"] > 0
+
+
+def test_a_runs_pictures_are_those_of_its_own_words(done, monkeypatch, tiny_text):
+    """Trained again by the library alone: captions, worded priors and anchors that get lost would draw something else."""
+    shrink(monkeypatch)
+    ten, n = data.load_domain("sketches", "ten", resolution=32), 10
+    texts = [prompted.caption_of(labels, "sketches") for labels in ten.labels]
+    assert texts[:2] == ["a face with a beard and glasses", "a face"]
+    told = ["a face with glasses"] * n
+    prior = text_to_image.prior_latents(tiny_text, "a face", n, prompts=told)
+    config = text_to_image.TextConfig(method="domainstudio", pairwise_on="source", lambda_img=1.0, lambda_hf=1.0, max_train_steps=2)
+    *_, last = text_to_image.adapt(tiny_text, ten.images, config, "a face in sks style", "a face", prior, texts=texts, prior_prompts=told)
+    noise = sample.start_noise(12, 8, 100, 4)
+    asked = [one.text for one in prompted.requests(12, "sketches", "a face in sks style")]
+    drawn = latent.draw(text_to_image.adapted(tiny_text, last), asked, noise, 3.0, 2)
+    strip = obedience.path_of(done, "sketches", "anchored, told", 0).with_suffix(".png")
+    assert torch.equal(curves.sheet(strip, 32)[0], data.to_uint8(drawn[:3]))
+    assert len({path.read_bytes() for path in done.glob("*.png")}) == len(obedience.METHODS), "each method draws something else"
+
+
+def test_skill_is_nothing_at_chance_and_one_at_the_ceiling():
+    assert obedience.skill(0.5, 0.5, 0.9) == 0 and obedience.skill(0.9, 0.5, 0.9) == 1
+    assert obedience.skill(0.7, 0.5, 0.9) == pytest.approx(0.5) and obedience.skill(0.4, 0.5, 0.9) < 0
+
+
+def test_skill_is_of_the_means_of_all_attributes(done):
+    rows = json.loads(obedience.path_of(done, "sketches", "dreambooth", 0).read_text())["rows"]
+    for row in rows:
+        obeyed, chance = (sum(one[i] for one in row["words"].values()) / len(row["words"]) for i in (0, 1))
+        assert row["obeyed"] == pytest.approx(obeyed, abs=1e-4) and row["chance"] == pytest.approx(chance, abs=1e-4)
+        assert row["skill"] == pytest.approx((obeyed - chance) / (1 - chance), abs=1e-4)
+
+
+def test_what_is_there_is_not_made_again(done, tiny_text_dir, monkeypatch):
+    monkeypatch.setattr(latent, "load_pipeline", lambda *_: pytest.fail("a source was opened"))
+    assert run(done, tiny_text_dir) == 0
+
+
+def test_the_table_is_read_back_as_it_was_written(done, tmp_path):
+    assert run(done, "nowhere", "--pack", "--output", str(tmp_path / "t.csv")) == 0
+    rows = obedience.load(tmp_path / "t.csv")
+    assert rows == obedience.pack(done) and len(rows) == 3 + 2 * len(obedience.METHODS)
+    assert [row["method"] for row in rows[:4]] == [*obedience.GOALS, "dreambooth"]
+
+
+def test_another_source_is_refused(done, tiny_text, tmp_path, capsys):
+    with torch.no_grad():
+        tiny_text.unet.conv_in.bias.add_(1)
+    latent.save_pipeline(tiny_text, tmp_path / "other")
+    assert run(done, tmp_path / "other", "--seeds", "1") == 2
+    assert "its source is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more, words", [(("--num_images", "3"), "--num_images is 3"), (("--stops", "0"), "--stops holds 0")])
+def test_bad_options_are_named(tmp_path, capsys, more, words):
+    assert run(tmp_path, "nowhere", *more) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match="dslib.study words"):
+        obedience.pack(tmp_path)
