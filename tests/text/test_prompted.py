@@ -22,10 +22,11 @@ def test_requests_say_what_they_ask(domain):
     for one in asked:
         assert one.text.startswith("a face in sks style") and not captions.unknown_words(tokenizer, one.text)
         assert set(one.said) == set(prompted.ASKED[domain])
-        assert ("beard" in one.text) == (one.said["beard"] == "beard") and ("glasses" in one.text) == (one.said["glasses"] == "glasses")
+        assert ("beard" in one.text) == (one.said.get("beard") == "beard") and ("glasses" in one.text) == (one.said["glasses"] != "none")
+        assert ("wearing" in one.text) == (one.said.get("headwear", "none") != "none")
         assert all(word in one.text for word in one.said.values() if word != "none")
         assert len(tokenizer(one.text).input_ids) <= captions.POSITIONS
-    assert {one.said["glasses"] for one in asked} == {"glasses", "none"}
+    assert {one.said["glasses"] for one in asked} == {"glasses", "none"} | ({"sunglasses"} if domain in data.TWINS else set())
     assert "sks" not in prompted.requests(1, domain)[0].text
     with pytest.raises(UserError, match="nothing is known to ask of robots"):
         prompted.requests(3, "robots")
@@ -34,11 +35,21 @@ def test_requests_say_what_they_ask(domain):
 @pytest.mark.parametrize("domain", prompted.ASKED)
 def test_what_is_asked_is_drawn_as_often_as_not(domain):
     labels = data.load_domain(avatars.WITH_WORDS[domain], "probe", 60, 32).labels
-    for name in ("glasses", "beard"):
-        shown = sum(prompted.style_attributes(one)[name] != "none" for one in labels)
+    for name in {"glasses", "beard"} & set(prompted.ASKED[domain]):
+        shown = sum(prompted.words_of(domain)(one)[name] != "none" for one in labels)
         assert 15 <= shown <= 45
     if domain == "portraits":
         assert {prompted.style_attributes(one)["background"] for one in labels} <= set(captions.COLOURS.values())
+
+
+@pytest.mark.parametrize(("domain", "labels", "text"), [
+    ("portraits", {"accessories": "glasses", "skinColor": "#ffdbb4", "backgroundColor": "#2e3440"},
+     "a face with glasses and pale skin on a black background"),
+    ("sketches", {"beard": "variant01"}, "a face with a beard"), ("sketches", {}, "a face"),
+    ("engraved", {"accessories": "eyepatch", "top": "turban", "mouth": "sad", "backgroundColor": "#e06c75"},
+     "a face wearing a turban on a red background")])
+def test_a_caption_says_what_can_be_asked_and_no_more(domain, labels, text):
+    assert prompted.caption_of(labels, domain) == text
 
 
 def test_obedience_is_the_share_that_shows_the_word_and_chance_is_that_of_exchanged_prompts(monkeypatch):
