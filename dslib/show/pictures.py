@@ -71,15 +71,15 @@ def rows(named: dict[str, Tensor] | list[tuple[str, Tensor]], columns: int = 10,
     return sheet_of(lines, columns, labels)
 
 
-def signed_rows(named: dict[str, Tensor], columns: int = 10) -> Figure:
+def signed_rows(named: dict[str, Tensor], columns: int = 10, limit: float | None = None) -> Figure:
     """One labelled row of signed pictures (N,C,H,W) a name, channels averaged: blue below zero, red above, white zero.
 
-    Each row has its own scale, printed beside it: signs and places are compared, not sizes.
+    Each row has its own scale, printed beside it: signs and places are compared, not sizes. limit: one scale, ±limit, for all.
     """
     lines = []
     for name, pictures in named.items():
         flat = pictures[:columns].detach().float().mean(1)                     # (n,H,W)
-        top = max(float(flat.abs().max()), 1e-12)
+        top = limit or max(float(flat.abs().max()), 1e-12)
         n, height, width = flat.shape
         sheet = np.zeros((height, columns * (width + 2) - 2))
         for i, picture in enumerate(flat.numpy()):

@@ -58,3 +58,5 @@ def test_signed_rows_keep_signs_and_print_their_scale():
     drawn = figure.axes[0].images[0]
     assert float(drawn.get_array().max()) == 2 and float(drawn.get_array().min()) == -1
     assert drawn.norm.vmax == 2 == -drawn.norm.vmin and "±2" in figure.axes[0].get_ylabel()
+    shared = plots.signed_rows({"g": pictures, "h": 3 * pictures}, columns=2, limit=4.0)
+    assert {axis.images[0].norm.vmax for axis in shared.axes[:2]} == {4.0} and "±4" in shared.axes[1].get_ylabel()
