@@ -35,6 +35,7 @@ SCORES = ("obeyed", "chance", "skill", *KEYS)
 COLUMNS = ("style", "method", "seed", "step", "num_images", "source", *SCORES)
 ANCHORED = {"method": "domainstudio", "pairwise_on": "source", "lambda_img": 1.0, "lambda_hf": 1.0}
 LORA = {"lora_rank": 4}
+SWEEP = ("textual-inversion, rate 0.005, told", "textual-inversion, rate 0.1, told")        # on request: --methods, --stops 300 1000
 
 # name → settings of TextConfig; "told": the ten have captions, and the source draws its prior pictures from captions
 METHODS: dict[str, dict] = {
@@ -42,6 +43,8 @@ METHODS: dict[str, dict] = {
     "dreambooth, told": {"method": "dreambooth", "told": True},
     "lora, told": {"method": "dreambooth", "told": True} | LORA,
     "textual-inversion, told": {"method": "textual-inversion", "told": True},
+    "textual-inversion, rate 0.005, told": {"method": "textual-inversion", "told": True, "learning_rate": 5e-3},
+    "textual-inversion, rate 0.1, told": {"method": "textual-inversion", "told": True, "learning_rate": 0.1},
     "domainstudio": {"method": "domainstudio"},
     "domainstudio, told": {"method": "domainstudio", "told": True},
     "anchored, told": ANCHORED | {"told": True},
@@ -191,8 +194,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dslib.study words", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", default="runs/words", help="where the runs are; default: %(default)s")
     parser.add_argument("--styles", nargs="+", choices=prompted.ASKED, default=list(STYLES), help=f"default: {' '.join(STYLES)}")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD",
-                        help=f"of {'; '.join(METHODS)};\ndefault: all")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=[name for name in METHODS if name not in SWEEP],
+                        metavar="METHOD", help=f"of {'; '.join(METHODS)};\ndefault: all but other rates")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 1 2 3 4")
     parser.add_argument("--stops", type=int, nargs="+", default=list(STOPS), help=f"steps to score at; default: {STOPS}")
     parser.add_argument("--num_images", type=int, default=NUM_IMAGES, help="requests to draw each time; default: %(default)s")

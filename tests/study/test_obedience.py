@@ -13,6 +13,7 @@ from dslib.study import __main__ as study
 from dslib.study import curves, obedience
 from dslib.text import latent, prompted, text_to_image, wording
 
+TRIED = [name for name in obedience.METHODS if name not in obedience.SWEEP]
 LABELS = ({"glasses": "variant01", "beard": "variant02"}, {})
 
 
@@ -52,8 +53,8 @@ def done(tmp_path_factory, tiny_text_dir):
 
 def test_every_method_leaves_its_stops_and_a_style_its_goals(done):
     found = {path.stem: json.loads(path.read_text()) for path in done.glob("*.json")}
-    assert found.keys() == {obedience.path_of(done, "sketches", name, 0).stem for name in ("goals", *obedience.METHODS)}
-    for name in obedience.METHODS:
+    assert found.keys() == {obedience.path_of(done, "sketches", name, 0).stem for name in ("goals", *TRIED)}
+    for name in TRIED:
         rows = found[obedience.path_of(done, "sketches", name, 0).stem]["rows"]
         assert [(row["method"], row["step"]) for row in rows] == [(name, 1), (name, 2)]
         assert all(row[key] is not None for row in rows for key in obedience.SCORES)
@@ -78,7 +79,7 @@ def test_a_runs_pictures_are_those_of_its_own_words(done, monkeypatch, tiny_text
     drawn = latent.draw(text_to_image.adapted(tiny_text, last), asked, noise, 3.0, 2)
     strip = obedience.path_of(done, "sketches", "anchored, told", 0).with_suffix(".png")
     assert torch.equal(curves.sheet(strip, 32)[0], data.to_uint8(drawn[:3]))
-    assert len({path.read_bytes() for path in done.glob("*.png")}) == len(obedience.METHODS), "each method draws something else"
+    assert len({path.read_bytes() for path in done.glob("*.png")}) == len(TRIED), "each method draws something else"
 
 
 def test_skill_is_nothing_at_chance_and_one_at_the_ceiling():
@@ -94,6 +95,15 @@ def test_skill_is_of_the_means_of_all_attributes(done):
         assert row["skill"] == pytest.approx((obeyed - chance) / (1 - chance), abs=1e-4)
 
 
+def test_other_rates_are_run_on_request_and_are_the_librarys(done, tiny_text_dir, tmp_path, monkeypatch):
+    rates, adapt = [], text_to_image.adapt
+    shrink(monkeypatch)
+    monkeypatch.setattr(text_to_image, "adapt", lambda pipe, ten, config, *more, **named: rates.append(
+        config.rated().learning_rate) or adapt(pipe, ten, config, *more, **named))
+    assert run(tmp_path, tiny_text_dir, "--methods", "textual-inversion, told", *obedience.SWEEP) == 0
+    assert rates == [0.02, 0.005, 0.1]
+
+
 def test_what_is_there_is_not_made_again(done, tiny_text_dir, monkeypatch):
     monkeypatch.setattr(latent, "load_pipeline", lambda *_: pytest.fail("a source was opened"))
     assert run(done, tiny_text_dir) == 0
@@ -102,7 +112,7 @@ def test_what_is_there_is_not_made_again(done, tiny_text_dir, monkeypatch):
 def test_the_table_is_read_back_as_it_was_written(done, tmp_path):
     assert run(done, "nowhere", "--pack", "--output", str(tmp_path / "t.csv")) == 0
     rows = obedience.load(tmp_path / "t.csv")
-    assert rows == obedience.pack(done) and len(rows) == 3 + 2 * len(obedience.METHODS)
+    assert rows == obedience.pack(done) and len(rows) == 3 + 2 * len(TRIED)
     assert [row["method"] for row in rows[:4]] == [*obedience.GOALS, "dreambooth"]
 
 
