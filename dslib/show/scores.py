@@ -128,10 +128,12 @@ def forest(values: dict[str, dict[str, tuple[float, float, float]]], bands: dict
     return figure
 
 
-def ways(values: dict[str, dict[str, dict[str, list[tuple[float, float]]]]], real: dict[str, dict[str, float]], xlabel: str) -> Figure:
+def ways(values: dict[str, dict[str, dict[str, list[tuple[float, float]]]]], real: dict[str, dict[str, float]], xlabel: str,
+         log: tuple[str, ...] = ()) -> Figure:
     """A panel for every score (rows) and domain (columns): each method's way through (x, score), its last point large.
 
-    values[score][domain][method]: points in the order of training, x in [0, 1]; real[score][domain]: the star at x = 1.
+    values[score][domain][method]: points in the order of training, x in [0, 1]; real[score][domain]: the star at x = 1. log: scores above
+    0 whose panels share one logarithmic axis.
     """
     scores, domains = list(values), list(next(iter(values.values())))
     methods = list(dict.fromkeys(method for one in values.values() for ways in one.values() for method in ways))
@@ -150,6 +152,12 @@ def ways(values: dict[str, dict[str, dict[str, list[tuple[float, float]]]]], rea
             axis.grid(alpha=0.3)
             if i == 0:
                 axis.set_title(domain)
+        if score in log:
+            for axis in axes[i]:
+                axis.set_yscale("log")
+            ends = [axis.get_ylim() for axis in axes[i]]
+            for axis in axes[i]:
+                axis.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
         axes[i, 0].set_ylabel(score)
     figure.supxlabel(xlabel, fontsize=TEXT)
     handles = {text: handle for axis in axes[0] for handle, text in zip(*axis.get_legend_handles_labels())}

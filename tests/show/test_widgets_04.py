@@ -60,3 +60,11 @@ def test_signed_rows_keep_signs_and_print_their_scale():
     assert drawn.norm.vmax == 2 == -drawn.norm.vmin and "±2" in figure.axes[0].get_ylabel()
     shared = plots.signed_rows({"g": pictures, "h": 3 * pictures}, columns=2, limit=4.0)
     assert {axis.images[0].norm.vmax for axis in shared.axes[:2]} == {4.0} and "±4" in shared.axes[1].get_ylabel()
+
+
+def test_scores_far_apart_may_share_a_logarithmic_axis():
+    values = {"small": {"a": {"m": [(0.1, 0.2), (0.2, 0.4)]}, "b": {"m": [(0.1, 20.0)]}}, "other": {"a": {"m": [(0.1, 1.0)]}, "b": {}}}
+    figure = plots.ways(values, {score: {"a": 0.1, "b": 0.1} for score in values}, "x", log=("small",))
+    small, other = figure.axes[:2], figure.axes[2:4]
+    assert {axis.get_yscale() for axis in small} == {"log"} and {axis.get_yscale() for axis in other} == {"linear"}
+    assert small[0].get_ylim() == small[1].get_ylim() and small[0].get_ylim()[0] < 0.1 < 20 < small[0].get_ylim()[1]

@@ -87,6 +87,16 @@ def test_skill_is_nothing_at_chance_and_one_at_the_ceiling():
     assert obedience.skill(0.7, 0.5, 0.9) == pytest.approx(0.5) and obedience.skill(0.4, 0.5, 0.9) < 0
 
 
+def test_skill_is_measured_against_what_is_read_from_real_pictures(monkeypatch):
+    found = {"glasses": prompted.Obeyed(0.8, 1.0, 0.5, 9), "beard": prompted.Obeyed(0.6, 1.0, 0.5, 9)}
+    monkeypatch.setattr(prompted, "obeyed", lambda *_: found)
+    monkeypatch.setattr(obedience.Ruler, "kept", lambda *_: {})
+    ruler = obedience.Ruler.__new__(obedience.Ruler)
+    ruler.requests = ruler.style = ruler.reader = None
+    scores = ruler.scores(torch.zeros(1, 3, 4, 4), {"glasses": (0.9, 5), "beard": (0.7, 5), "hat": (0.1, 5)})
+    assert (scores["obeyed"], scores["chance"]) == (0.7, 0.5) and scores["skill"] == pytest.approx(0.2 / 0.3, abs=1e-4)
+
+
 def test_skill_is_of_the_means_of_all_attributes(done):
     rows = json.loads(obedience.path_of(done, "sketches", "dreambooth", 0).read_text())["rows"]
     for row in rows:
