@@ -402,8 +402,8 @@ plots.show(plots.curves(torch.tensor(x), lines, "naive training step", "error on
 # - **Anchored on ten** copies in 5 instead of 15 %, at a lower FD: 2.05 (its other seeds are higher, 2.51 in the mean of five).
 # - **Anchored on thirty** copies in 2 instead of 11 %, and keeps more people: 37 instead of 23 % (on ten 16 and 20 %). But now its FD is
 #   the higher one, 1.09 against 0.64.
-# - **Anchored on a hundred**: its FD is more than twice naive's, 1.11 against 0.46. Naive copies no more than real images do, and keeps 34 %
-#   of the people, anchored 38 %. By FD the losses stop paying before thirty pictures, by copies before a hundred.
+# - **Anchored on a hundred**: its FD is more than twice naive's, 1.11 against 0.46. Naive copies no more than real images do, and keeps
+#   34 % of the people, anchored 38 %. By FD the losses stop paying before thirty pictures, by copies before a hundred.
 # - Its held-out error is *higher* in all three. That error does not see copies; who chooses by it alone chooses the copyist.
 # - The figure: with ten pictures the error turns up after 150 steps, with 30 it stands, with 100 and 1000 it falls nearly to the end.
 # - One seed, at most 1200 steps. Anchored on a thousand is open: `python -m dslib.study shots --methods anchored` goes on.
