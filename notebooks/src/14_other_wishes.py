@@ -289,7 +289,7 @@ plots.table("\n".join(lines))
 # Look at the anchored model's engravings again. The people are more their own, but how much of the hatching is there? *Detail* is the
 # mean square of chapter 05's high-frequency picture. *Strength of colour* is a pixel's largest channel less its smallest, 0 for grey.
 
-# %% tags=["slide"]
+# %%
 import json
 
 
@@ -307,7 +307,7 @@ def detail(images):
     """Mean square of the high-frequency picture of images (N,3,R,R)."""
     return float(haar.high_frequency(images).square().mean())
 
-
+# %% tags=["slide"]
 true = data.to_float(curves.sheet(results / "regime" / f"{target}-real-held-out-0.png")[1])
 compared = {"true answer": true} | {name: samples_of(name) for name in ("naive", "published", "anchored", "anchored, patch")}
 plots.show(plots.rows(compared, columns=10),
