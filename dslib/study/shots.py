@@ -29,7 +29,8 @@ STOPS = (25, 50, 75, 100, 150, 200, 300, 400, 500, 650, 800, 1000, 1200)
 PATIENCE = 3                                     # stops in a row without a better error end a training
 HELD_OUT, ASKED = 64, (50, 200, 400, 600, 800)   # pictures of the validation split, and the steps t at which they are denoised
 METHODS = {"naive": regime.NAIVE, "published": {}, "anchored": regime.ANCHORED}
-COLUMNS = ("target", "method", "shots", "seed", "step", "error", "steps_made", "seconds", "num_images", "source", *regime.SCORES)
+AT_A_TIME = 10                                   # of a larger batch, so many images pass the networks at a time
+COLUMNS = ("target", "method", "shots", "batch", "seed", "step", "error", "steps_made", "seconds", "num_images", "source", *regime.SCORES)
 
 
 class Ruler(regime.Ruler):
@@ -54,9 +55,10 @@ class Ruler(regime.Ruler):
         return regime.rounded(evidence)
 
 
-def settings(method: str, shots: int, seed: int, steps: int, mixed_precision: str = "no") -> train.TrainConfig:
-    """A training's settings: anchors are at least as many as the images."""
-    changes = {"max_train_steps": steps, "seed": seed, "mixed_precision": mixed_precision} | METHODS[method]
+def settings(method: str, shots: int, seed: int, steps: int, mixed_precision: str = "no", batch: int = 10) -> train.TrainConfig:
+    """A training's settings: anchors are at least as many as the images; a batch of more than ``AT_A_TIME`` goes in parts."""
+    changes = {"max_train_steps": steps, "seed": seed, "mixed_precision": mixed_precision, "train_batch_size": batch,
+               "micro_batch_size": AT_A_TIME if batch > AT_A_TIME else 0} | METHODS[method]
     if "num_anchors" in changes:
         changes["num_anchors"] = max(changes["num_anchors"], shots)
     return train.TrainConfig(**changes)
@@ -79,16 +81,17 @@ def until_best(steps: Iterator[train.Step], error_of, stops: tuple[int, ...], pa
     return curve, best
 
 
-def path_of(folder: Path, target: str, method: str, shots: int, seed: int) -> Path:
+def path_of(folder: Path, target: str, method: str, shots: int, seed: int, batch: int = 10) -> Path:
     """The file of a run."""
-    return folder / f"{target}-{method}-{shots}-{seed}.json"
+    return folder / (f"{target}-{method}-{shots}-" + (f"batch{batch}-" if batch != 10 else "") + f"{seed}.json")
 
 
 def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
     """Train a run until its best stop, score it there, and return its file; its first pictures are written beside it."""
     shots, began = run.settings["shots"], time.perf_counter()
     images = training_images(ruler.target, shots, ruler.ten.shape[-1])
-    config = settings(run.settings["method"], shots, run.seed, max(run.stops), facts["mixed_precision"])
+    config = settings(run.settings["method"], shots, run.seed, max(run.stops), facts["mixed_precision"],
+                      run.settings["batch"])
     steps = tqdm(train.adapt(ruler.source, images, config), total=config.max_train_steps, desc=run.path.stem, leave=False)
     curve, unet = until_best(steps, ruler.error, run.stops)
     seconds = time.perf_counter() - began
@@ -102,9 +105,10 @@ def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
 
 def work(folder: Path, target: str, runs: list[tuple[int, str, int]], source: str | None, stops: tuple[int, ...], num_images: int,
          mixed_precision: str = "no") -> None:
-    """Make the runs that are missing: (seed, method, shots) each."""
-    wanted = [grid.Run(path_of(folder, target, method, shots, seed), {"target": target, "method": method, "shots": shots}, seed, stops)
-              for seed, method, shots in runs]
+    """Make the runs that are missing: (seed, method, shots, batch) each."""
+    wanted = [grid.Run(path_of(folder, target, method, shots, seed, batch),
+                       {"target": target, "method": method, "shots": shots, "batch": batch}, seed, stops)
+              for seed, method, shots, batch in runs]
     if not grid.pending(wanted):
         return
     opened = models.load_source(source)
@@ -120,9 +124,9 @@ def pack(folder: Path) -> list[dict]:
     """The rows of all runs in a folder, which must share source, stops and number of images."""
     table = []
     for _, run in grid.same_runs(folder, ("source", "num_images", "stops", "mixed_precision"), "shots"):
-        table += [{key: run.get(key) for key in COLUMNS} | row for row in run["rows"]]
+        table += [{key: run.get(key) for key in COLUMNS} | {"batch": run.get("batch", 10)} | row for row in run["rows"]]
     order = list(METHODS)
-    return sorted(table, key=lambda row: (row["target"], order.index(row["method"]), row["shots"], row["seed"]))
+    return sorted(table, key=lambda row: (row["target"], order.index(row["method"]), row["shots"], row["batch"], row["seed"]))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -132,6 +136,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", default="runs/shots", help="where the runs are; default: %(default)s")
     parser.add_argument("--target", choices=data.TWINS + data.TARGETS, default="engraved", help="default: %(default)s")
     parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS), help="numbers of images; default: %(default)s")
+    parser.add_argument("--train_batch_sizes", type=int, nargs="+", default=[10],
+                        help=f"images a step, at most the shots; from {AT_A_TIME} on in parts of so many; default: %(default)s")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["naive", "anchored"], help="default: %(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--stops", type=int, nargs="+", default=list(STOPS), help="steps at which held-out pictures are denoised")
@@ -156,7 +162,11 @@ def work_or_pack(args: argparse.Namespace) -> None:
         raise UserError(f"--shots {min(args.shots)} --stops {min(args.stops)}: at least 2 images, and 1 step")
     if not 32 <= args.num_images <= regime.GOALS:
         raise UserError(f"--num_images is {args.num_images}: use 32 to {regime.GOALS}")
-    runs = [(seed, method, shots) for seed, shots, method in product(dict.fromkeys(args.seeds), sorted(set(args.shots)), args.methods)]
+    for batch in args.train_batch_sizes:
+        if batch < 4 or batch > max(10, min(args.shots)) or batch > AT_A_TIME and batch % AT_A_TIME:
+            raise UserError(f"--train_batch_sizes holds {batch}: use 4 to 10, or a multiple of {AT_A_TIME} up to the fewest --shots")
+    runs = [(seed, method, shots, batch) for seed, shots, batch, method in product(
+        dict.fromkeys(args.seeds), sorted(set(args.shots)), dict.fromkeys(args.train_batch_sizes), args.methods)]
     work(folder, args.target, runs, args.source, tuple(sorted(set(args.stops))), args.num_images, args.mixed_precision)
 
 

@@ -63,7 +63,8 @@ def test_the_table_holds_every_run_once_in_order(done, capsys):
     assert run(done / "r", "nowhere", "--pack", "--output", str(done / "t.csv")) == 0
     head, *rows = (done / "t.csv").read_text().splitlines()
     assert head.split(",") == list(shots.COLUMNS)
-    assert [row.split(",")[:4] for row in rows] == [["engraved", method, n, "0"] for method in ("naive", "anchored") for n in ("4", "12")]
+    assert [row.split(",")[:5] for row in rows] == [
+        ["engraved", method, n, "10", "0"] for method in ("naive", "anchored") for n in ("4", "12")]
 
 
 def test_copies_are_of_the_images_that_were_trained_on(monkeypatch, tmp_path):
@@ -78,6 +79,24 @@ def test_copies_are_of_the_images_that_were_trained_on(monkeypatch, tmp_path):
     found = ruler.scores(images, twelve)
     assert found["copies"] == pytest.approx(float(wanted), abs=1e-4) and found["copies"] >= 5 / 32
     assert ruler.scores(images, ruler.ten)["copies"] == ruler.measure(images)["copies"]
+
+
+def test_larger_batches_go_in_parts_and_have_runs_of_their_own(monkeypatch, tmp_path):
+    assert (shots.settings("naive", 40, 0, 5).train_batch_size, shots.settings("naive", 40, 0, 5).micro_batch_size) == (10, 0)
+    large = shots.settings("naive", 40, 0, 5, batch=20)
+    assert (large.train_batch_size, large.micro_batch_size) == (20, shots.AT_A_TIME)
+    source, asked, adapt = shrink(monkeypatch, tmp_path), [], shots.train.adapt
+    monkeypatch.setattr(shots, "HELD_OUT", 6)
+    monkeypatch.setattr(shots.train, "adapt", lambda *given, **named: asked.append(given[2].train_batch_size) or adapt(*given, **named))
+    assert study.main(["shots", "--folder", str(tmp_path / "r"), "--source", str(source), "--num_images", "32", "--stops", "1",
+                       "--seeds", "0", "--shots", "20", "--methods", "naive", "--train_batch_sizes", "10", "20"]) == 0
+    assert asked == [10, 20] and [row["batch"] for row in shots.pack(tmp_path / "r")] == [10, 20]
+
+
+@pytest.mark.parametrize("batch", ["3", "24", "20"])
+def test_a_batch_that_cannot_be_made_is_refused(tmp_path, batch, capsys):
+    assert run(tmp_path, "nowhere", "--train_batch_sizes", batch) == 2
+    assert f"--train_batch_sizes holds {batch}: use 4 to 10, or a multiple of 10 up to the fewest --shots" in capsys.readouterr().err
 
 
 def test_anchors_are_as_many_as_the_images():
