@@ -11,7 +11,7 @@ from .. import __version__
 from ..base.device import main_process
 from ..base.errors import UserError, run, shown
 from ..base.locks import release
-from . import exporting, gan, hub, leaking, pretraining, t2i, tracking
+from . import exporting, gan, hub, leaking, pretraining, pretraining_t2i, t2i, tracking
 from .options import (
     EXAMPLES,
     OR_RESUME,
@@ -263,7 +263,7 @@ def build_parser(of_gan: bool = False) -> argparse.ArgumentParser:
     command("fidelity", cmd_fidelity, "Compare two folders of images by torch-fidelity: FID and KID with Inception, or the same "
             "statistics on features that need no download.", fidelity_options)
     command("domains", cmd_domains, "Write a contact sheet of all domains, or a domain's held-out images.", domains_options)
-    for wing in (pretraining, gan, t2i, exporting, leaking):
+    for wing in (pretraining, gan, t2i, pretraining_t2i, exporting, leaking):
         wing.add_commands(command)
     command("table", cmd_table, "Collate the metrics.json of many runs: mean and spread over seeds.", table_options)
     command("env", cmd_env, "Show versions, device and what is missing.")

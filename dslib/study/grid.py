@@ -80,6 +80,17 @@ def same_runs(folder: Path, keys: Iterable[str], study: str) -> Iterator[tuple[P
         yield path, run
 
 
+def joined(folder: Path, same: Iterable[str], of_run: Iterable[str], of_row: Iterable[str], study: str) -> list[dict]:
+    """The rows of all runs in a folder, which must share ``same``: what each run says of ``of_run``, and each of its rows of ``of_row``."""
+    return [{key: run[key] for key in of_run} | {key: row.get(key) for key in of_row}
+            for _, run in same_runs(folder, same, study) for row in run["rows"]]
+
+
+def rounded(found: dict[str, float | None]) -> dict[str, float | None]:
+    """Numbers to five digits, as files of runs hold them; None stays None."""
+    return {key: None if value is None else round(float(value), 5) for key, value in found.items()}
+
+
 def read_table(path: Path, columns: Iterable[str], whole: Collection[str], words: Collection[str], study: str) -> list[dict]:
     """The rows of a CSV that a study's ``--pack`` wrote: ``words`` as they are, ``whole`` as integers, other columns as numbers.
 

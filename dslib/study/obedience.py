@@ -25,6 +25,7 @@ from ..measure.score import Evidence, measure
 from ..text import captions, latent, prompted, text_to_image, wording
 from . import grid
 from .curves import as_csv, png
+from .regime import path_of
 
 STYLES = ("engraved", "portraits", "sketches")
 STOPS = (50, 100, 200, 300)
@@ -105,7 +106,7 @@ class Ruler:
         for name, images in (("real", drawn.images), ("real, decoded", decoded)):
             words = {key: [share] for key, (share, _) in ideal[name].items() if key in asked}
             rows.append({"method": name, "step": 0, "words": words, "obeyed": round(mean(one[0] for one in words.values()), 5)}
-                        | rounded(self.kept(images[:len(self.noise)])))
+                        | grid.rounded(self.kept(images[:len(self.noise)])))
         return rows
 
     def scores(self, images: Tensor, ceiling: dict) -> dict:
@@ -114,7 +115,8 @@ class Ruler:
         shares = {name: [round(one.share, 5), round(one.chance, 5)] for name, one in found.items()}
         obeyed, chance = (mean(one[i] for one in shares.values()) for i in (0, 1))
         top = mean(ceiling[name][0] for name in shares)
-        return {"words": shares} | rounded({"obeyed": obeyed, "chance": chance, "skill": skill(obeyed, chance, top)} | self.kept(images))
+        found = {"obeyed": obeyed, "chance": chance, "skill": skill(obeyed, chance, top)} | self.kept(images)
+        return {"words": shares} | grid.rounded(found)
 
     def train(self, settings: dict, seed: int, steps: int):
         """The steps of a training."""
@@ -124,16 +126,6 @@ class Ruler:
         prompts, prior = (None, None) if config.method == "textual-inversion" else self.prior(told)
         return text_to_image.adapt(self.pipe, self.ten, config, captions.INSTANCE_PROMPT, captions.CLASS_PROMPT, prior,
                                    texts=self.texts if told else None, prior_prompts=prompts)
-
-
-def rounded(found: dict) -> dict:
-    """Five digits of what is a number."""
-    return {key: None if value is None else round(float(value), 5) for key, value in found.items()}
-
-
-def path_of(folder: Path, style: str, method: str, seed: int) -> Path:
-    """The file of a run."""
-    return folder / f"{style}-{method.replace(', ', '-').replace(' ', '-')}-{seed}.json"
 
 
 def follow(run: grid.Run, ruler: Ruler, facts: dict) -> bytes:
@@ -175,10 +167,8 @@ def work(folder: Path, wanted: list[tuple[str, str, int]], source: str | None, s
 
 def pack(folder: Path) -> list[dict]:
     """The rows of all files in a folder, which must share source, stops and number of images. Raises UserError where they do not."""
-    table = []
-    for _, run in grid.same_runs(folder, ("source", "num_images", "stops"), "words"):
-        shared = {key: run[key] for key in ("style", "seed", "source", "num_images")}
-        table += [shared | {key: row.get(key) for key in ("method", "step", *SCORES)} for row in run["rows"]]
+    table = grid.joined(folder, ("source", "num_images", "stops"), ("style", "seed", "source", "num_images"), ("method", "step", *SCORES),
+                        "words")
     rank = {name: i for i, name in enumerate((*GOALS, *METHODS))}
     return sorted(table, key=lambda row: (row["style"], rank[row["method"]], row["seed"], row["step"]))
 

@@ -135,7 +135,7 @@ class Ruler:
 
 def rounded(evidence: Evidence) -> dict[str, float | None]:
     """The scores of the protocol, by their keys."""
-    return {key: None if value is None else round(value, 5) for key, value in measure(evidence, SCORES).items()}
+    return grid.rounded(measure(evidence, SCORES))
 
 
 def scored(ruler: Ruler, drawn: Tensor) -> dict:
@@ -207,11 +207,10 @@ def work(folder: Path, runs: list[tuple[str, str, int]], source: str | None, sto
 
 def pack(folder: Path, methods: Iterable[str] = METHODS, study: str = "regime") -> list[dict]:
     """The rows of all runs in a folder, which must share source, split and number of images. Raises UserError where they do not."""
-    table = []
-    for _, run in grid.same_runs(folder, ("source", "num_images", "split", "options"), study):
-        shared = {key: run[key] for key in ("target", "seed", "num_images", "split", "source")}
-        table += [shared | {"method": row.get("name", run["method"])} | {key: row.get(key) for key in ("step", "until", *SCORES)}
-                  for row in run["rows"]]
+    table = grid.joined(folder, ("source", "num_images", "split", "options"),
+                        ("target", "method", "seed", "num_images", "split", "source"), ("name", "step", "until", *SCORES), study)
+    for row in table:                            # a goal's row has its own name
+        row["method"] = row.pop("name") or row["method"]
     rank = {name: i for i, name in enumerate(methods)}
     return sorted(table, key=lambda row: (row["target"], rank.get(row["method"], -1), row["method"], row["seed"], row["until"] or 1000,
                                           row["step"]))

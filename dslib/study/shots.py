@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--target", choices=data.TWINS + data.TARGETS, default="engraved", help="default: %(default)s")
     parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS), help="numbers of images; default: %(default)s")
     parser.add_argument("--train_batch_sizes", type=int, nargs="+", default=[10],
-                        help=f"images a step, at most the shots; from {AT_A_TIME} on in parts of so many; default: %(default)s")
+                        help=f"images a step, at most the shots; above {AT_A_TIME} in parts of so many; default: %(default)s")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["naive", "anchored"], help="default: %(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--stops", type=int, nargs="+", default=list(STOPS), help="steps at which held-out pictures are denoised")

@@ -92,7 +92,7 @@ def scores_of(images: Tensor, ruler: Ruler, robust: bool, paired: bool = True) -
         found |= {"own": own_share(images, ruler.drawn),
                   "img": float(torch.stack([losses.pairwise_kl(a, b) for a, b in pairs]).mean()),
                   "hf": float(torch.stack([losses.hf_pairwise_kl(a, b) for a, b in pairs]).mean())}
-    return {key: None if found.get(key) is None else round(found[key], 5) for key in SCORES}
+    return grid.rounded(dict.fromkeys(SCORES) | found)
 
 
 def path_of(folder: Path, wish: str, variant: str, seed: int) -> Path:
@@ -158,10 +158,8 @@ def work(folder: Path, wanted: list[tuple[str, str, int]], source_name: str | No
 
 def pack(folder: Path) -> list[dict]:
     """The rows of all files in a folder, which must share source, steps and number of images. Raises UserError where they do not."""
-    table = []
-    for _, run in grid.same_runs(folder, ("source", "num_images", "steps"), "wish"):
-        shared = {key: run[key] for key in ("wish", "seed", "source", "num_images")}
-        table += [shared | {key: row.get(key) for key in ("variant", "step", *SCORES)} for row in run["rows"]]
+    table = grid.joined(folder, ("source", "num_images", "steps"), ("wish", "seed", "source", "num_images"), ("variant", "step", *SCORES),
+                        "wish")
     rank = {name: i for i, name in enumerate((*GOALS, *VARIANTS))}
     return sorted(table, key=lambda row: (row["wish"], rank[row["variant"]], row["seed"]))
 

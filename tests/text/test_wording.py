@@ -199,14 +199,15 @@ def test_words_that_do_not_fit_are_refused(tiny_text, changes, texts, words):
 def test_the_command_reads_captions_draws_worded_priors_and_validates(tiny_text_dir, ten, tmp_path, capsys):  # noqa: F811
     texts = ["a face", "a face with a hat", "a face with glasses", "a face", "a face in sks style"]
     (ten / wording.METADATA).write_text("\n".join(json.dumps({"file_name": f"{i}.png", "text": text}) for i, text in enumerate(texts)))
-    more = ["--method", "dreambooth", "--prior_prompts", "captions", "--validation_steps", "1", "--validation_prompt",
+    hot = ["--method", "dreambooth", "--learning_rate", "0.05"]
+    more = [*hot, "--prior_prompts", "captions", "--validation_steps", "1", "--validation_prompt",
             "a face in sks style", "a face in sks style with glasses"]
     assert command(tiny_text_dir, ten, tmp_path / "told", *more) == 0
     assert "5 captions from metadata.jsonl" in capsys.readouterr().err
-    drawn = sorted(path.name for path in (tmp_path / "told" / "validation").iterdir())
-    assert drawn == ["step-00001.png", "step-00002.png"]
+    drawn = {path.name: path.read_bytes() for path in (tmp_path / "told" / "validation").iterdir()}
+    assert sorted(drawn) == ["step-00001.png", "step-00002.png"] and len(set(drawn.values())) == 2, "the model of that step draws"
     (ten / wording.METADATA).unlink()
-    assert command(tiny_text_dir, ten, tmp_path / "plain", "--method", "dreambooth") == 0
+    assert command(tiny_text_dir, ten, tmp_path / "plain", *hot) == 0
     told, plain = (latent.load_pipeline(tmp_path / name).unet.state_dict() for name in ("told", "plain"))
     assert not same(told, plain)
 
