@@ -265,6 +265,7 @@ for one in dict.fromkeys(row["wish"] for row in table):
             cells = " | ".join("–" if None in value else f"{mean(value):.0%}" for value in values)
             lines.append(f"| {one} | {variant} | {cells} | {mean(row['spread'] for row in found):.3f} | {len(found)} |")
 plots.table("\n".join(lines))
+print(f"{int(attribute.labelled(wish, 'test', wishes.REAL)[1].sum())} of {wishes.REAL} real pictures show {wish}")
 
 # %% [markdown]
 # - **Real pictures** set the scale: of 51 with sunglasses the judge sees all, and the robust probe 92 %. Of source samples it is 2 %.
