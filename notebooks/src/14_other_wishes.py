@@ -268,7 +268,7 @@ plots.table("\n".join(lines))
 print(f"{int(attribute.labelled(wish, 'test', wishes.REAL)[1].sum())} of {wishes.REAL} real pictures show {wish}")
 
 # %% [markdown]
-# - **Real pictures** set the scale: of 51 with sunglasses the judge sees all, and the robust probe 92 %. Of source samples it is 2 %.
+# - **Real pictures** set the scale: of 102 with sunglasses the judge sees all, and the robust probe 92 %. Of source samples it is 2 %.
 # - **Changed pixels** of the plain probe: it sees the wish in all 128, the judge in 9 %. (Another plain probe than above, and the source's
 #   samples.) The robust probe's convince the judge in 37 %.
 # - **The judge is no oracle.** For `mouth=screaming` the plain probe's pixels convince it in 58 %, the robust probe's in 71 %. There the
