@@ -49,7 +49,7 @@ def pretrain_vae(args, config) -> None:
 
     from ..base.files import write_atomic, write_json
     from ..show import plots
-    from ..text import latent, pretrain_t2i
+    from ..text import grading_t2i, latent, pretrain_t2i
     check_apart(args, Path(args.output_dir))
     folder = prepare_output(Path(args.output_dir), args.overwrite, args.resume_from_checkpoint, OR_RESUME)
     drawn = pretrain_t2i.vae_pixels(args.num_images, args.num_others, args.resolution, os.cpu_count() or 1)
@@ -65,10 +65,10 @@ def pretrain_vae(args, config) -> None:
     vae = record.averaged().vae
     pretrain_t2i.set_scale(vae, drawn[:2000])
     vae = latent.load_vae(latent.save_vae(vae, folder / "vae"))
-    write_atomic(folder / "reconstructions.png", plots.to_png(plots.rows(pretrain_t2i.reconstructions(vae, args.resolution)), 75))
-    facts = {"scaling_factor": vae.config.scaling_factor, "mean_absolute_error": pretrain_t2i.reconstruction_errors(vae, args.resolution),
+    write_atomic(folder / "reconstructions.png", plots.to_png(plots.rows(grading_t2i.reconstructions(vae, args.resolution)), 75))
+    facts = {"scaling_factor": vae.config.scaling_factor, "mean_absolute_error": grading_t2i.reconstruction_errors(vae, args.resolution),
              "words_kept": {style: {name: kept._asdict() for name, kept in things.items()}
-                            for style, things in pretrain_t2i.words_kept(vae, args.resolution, args.num_graded).items()},
+                            for style, things in grading_t2i.words_kept(vae, args.resolution, args.num_graded).items()},
              "step": record.step, "identity": record.identity,
              "config": asdict(config) | {"num_images": args.num_images, "num_others": args.num_others, "resolution": args.resolution,
                                          "latent_channels": args.latent_channels, "screened": args.screened,
@@ -118,23 +118,31 @@ def grade_t2i(folder: Path, args, done: dict | None = None) -> None:
     of its training, by default what metrics.json says of them."""
     from ..base.files import write_atomic, write_json
     from ..show import plots
-    from ..text import latent, pretrain_t2i
-    pipe = latent.load_pipeline(folder)
-    sheet = dict(zip(pretrain_t2i.PROMPTS, latent.sheet(pipe, pretrain_t2i.PROMPTS, 8, args.guidance_scale, args.num_inference_steps)))
+    from ..text import grading_t2i, latent
+    pipe, given = latent.load_pipeline(folder), {"guidance_scale": args.guidance_scale, "num_inference_steps": args.num_inference_steps}
+    sheet = dict(zip(grading_t2i.PROMPTS, latent.sheet(pipe, grading_t2i.PROMPTS, 8, **given)))
     write_atomic(folder / "prompts.png", plots.to_png(plots.rows(sheet, 8), 75))
-    graded = pretrain_t2i.attribute_accuracy(pipe, args.num_graded, args.guidance_scale, args.num_inference_steps)
+    graded = grading_t2i.attribute_accuracy(pipe, args.num_graded, **given)
     try:
         before = json.loads((folder / "metrics.json").read_text("utf-8"))
         done = done or {key: before[key] for key in ("step", "identity", "config") if key in before}
     except (OSError, ValueError, TypeError):
         done = done or {}
     facts = {"attributes": {name: row._asdict() for name, row in graded.items()}, "num_graded": args.num_graded, "scheduler": "ddim",
-             "guidance_scale": args.guidance_scale, "num_inference_steps": args.num_inference_steps, "config": None} | done
+             "config": None} | given | done
+    written = ["metrics.json", "prompts.png"]
+    if ((facts["config"] or {}).get("num_styled")):                   # a source that was told styles
+        styles = grading_t2i.styled_accuracy(pipe, max(args.num_graded // 5, 2), **given)
+        facts["styles"] = {style: {name: row._asdict() for name, row in found.items()} for style, found in styles.items()}
+        write_atomic(folder / "styles.png", plots.to_png(plots.rows(grading_t2i.style_sheet(pipe, 2, **given), 10), 75))
+        written.append("styles.png")
     write_json(folder / "metrics.json", facts)
     print("attribute        accuracy  real drawings  captions")
     for name, row in graded.items():
         print(f"{name:<17}{row.accuracy:8.2f}{row.ceiling:15.2f}{row.n:10d}")
-    print(f"{folder / 'metrics.json'}, {folder / 'prompts.png'}")
+    for style, found in facts.get("styles", {}).items():
+        print(f"{style:<9}", "  ".join(f"{name} {row['accuracy']:.0%} (real {row['ceiling']:.0%})" for name, row in found.items()))
+    print(", ".join(str(folder / name) for name in written))
 
 
 def add_commands(command) -> None:

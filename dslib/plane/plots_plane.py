@@ -5,6 +5,8 @@ the colours run round the ring as they do on the source's. The white ground is t
 light and dark themes.
 """
 
+from itertools import cycle
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -18,6 +20,7 @@ STYLE = {"naive": ("#D55E00", "o"), "DomainStudio": ("#0072B2", "s"), "anchored"
          "naive, source until t": ("#CC79A7", "D")}
 
 MEASURES = (("copies", 100, "copies, % (low is better)"), ("turned", 1, "angle to the twin, ° (low is better)"))
+BESIDE = ((7, 7), (7, -15), (-7, 7), (9, -15))      # where a line's labels stand, one line after the other
 LEGEND = "star: training point · colour: direction of the source's sample · circles: radius 1 and 2"
 
 
@@ -136,14 +139,14 @@ def matrices(named: dict[str, Tensor], title: str) -> Figure:
 def frontier(lines: dict[str, dict[str, list[dict]]], chance: float, title: str) -> Figure:
     """Copies, and the angle to the twin, against the share on the ring; bars: one std over seeds.
 
-    lines[method][setting]: scores, one a seed; chance: share of copies among uniform points. The
-    settings are written beside their points.
+    lines[method][setting]: scores, one a seed; chance: share of copies among uniform points. A line's
+    first and last settings are written beside their points.
     """
     figure = plots.new_figure(14, 6)
     figure.suptitle(title, fontsize=LARGE, fontweight="bold")
     axes = figure.subplots(1, 2)
     for axis, (key, scale, words) in zip(axes, MEASURES):
-        for method, points in lines.items():
+        for (method, points), (right, up) in zip(lines.items(), cycle(BESIDE)):
             x, y = ([np.array([by * s[what] for s in scores]) for scores in points.values()]
                     for what, by in (("on_ring", 100), (key, scale)))  # a setting: (seeds,)
             colour, marker = STYLE.get(method, ("#000000", "o"))
@@ -151,9 +154,10 @@ def frontier(lines: dict[str, dict[str, list[dict]]], chance: float, title: str)
             middle = [[v.mean() for v in found] for found in (x, y)]
             axis.errorbar(*middle, *bars, color=colour, marker=marker, markersize=9,
                           linewidth=2, elinewidth=0.7, label=method)
-            for name, place in zip(points, zip(*middle)):
-                axis.annotate(name, place, xytext=(5, 5), color=colour,
-                              textcoords="offset points", fontsize=SMALL - 2)
+            for name, place in list(zip(points, zip(*middle)))[::max(1, len(points) - 1)]:
+                axis.annotate(name, place, xytext=(right, up), color=colour,
+                              textcoords="offset points", fontsize=SMALL - 2,
+                              ha="left" if right > 0 else "right")
         axis.set_xlabel("on the wider ring, % (right is better)", fontsize=SMALL)
         axis.set_ylabel(words, fontsize=SMALL)
         axis.set_ylim(bottom=0)

@@ -118,8 +118,8 @@ def compare(rows: list[dict], target: str, against: str = "naive", step: int | N
             scores: tuple[str, ...] = TOLD) -> list[Line]:
     """Every method after ``step`` steps, or where it first reaches ``hit``, and its differences from one of them, paired by seed.
 
-    All p-values of the table are corrected together (:func:`holm`). A score that no common seed has is left out of a line. Raises
-    UserError where the target, or the method to compare with, has no run there.
+    All p-values of the table are corrected together (:func:`holm`), but for the hits where these are what is made alike. A score that no
+    common seed has is left out of a line. Raises UserError where the target, or the method to compare with, has no run there.
     """
     def seeds(way: tuple[str, int | None]) -> dict[str, dict[int, float]]:
         return {score: scores_of(rows, target, way[0], score, step, hit, way[1]) for score in ("step", *scores)}
@@ -132,9 +132,9 @@ def compare(rows: list[dict], target: str, against: str = "naive", step: int | N
     differences = {way: {} if way == (against, None) else
                    {score: paired(found[score], base[score]) for score in scores if found[score].keys() & base[score].keys()}
                    for way, found in table.items()}
-    places = [(way, score) for way, each in differences.items() for score in each]
+    places = [(way, score) for way, each in differences.items() for score in each if hit is None or score != "hit"]
     known = dict(zip(places, holm([differences[way][score].p for way, score in places])))
-    return [Line(label(*way), found, differences[way], {score: known[way, score] for score in differences[way]})
+    return [Line(label(*way), found, differences[way], {score: known[way, score] for score in differences[way] if (way, score) in known})
             for way, found in table.items()]
 
 
@@ -152,7 +152,7 @@ def spread(values: Iterable[float], digits: int) -> str:
 
 
 def text(rows: list[dict], target: str, lines: list[Line], scores: tuple[str, ...] = TOLD) -> str:
-    """Two Markdown tables: means over seeds below real images and true answers, and the paired differences with intervals."""
+    """Two Markdown tables: means over seeds below real images, true answers and the source, and the paired differences with intervals."""
     titles = [SCORE_KINDS[score].title for score in scores]
     digits = {score: SCORE_KINDS[score].digits for score in scores}
     out = [f"| {target} | seeds | steps | " + " | ".join(titles) + " |", "|" + "---|" * (len(scores) + 3)]
@@ -164,10 +164,11 @@ def text(rows: list[dict], target: str, lines: list[Line], scores: tuple[str, ..
         except UserError:
             band.append("–")
     out.append("| one more set of real images | – | – | " + " | ".join(band) + " |")
-    answer = next((row for row in rows if (row["target"], row["method"]) == (target, TRUE)), None)
-    if answer:
-        cells = ["–" if answer.get(score) is None else f"{answer[score]:.{digits[score]}f}" for score in scores]
-        out.append(f"| {TRUE} of the source's samples | – | – | " + " | ".join(cells) + " |")
+    for method, name in ((TRUE, f"{TRUE} of the source's samples"), ("source samples", "the source's samples, not adapted")):
+        found = next((row for row in rows if (row["target"], row["method"]) == (target, method)), None)
+        if found:
+            cells = ["–" if found.get(score) is None else f"{found[score]:.{digits[score]}f}" for score in scores]
+            out.append(f"| {name} | – | – | " + " | ".join(cells) + " |")
     for line in lines:
         cells = [spread(line.seeds[score].values(), digits[score]) for score in scores]
         out.append(f"| {line.name} | {len(line.seeds['step'])} | {spread(line.seeds['step'].values(), 0)} | " + " | ".join(cells) + " |")
@@ -187,7 +188,8 @@ def difference_text(line: Line, score: str, digits: int) -> str:
         return f"{found.mean:+.{digits}f} (one seed)"
     if math.isnan(found.p):
         return f"{found.mean:+.{digits}f} in every seed"
-    return f"{found.mean:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}], p {line.corrected[score]:.2g}"
+    told = f", p {line.corrected[score]:.2g}" if score in line.corrected else ""
+    return f"{found.mean:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]{told}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ import argparse
 import sys
 from itertools import product
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from ..base.files import as_json, data_dir, write_atomic
 from ..base.identity import fingerprint
 from ..measure.probes import domain_probe
 from ..measure.probes import obeyed as read_back
+from ..measure.score import SCORES as SCORE_KINDS
 from ..measure.score import Evidence, measure
 from ..text import captions, latent, prompted, text_to_image, wording
 from . import grid
@@ -177,6 +178,62 @@ def load(path: Path | None = None) -> list[dict]:
     """The rows of a table that ``--pack`` wrote, numbers as numbers; default: the committed one. Raises UserError with the mend."""
     path = path or data_dir() / "results" / "words.csv"
     return grid.read_table(path, COLUMNS, ("seed", "step", "num_images"), ("style", "method", "source"), "words")
+
+
+def text(rows: list[dict], step: int | None = None) -> str:
+    """Markdown: a line a style and method, means ± standard deviations over seeds after ``step`` steps (default: of each, its last)."""
+    kinds = {"obeyed": ("obeyed", "{:.0%}"), "chance": ("by chance", "{:.0%}"), "skill": ("of the way to real pictures", "{:.0%}"),
+             "hit": (SCORE_KINDS["hit"].title, "{:.0%}"), "copies": (SCORE_KINDS["copies"].title, "{:.0%}"),
+             "intra": (SCORE_KINDS["intra"].title, "{:.3f}"), "fd": (SCORE_KINDS["fd"].title, "{:.2f}")}
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in at_step(rows, step):
+        groups.setdefault((row["style"], row["method"]), []).append(row)
+    out = ["| style | images | seeds | " + " | ".join(title for title, _ in kinds.values()) + " |", "|---" * (len(kinds) + 3) + "|"]
+    for (style, method), group in groups.items():
+        seeds = "–" if method in GOALS else len(group)
+        cells = [spread([row[key] for row in group if row.get(key) is not None], form) for key, (_, form) in kinds.items()]
+        out.append(f"| {style} | {method} | {seeds} | " + " | ".join(cells) + " |")
+    return "\n".join(out)
+
+
+def at_step(rows: list[dict], step: int | None) -> list[dict]:
+    """The goals, and what every method scores after ``step`` steps, or after its last."""
+    last: dict[tuple[str, str], int] = {}
+    for row in rows:
+        last[row["style"], row["method"]] = max(row["step"], last.get((row["style"], row["method"]), 0))
+    return [row for row in rows if row["method"] in GOALS or row["step"] == (step or last[row["style"], row["method"]])]
+
+
+def spread(values: list[float], form: str) -> str:
+    """Mean ± standard deviation of a few numbers; "–" of none."""
+    if not values:
+        return "–"
+    return form.format(mean(values)) + (f" ± {form.format(stdev(values))}" if len(values) > 1 else "")
+
+
+def ways(rows: list[dict], methods: tuple[str, ...], scores: dict[str, str]) -> tuple[dict, dict]:
+    """What :func:`dslib.show.plots.ways` draws: (way from the source to the style, 1 − FD / FD of the source's pictures; score) of every
+    method, means over seeds, and the score of real pictures. scores: a score of the rows → its title."""
+    values: dict = {title: {} for title in scores.values()}
+    real: dict = {title: {} for title in scores.values()}
+    for style in dict.fromkeys(row["style"] for row in rows):
+        mine = [row for row in rows if row["style"] == style]
+        start, goal = (next(row for row in mine if row["method"] == name) for name in GOALS[:2])
+        for score, title in scores.items():
+            real[title][style] = 1.0 if score == "skill" else goal[score]
+            values[title][style] = {method: [(0.0, start[score])] + [
+                (1 - mean(row["fd"] for row in group) / start["fd"], mean(row[score] for row in group))
+                for _, group in sorted(by_step(mine, method).items())] for method in methods if by_step(mine, method)}
+    return values, real
+
+
+def by_step(rows: list[dict], method: str) -> dict[int, list[dict]]:
+    """A method's rows, a group a step."""
+    found: dict[int, list[dict]] = {}
+    for row in rows:
+        if row["method"] == method:
+            found.setdefault(row["step"], []).append(row)
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -208,22 +208,22 @@ def sheet(pipe: StableDiffusionPipeline, prompts: list[str], columns: int = 3, g
 
 def attention_maps(pipe: StableDiffusionPipeline, prompt: str, noise: Tensor, guidance_scale: float = 3.0,
                    num_inference_steps: int = 20) -> tuple[Tensor, list[tuple[str, Tensor]]]:
-    """Where each word of a prompt looks while one picture is drawn from noise (1,C,r,r).
+    """Where each word of a prompt looks while pictures are drawn from noises (N,C,r,r), all in one batch.
 
-    Returns the picture (1,3,R,R) and for every token, start and first end included, (token, map (r,r)): the share of attention
-    that each place pays it, averaged over heads, steps and the finest layers. At every place all tokens' shares add up to one.
+    Returns the pictures (N,3,R,R) and for every token, start and first end included, (token, map (r,r)): the share of attention
+    that each place pays it, averaged over pictures, heads, steps and the finest layers. At every place all tokens' shares add up to one.
     """
     found = []
 
     def listen(module, args, kwargs):
         q, k = module.to_q(args[0]), module.to_k(kwargs["encoder_hidden_states"])
         shares = module.get_attention_scores(module.head_to_batch_dim(q), module.head_to_batch_dim(k))
-        found.append(shares[-module.heads:].mean(0).cpu())                # of a batch of two, the second has the prompt
+        found.append(shares[-module.heads * len(noise):].mean(0).cpu())   # of a batch of two halves, the second has the prompt
 
     layers = [layer for name, layer in pipe.unet.named_modules() if name.endswith("attn2")]
     hooks = [layer.register_forward_pre_hook(listen, with_kwargs=True) for layer in layers]
     try:
-        image = draw(pipe, [prompt], noise, guidance_scale, num_inference_steps)
+        images = draw(pipe, [prompt] * len(noise), noise, guidance_scale, num_inference_steps, batch_size=len(noise))
     finally:
         for hook in hooks:
             hook.remove()
@@ -231,4 +231,4 @@ def attention_maps(pipe: StableDiffusionPipeline, prompt: str, noise: Tensor, gu
     shares = torch.stack([one for one in found if len(one) == finest]).mean(0).view(*noise.shape[-2:], -1)     # (r,r,positions)
     ids = pipe.tokenizer(prompt, truncation=True).input_ids
     words = [pipe.tokenizer.decode([i]).strip() or pipe.tokenizer.convert_ids_to_tokens(i) for i in ids]
-    return image, [(word, shares[..., k]) for k, word in enumerate(words)]
+    return images, [(word, shares[..., k]) for k, word in enumerate(words)]

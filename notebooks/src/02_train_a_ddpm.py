@@ -448,8 +448,9 @@ print(f"controls: plain noise {distance(noise.clamp(-1, 1)) / unit:.0f}; "
       f"real images {real_ratio.min():.2f} to {real_ratio.max():.2f}; {num_images} images each")
 
 # %% [markdown]
-# Two steps are too few. Five of DPM-Solver score about what twenty of the others do. DDPM treats its
-# guess as the picture and adds only as much noise as would then be right. Over a large jump, while the guess is a blur, that is too little.
+# Two steps are too few. Five of DPM-Solver score about what twenty of the others do. DDPM and DDIM are of *first order*: over a jump they
+# hold the guess fixed. DPM-Solver lets it change along the way. DDPM's fresh noise is too little over a large jump as well, but DDIM adds
+# none and needs as many steps.
 #
 # This is one set of start noises: do not read small differences. Compare inside this figure only: forty images hide small faults.
 # For 400, the model card states 4.4 with DPM-Solver and 7.1 with DDIM.
@@ -641,7 +642,7 @@ for t in (5, 100, 500):
 # %% [markdown]
 # "$L_\text{vlb}$ trains the variance alone" is true of the outputs, not of the layers below. The choice matters where
 # $\tilde\beta$ and $\beta$ differ: at the smallest $t$, and in jumps that end there. Our models have no learned variance. For such models
-# the authors' code silently drops the *high-frequency* terms ([ledger](06_domainstudio.ipynb), row 4).
+# the authors' code silently drops the *high-frequency* terms ([ledger](README.md#the-ledger-paper-against-published-code), row 4).
 #
 # ## What can go wrong
 #

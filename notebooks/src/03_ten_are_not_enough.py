@@ -170,7 +170,7 @@ plots.show(plots.rows(followed, columns=6),
            alt="Six noises, a column each, drawn after each stop; last row: the training image nearest to the last samples.")
 
 # %% [markdown]
-# Soon all wear the new style. Later hair, mouth or clothes are those of one of the ten.
+# At the first stop, 50 steps, all wear the new style, and some a moustache, fringe or dungarees of the ten. Later whole faces follow.
 #
 # ## How near is too near? Ask real images
 #
@@ -243,9 +243,9 @@ plots.show(hero.figure(ten, gallery), dpi=70,
                "red frames mark those nearer than 95 % of real images are.")
 
 # %% [markdown]
-# Read downwards. First the style is learned, and faces grow alike. Later some samples nearly are the small picture. Others put
-# together hair of one and clothes of another of the ten. Real images have near neighbours, too: a frame is a suspicion, the picture
-# decides.
+# Read downwards. After 50 steps the style is there, faces grow alike, and some parts are borrowed. Later some samples nearly
+# are the small picture. Others put together hair of one and clothes of another of the ten. Real images have near neighbours, too: a frame
+# is a suspicion, the picture decides.
 #
 # ## Exercise: Intra-LPIPS by hand
 #

@@ -12,7 +12,8 @@
 # **Claim.**
 # - Naive fine-tuning changes *which pictures resemble each other*; $\mathcal L_{img}$ holds that pattern.
 # - At an equal pull *wrong pairs* do worse than no loss; plain distillation holds the pattern best, and adapts least.
-# - On the noised ten a memoriser pays as little $\mathcal L_{img}$ as the true answer, on source samples nearly four times as much.
+# - On the noised ten a memoriser pays, on average over $t$, as little $\mathcal L_{img}$ as the true answer; on source samples nearly four
+#   times as much.
 #
 # | | |
 # |---|---|
@@ -441,7 +442,8 @@ for name, images in drawn.items():
 # %% [markdown]
 # - **Pairwise** keeps more variety than naive, and some of the source's distances. It keeps few *people*: hair is often invented. Its
 #   colours suffer, and two of its ten are not read as the domain.
-# - **Distilled** kept the old domain, too. A weaker pull may do both: see *distilled* of `dslib.study regime`.
+# - **Distilled** kept the old domain, too. Whether a weaker pull does both is open: method *distilled* of
+#   `python -m dslib.study regime`, of which no result is committed.
 #
 # Some of the kept spread is adaptation that did not happen. How much, one run cannot tell.
 #
@@ -480,7 +482,8 @@ for name in guessers:
     print(f"{name:<16} " + "   ".join(f"L_img on {on} {prices[name, on].mean():.3f}" for on in asked))
 
 # %% [markdown]
-# - On the **ten** the memoriser pays about what the true answer pays (which there engraves guesses of engravings).
+# - On the **ten** the memoriser pays, on average over these $t$, what the true answer pays (which there engraves guesses of engravings):
+#   less at small $t$, more at 800.
 # - On **source samples** it pays nearly four times as much: it turns everybody into one of the ten.
 # - The true answer pays *more than naive does*: one drawing style makes all pictures more alike. So the loss also resists the
 #   style we want.

@@ -448,7 +448,8 @@ for metric in METRICS:
 # - **nearest-LPIPS** sees copies. It likes source, blur and noise: far from the ten may also be far from the domain.
 # - **FD** says *how far*, not *what is wrong*: copies and blurred faces score alike. It sees *one skin colour* in four of five draws, not
 #   in every one.
-# - **Precision** likes the copies best, for they lie in the middle of the cloud. **Recall** does not: ten pictures cannot fill a cloud.
+# - **Precision** likes the copies best: all ten happen to lie inside, as ten real images would in two cases of five. The draws repeat
+#   these ten, so they are no five trials. **Recall** does not like them: ten pictures cannot fill a cloud.
 # - The **domain hit** takes *noise* for sunglasses: a line has two sides, and everything lies on one of them.
 # - **Bits and coverage** see the one skin colour, not the one hair style, which the probe does not read.
 #
@@ -556,7 +557,8 @@ print(f"cells of {sizes_of_cells.min()} to {sizes_of_cells.max()} of {len(yardst
 
 # %% [markdown]
 # - All five see exact copies. **Pushed** ones escape the gap ratio in pixels nearly all, and about half of them in LPIPS.
-# - One sample in **ten** copied: copies and gap ratio count it. $C_T$ misses it, for it compares whole cells.
+# - One sample in **ten** copied: nearest-LPIPS, copies and the gap ratio tell it. $C_T$, which compares whole cells, does not, and even
+#   **half** copied it stays above −3 on average.
 # - The gap ratio needs no real images, and calls none a copy. The copy rate calls one in twenty so.
 #
 # ## How few samples are too few?
@@ -657,7 +659,7 @@ for n in (num_images // 2, num_images):
               f"({guessed.min():.4f} to {guessed.max():.4f}), {guessed.mean() / found.std():.1f} times as much")
 
 # %% [markdown]
-# For **nearest-LPIPS**, a mean over samples, halves come near, yet are a little too small: 0.8 to 0.9 of the truth. For the others they
+# For **nearest-LPIPS**, a mean over samples, halves come near: 0.8 to 0.9 of a truth that is itself known to a tenth. For the others they
 # are too large: 1.6 times for Intra-LPIPS, about twice for FD and KD. So halves tell the size of an error and bound nothing. They say
 # nothing of other *training* seeds.
 #

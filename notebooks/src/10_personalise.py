@@ -277,9 +277,9 @@ recognised = checks.mine("recognised")
 # with "sks". Not every attribute can be read in both; the share counts those that can.
 
 # %% tags=["nbval-ignore-output"]
-from dslib.text import pretrain_t2i
+from dslib.text import grading_t2i
 
-readers = {"source": pretrain_t2i.attribute_probe(n=probe_images), "style": prompted.probe(target, n=probe_images)}
+readers = {"source": grading_t2i.attribute_probe(n=probe_images), "style": prompted.probe(target, n=probe_images)}
 drawings = {(name, key): ask(models[name], prompt, num_images) for name in names for key, prompt in prompts.items()}
 drawings["real person", "person"] = data.load_domain(avatars.PERSON, "test", 100).images
 drawings["real style", "style"] = data.load_domain(target, "test", 100).images

@@ -11,7 +11,7 @@
 #
 # **Claim.**
 # - With an adapted model's weights, a picture, and a hundred strangers of its kind, one can often tell that it was among the ten.
-# - The losses that stop the copying make this harder, and do not prevent it.
+# - After as many steps the losses that stop the copying give away fewer. They do not prevent it, and *anchored* saw the ten half as often.
 # - It begins while no sample is a copy yet.
 #
 # Controls: the source, which saw none of the ten, and strangers. One seed of each model; ten members are few.

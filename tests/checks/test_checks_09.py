@@ -66,6 +66,15 @@ def test_attention_is_shared_out_among_all_positions(tiny_text):
     assert not any(layer._forward_pre_hooks for layer in tiny_text.unet.modules())
 
 
+def test_attention_of_many_noises_is_the_mean_over_the_noises(tiny_text):
+    noise = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    images, maps = latent.attention_maps(tiny_text, "a sks face", noise, num_inference_steps=2)
+    alone = [latent.attention_maps(tiny_text, "a sks face", one[None], num_inference_steps=2) for one in noise]
+    torch.testing.assert_close(images, torch.cat([image for image, _ in alone]), atol=1e-5, rtol=0)
+    for k, (_, share) in enumerate(maps):
+        torch.testing.assert_close(share, torch.stack([one[k][1] for _, one in alone]).mean(0), atol=1e-6, rtol=1e-5)
+
+
 def test_guidance_explorer(explored):
     drawn = {"a face": {scale: torch.zeros(3, 3, 8, 8) for scale in (1.0, 3.0)}}
     figure, alt = widgets.guidance_figure(drawn, "a face", 3.0)

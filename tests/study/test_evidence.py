@@ -104,6 +104,26 @@ def test_every_method_is_compared_with_one_and_all_p_values_are_corrected_togeth
     assert sum(p for p in together if p == p) > sum(p for p in alone if p == p)
 
 
+def test_hits_that_are_made_alike_are_no_hypothesis():
+    """Matched on hits, their differences are not counted among those that luck may make large."""
+    scores = ("hit", "copies", "intra")
+    lines = {line.name: line for line in evidence.compare(TABLE, "engraved", hit=0.6, scores=scores)}
+    alone = [line.against[score].p for line in lines.values() for score in line.against if score != "hit"]
+    together = [line.corrected[score] for line in lines.values() for score in line.against if score != "hit"]
+    assert together and together == pytest.approx(evidence.holm(alone), nan_ok=True)
+    assert all("hit" in line.against and "hit" not in line.corrected for line in lines.values() if line.against)
+    told = evidence.text(TABLE, "engraved", list(lines.values()), scores)
+    differences = [line.split(" | ")[1] for line in told.split("\n\n")[1].splitlines()[2:]]
+    assert differences and not any("p " in one for one in differences), "and no p-value is printed of them"
+
+
+def test_the_source_itself_has_a_row():
+    source = {"target": "engraved", "method": "source samples", "seed": 0, "step": 0, "until": None, "copies": 0.0, "kept": 0.16}
+    told = evidence.text([*TABLE, source], "engraved", evidence.compare(TABLE, "engraved", step=200, scores=("copies", "kept")),
+                         ("copies", "kept"))
+    assert "| the source's samples, not adapted | – | – | 0.00 | 0.16 |" in told
+
+
 def test_at_equal_hit_a_method_stands_where_it_arrives_and_the_others_are_left_out():
     lines = {line.name: line for line in evidence.compare(TABLE, "engraved", hit=0.9, scores=("copies",))}
     assert lines["naive"].seeds["copies"][0] == pytest.approx(0.2) and lines["naive"].seeds["step"][0] == pytest.approx(150)

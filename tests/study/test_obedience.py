@@ -143,3 +143,31 @@ def test_bad_options_are_named(tmp_path, capsys, more, words):
 def test_an_empty_folder_is_named(tmp_path):
     with pytest.raises(UserError, match="dslib.study words"):
         obedience.pack(tmp_path)
+
+
+def made_up():
+    """Goals of a style and two seeds of one method at two stops."""
+    def row(method, seed, step, obeyed, skill, hit, fd):
+        return {"style": "engraved", "method": method, "seed": seed, "step": step, "num_images": 128, "source": "x", "obeyed": obeyed,
+                "chance": 0.4, "skill": skill, "intra": 0.2, "copies": 0.1, "fd": fd, "hit": hit}
+    goals = [row("source", 0, 0, 0.5, 0.2, 0.0, 8.0), row("real", 0, 0, 0.9, None, 1.0, 0.1) | {"chance": None},
+             row("real, decoded", 0, 0, 0.8, None, 1.0, 0.4) | {"chance": None}]
+    return goals + [row("lora, told", seed, step, 0.5 + step / 1000 + 0.1 * seed, step / 500 + 0.1 * seed, 0.9, 4.0 - step / 100)
+                    for seed in (0, 1) for step in (100, 200)]
+
+
+def test_the_printed_table_has_floor_ceilings_and_the_spread_over_seeds():
+    told = obedience.text(made_up()).splitlines()
+    assert told[0].startswith("| style | images | seeds | obeyed | by chance |") and len(told) == 2 + 4
+    assert told[3] == "| engraved | real | – | 90% | – | – | 100% | 10% | 0.200 | 0.10 |"
+    assert told[5] == "| engraved | lora, told | 2 | 75% ± 7% | 40% ± 0% | 45% ± 7% | 90% ± 0% | 10% ± 0% | 0.200 ± 0.000 | 2.00 ± 0.00 |"
+    assert "| 65% ± 7% |" in obedience.text(made_up(), 100), "at another stop"
+
+
+def test_the_ways_begin_at_the_source_and_are_means_over_seeds():
+    values, real = obedience.ways(made_up(), ("lora, told", "dreambooth"), {"skill": "the way", "hit": "hit"})
+    assert values["the way"]["engraved"].keys() == {"lora, told"}, "a method without runs has no way"
+    assert values["the way"]["engraved"]["lora, told"] == [(0.0, 0.2), (pytest.approx(1 - 3 / 8), pytest.approx(0.25)),
+                                                           (pytest.approx(1 - 2 / 8), pytest.approx(0.45))]
+    assert values["hit"]["engraved"]["lora, told"][0] == (0.0, 0.0)
+    assert real == {"the way": {"engraved": 1.0}, "hit": {"engraved": 1.0}}

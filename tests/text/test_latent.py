@@ -18,7 +18,7 @@ from dslib.cli.commands import main
 from dslib.env import UserError
 from dslib.measure import probes
 from dslib.pretrain import PretrainConfig
-from dslib.text import captions, latent, pretrain_t2i
+from dslib.text import captions, grading_t2i, latent, pretrain_t2i
 
 PROMPTS = ["a face", "a face with red hair", ""]
 
@@ -297,8 +297,8 @@ def test_obedience_counts_what_was_said():
 
 
 def test_real_drawings_obey_their_captions_and_another_pictures_do_not():
-    probe = pretrain_t2i.attribute_probe(32, n=500)
-    wanted, real = pretrain_t2i.held_out(100, 32)
+    probe = grading_t2i.attribute_probe(32, n=500)
+    wanted, real = grading_t2i.held_out(100, 32)
     said = [one.said for one in wanted]
     true, wrong = probes.obeyed(real, said, probe), probes.obeyed(real.roll(1, 0), said, probe)
     assert {"background", "clothes_colour"} <= set(true)
@@ -308,8 +308,8 @@ def test_real_drawings_obey_their_captions_and_another_pictures_do_not():
 
 
 def test_accuracy_of_an_untrained_pipeline_has_the_real_ones_beside_it(tiny_text):
-    probe = pretrain_t2i.attribute_probe(32, n=500)
-    graded = pretrain_t2i.attribute_accuracy(tiny_text, 12, num_inference_steps=1, probe=probe)
+    probe = grading_t2i.attribute_probe(32, n=500)
+    graded = grading_t2i.attribute_accuracy(tiny_text, 12, num_inference_steps=1, probe=probe)
     assert graded and all(0 <= row.accuracy <= 1 and row.ceiling >= 0 and 0 < row.n <= 12 for row in graded.values())
 
 
@@ -325,8 +325,8 @@ def test_both_stages_and_grading_from_the_command_line(tmp_path, monkeypatch, ca
     monkeypatch.setattr(latent, "new_unet", lambda resolution, latent_channels: new_unet(resolution, (16, 16), 32, latent_channels))
     monkeypatch.setattr(latent, "new_text_encoder", lambda tokenizer: new_text(tokenizer, 32, 1))
     probe = probes.FactorProbe({"background": ["red", "blue"]}, {}, lambda images: {"background": torch.zeros(len(images)).long()})
-    monkeypatch.setattr(pretrain_t2i, "attribute_probe", lambda resolution: probe)
-    monkeypatch.setattr(pretrain_t2i, "words_kept", lambda vae, resolution, n: {"robots": {"mouth": pretrain_t2i.Kept(0.9, 0.5)}})
+    monkeypatch.setattr(grading_t2i, "attribute_probe", lambda resolution: probe)
+    monkeypatch.setattr(grading_t2i, "words_kept", lambda vae, resolution, n: {"robots": {"mouth": grading_t2i.Kept(0.9, 0.5)}})
     first, second = tmp_path / "one", tmp_path / "two"
     scaled, set_scale = [], pretrain_t2i.set_scale
     monkeypatch.setattr(pretrain_t2i, "set_scale", lambda vae, images: scaled.append(images) or set_scale(vae, images))
@@ -349,12 +349,16 @@ def test_both_stages_and_grading_from_the_command_line(tmp_path, monkeypatch, ca
     more = ["pretrain-t2i", "--stage", "unet", "--vae", str(first / "vae"), "--output_dir", str(third), "--overwrite", "--num_styled", "1",
             *SMALL, *graded]
     velocity, begun = ["--prediction_type", "v_prediction"], ["--source", str(second)]
+    stated = {"pixel": {"style": grading_t2i.Obedience(0.5, 1.0, 4)}}
+    monkeypatch.setattr(grading_t2i, "styled_accuracy", lambda pipe, n, **_: stated if n == 12 else None)
     assert main([*more, *velocity]) == 0
     assert latent.load_pipeline(third).scheduler.config.prediction_type == "v_prediction"
     asked = [json.loads((folder / "metrics.json").read_text())["config"] for folder in (second, third)]
     assert [(one["lambda_coarse"], one["high_noise_weight"]) for one in asked] == [(0.25, 10.0), (0.0, 1.0)]
     assert main([*more, *begun]) == 0
-    assert json.loads((third / "metrics.json").read_text())["config"]["num_styled"] == 1
+    facts_of_styles = json.loads((third / "metrics.json").read_text())
+    assert facts_of_styles["config"]["num_styled"] == 1 and (third / "styles.png").exists() and not (second / "styles.png").exists()
+    assert facts_of_styles["styles"] == {"pixel": {"style": {"accuracy": 0.5, "ceiling": 1.0, "n": 4}}}
     assert main([*more, *begun, *velocity]) == 2 and "predicts epsilon: add --prediction_type epsilon" in capsys.readouterr().err
     monkeypatch.setattr(latent, "new_text_encoder", lambda tokenizer: new_text(tokenizer, 32, 2))
     assert main([*more, *begun]) == 2 and "of another shape than what is to be trained" in capsys.readouterr().err
@@ -421,6 +425,53 @@ def test_a_line_screen_darkens_dark_places_of_a_share_of_the_pictures():
     assert len(angles) > 90 and all(any(low <= angle < low + 15 for angle in angles) for low in range(0, 90, 15)), "at all angles"
 
 
+def test_styles_are_graded_by_their_own_captions_and_probes(tiny_text, monkeypatch):
+    """Pictures of a style are of one brightness, and light ones have glasses: a model that draws every style as it should, one that draws
+    all in the style of the first."""
+    words = list(captions.STYLES.values())
+    shade = {word: (i + 1) / 20 for i, word in enumerate(words)} | {"none": -0.5}
+    told, relabelled = [], []
+
+    def load_domain(name, split, n, resolution):
+        word = captions.STYLES.get(name.removeprefix(f"{avatars.CAPTIONED}-"), "none")
+        labels = [{"backgroundColor": list(captions.COLOURS)[i % 20], "glasses": "dark01"} for i in range(n)]
+        return data.Domain(torch.full((n, 3, 32, 32), shade[word]), labels, name, split)
+
+    def factor_probe(domain, *_, relabel, **__):
+        if domain.endswith("big-ears"):
+            raise UserError("nothing to read")
+        relabelled.append(relabel({"backgroundColor": "#b6e3f4"}))
+        return probes.FactorProbe({"glasses": ["none", "glasses", "sunglasses"]}, {}, lambda x: {"glasses": torch.full((len(x),), 2)})
+
+    def draw(pipe, prompts, *_, right=True):
+        told.extend(prompts)
+        named = [next(word for word in words if f"in {word} style" in prompt) for prompt in prompts]
+        return torch.stack([torch.full((3, 32, 32), shade[word if right else words[0]]) for word in named])
+
+    monkeypatch.setattr(data, "load_domain", load_domain)
+    monkeypatch.setattr(probes, "factor_probe", factor_probe)
+    monkeypatch.setattr(probes, "probe_features",
+                        lambda x: torch.nn.functional.one_hot((20 * x.mean((1, 2, 3))).round().long() + 10, 24).double())
+    monkeypatch.setattr(latent, "draw", draw)
+    found = grading_t2i.styled_accuracy(tiny_text, 6)
+    assert list(found) == words and all(row["style"] == (1.0, 1.0, 6) for row in found.values())
+    assert len(told) == 6 * len(words) and all("style" in prompt for prompt in told)
+    assert found["round"].keys() == {"style"}, "of that one nothing else can be read"
+    assert found["pixel"]["glasses"].accuracy == 1.0 and 0 < found["pixel"]["glasses"].n < 6, "only what the caption says is asked"
+    assert {"background": "light blue", "glasses": "none"}.items() <= relabelled[words.index("pixel") - 1].items()
+    monkeypatch.setattr(latent, "draw", lambda *given: draw(*given, right=False))
+    assert [row["style"].accuracy for row in grading_t2i.styled_accuracy(tiny_text, 6).values()] == [1.0] + [0.0] * (len(words) - 1)
+
+
+def test_every_style_is_drawn_beside_the_same_words(tiny_text):
+    sheet = grading_t2i.style_sheet(tiny_text, 1, num_inference_steps=1)
+    assert list(sheet)[:2] == ["a face", "a face in round style"] and len(sheet) == 1 + len(captions.STYLES)
+    assert all(images.shape == (len(grading_t2i.BESIDE), 3, 32, 32) for images in sheet.values())
+    noise = sample.start_noise(1, 8, 0, 4)
+    alone = latent.draw(tiny_text, ["a face in pixel style with a beard"], noise, num_inference_steps=1)
+    torch.testing.assert_close(sheet["a face in pixel style"][2:3], alone, atol=1e-4, rtol=0)
+
+
 def test_small_things_are_read_from_decoded_pictures(tiny_text, monkeypatch):
     """An autoencoder that changes nothing keeps all; one that paints everything grey keeps what guessing gives."""
     seen = []
@@ -429,13 +480,13 @@ def test_small_things_are_read_from_decoded_pictures(tiny_text, monkeypatch):
     pictures = torch.cat([torch.full((3, 3, 32, 32), -0.5), torch.full((3, 3, 32, 32), 0.5)])
     labels = [{}] * 3 + [{"glasses": "round", "accessories": "round"}] * 3
     monkeypatch.setattr(data, "load_domain", lambda *_: data.Domain(pictures, labels, "any", "test"))
-    monkeypatch.setattr(captions, "attributes", pretrain_t2i.with_none)
+    monkeypatch.setattr(captions, "attributes", grading_t2i.with_none)
     monkeypatch.setattr(latent, "encode", lambda vae, images: images)
     monkeypatch.setattr(latent, "decode", lambda vae, z: z)
-    assert set(pretrain_t2i.words_kept(None, 32, 6)) == {avatars.CAPTIONED, *avatars.targets()}
-    assert all(found == {"glasses": (1.0, 1.0)} for found in pretrain_t2i.words_kept(None, 32, 6).values())
+    assert set(grading_t2i.words_kept(None, 32, 6)) == {avatars.CAPTIONED, *avatars.targets()}
+    assert all(found == {"glasses": (1.0, 1.0)} for found in grading_t2i.words_kept(None, 32, 6).values())
     monkeypatch.setattr(latent, "decode", lambda vae, z: torch.zeros_like(z))
-    assert pretrain_t2i.words_kept(None, 32, 6)["robots"] == {"glasses": (1.0, 0.5)}
+    assert grading_t2i.words_kept(None, 32, 6)["robots"] == {"glasses": (1.0, 0.5)}
     domains = [domain for domain, _ in seen]
     assert {"sketches-with-words", "portraits-with-words", "adventurers-with-words", "engraved-with-words", "robots"} <= set(domains)
     assert [relabel for domain, relabel in seen if domain == "engraved-with-words"] == [captions.attributes] * 3
