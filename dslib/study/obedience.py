@@ -30,7 +30,7 @@ from .regime import path_of
 
 STYLES = ("engraved", "portraits", "sketches")
 STOPS = (50, 100, 200, 300)
-NUM_IMAGES, REAL, REFERENCE, PRIOR, PICTURES, INFERENCE_STEPS, GUIDANCE = 128, 400, 400, 100, 12, 20, 3.0
+NUM_IMAGES, REAL, PRIOR, PICTURES, INFERENCE_STEPS, GUIDANCE = 128, 400, 100, 12, 20, 3.0
 GOALS = ("source", "real", "real, decoded")          # the floor, and two ceilings
 KEYS = ("intra", "copies", "fd", "hit")              # of measure.score.SCORES
 SCORES = ("obeyed", "chance", "skill", *KEYS)
@@ -60,17 +60,20 @@ def skill(obeyed: float, chance: float, ceiling: float) -> float:
 
 
 class Ruler:
-    """What all runs of a style share: the ten and their words, requests, real pictures, probes, noise, and what the source draws."""
+    """What all runs of a style share: the ten and their words, requests, real pictures, probes, noise, and what the source draws.
 
-    def __init__(self, pipe, style: str, num_images: int):
+    real: pictures to compare with, and as many others for FD and for the ceiling.
+    """
+
+    def __init__(self, pipe, style: str, num_images: int, real: int = REAL, probe_images: int = 3000):
         size = pipe.unet.config.sample_size * pipe.vae_scale_factor
         ten = data.load_domain(style, "ten", resolution=size)
         self.pipe, self.style, self.ten = pipe, style, ten.images
         self.texts = [prompted.caption_of(labels, style) for labels in ten.labels]
-        real = data.load_domain(style, "test", REAL + REFERENCE, size).images
-        self.real, self.reference = real[:REAL], metrics.pooled_features(real[REAL:])
+        others = data.load_domain(style, "test", 2 * real, size).images
+        self.real, self.reference = others[:real], metrics.pooled_features(others[real:])
         self.nearest_real = metrics.lpips_matrix(self.real, self.ten).min(1).values
-        self.probe, self.reader = domain_probe(style, size), prompted.probe(style, size)
+        self.probe, self.reader = domain_probe(style, size), prompted.probe(style, size, probe_images)
         self.requests = prompted.requests(num_images, style, captions.INSTANCE_PROMPT)
         self.noise = sample.start_noise(num_images, pipe.unet.config.sample_size, 100, pipe.unet.config.in_channels)
         self.priors: dict[bool, tuple[list[str] | None, Tensor]] = {}
@@ -96,7 +99,7 @@ class Ruler:
 
     def measured_goals(self) -> list[dict]:
         """The rows of ``GOALS``: pictures of the source, of the kit with words of their own, and these through the autoencoder."""
-        drawn = data.load_domain(f"{self.style}-with-words", "test", REAL, self.ten.shape[-1])
+        drawn = data.load_domain(f"{self.style}-with-words", "test", len(self.real), self.ten.shape[-1])
         said = [prompted.words_of(self.style)(labels) for labels in drawn.labels]
         with torch.inference_mode():
             decoded = torch.cat([latent.decode(self.pipe.vae, latent.encode(self.pipe.vae, part)).clamp(-1, 1)
@@ -158,7 +161,7 @@ def work(folder: Path, wanted: list[tuple[str, str, int]], source: str | None, s
         style = run.settings["style"]
         if style not in rulers:
             rulers.clear()                                       # one style at a time is in memory
-            rulers[style] = Ruler(pipe, style, num_images)
+            rulers[style] = Ruler(pipe, style, num_images, REAL)
             goals = path_of(folder, style, "goals", 0)
             write_atomic(goals, grid.as_file(facts | {"style": style, "method": "goals", "seed": 0}, rulers[style].goals))
         return follow(run, rulers[style], facts)

@@ -1,7 +1,7 @@
 """The evidence: every method and its rivals, scored on the way and compared where as many samples are in the domain (chapter 08).
 
 ``python -m dslib.study regime`` works through targets × methods × seeds, a file a run, so that it can be stopped at any time and goes on
-where it was. ``--pack`` adds the runs that are there to the one table that the chapters read.
+where it was. ``--pack`` writes the one table that the chapters read from the runs of ``--folder``.
 """
 
 import argparse

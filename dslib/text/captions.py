@@ -133,7 +133,8 @@ def styled_attributes(labels: dict[str, str], style: str) -> dict[str, str]:
 def caption(labels: dict[str, str], seed: int = 0, most: int = POSITIONS - 2, style: str | None = None) -> Caption:
     """A sentence about one face, the same for the same labels and seed: wording, order and what is left out are drawn.
 
-    most: tokens it may take. style: the face's, of ``STYLES``; nine captions in ten name it, and ``said`` then holds it as "style".
+    most: tokens it may take. style: the face's, of ``STYLES``; its captions always name it, and ``said`` holds it as "style": else "a face"
+    would come to mean a face in any style, since styles have few other words.
     Example: "a smiling face with curly red hair, glasses and a beard, wearing a blue hoodie"; "a face in pixel style with glasses".
     """
     rng = random.Random(f"{seed}/{json.dumps(labels, sort_keys=True)}" + (f"/{style}" if style else ""))
@@ -142,7 +143,7 @@ def caption(labels: dict[str, str], seed: int = 0, most: int = POSITIONS - 2, st
     if "headwear" not in said:                   # "a red hat" would be wrong of a red turban
         said.pop("headwear_colour", None)
     opening, place = rng.choice(OPENINGS), rng.random()
-    if style and rng.random() < 0.9:
+    if style:
         said["style"] = STYLES[style]
     order = rng.sample(sorted(WORDS), len(WORDS))
     while length(text := sentence(said, opening, order, place)) > most:

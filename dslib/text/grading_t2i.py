@@ -73,8 +73,7 @@ def styled_accuracy(pipe: StableDiffusionPipeline, n: int = 60, guidance_scale: 
         with suppress(UserError):                           # where nothing of it can be read
             readers.append(probes.factor_probe(domain, resolution, n=800, trust=0.5, relabel=relabel))
         drawn = data.load_domain(domain, "test", n, resolution)
-        wanted = [next(one for k in range(99) if "style" in (one := captions.caption(labels, seed + k, style=style)).said)
-                  for labels in drawn.labels]
+        wanted = [captions.caption(labels, seed, style=style) for labels in drawn.labels]
         images = latent.draw(pipe, [one.text for one in wanted], noise, guidance_scale, num_inference_steps)
         said, found[word] = [one.said for one in wanted], {}
         for reader in readers:

@@ -466,8 +466,8 @@ table({f"softened, λ = {lambda_img}": rows["DomainStudio"][:len(few)], f"not so
 print(f"1/√ᾱ_t at t = 300, 600, 900: {[round(float(plane.A_BAR[t] ** -0.5), 1) for t in (300, 600, 900)]}")
 
 # %% [markdown]
-# The first three sets. More than half of the samples miss the ring. Equation (2b.1) divides by $\sqrt{\bar\alpha_t}$: at $t = 900$ an error moves
-# the guess 61 times as far. The pairwise gradient grows by the same factor and swamps $\mathcal L_{simple}$. The 18 % copies are no
+# The first three sets. More than half of the samples miss the ring. Equation (2b.1) divides by $\sqrt{\bar\alpha_t}$: at $t = 900$ an error
+# moves the guess 61 times as far. The pairwise gradient grows by the same factor and swamps $\mathcal L_{simple}$. The 18 % copies are no
 # merit: they are counted by direction, on or off the ring.
 #
 # ## What ten points cannot tell

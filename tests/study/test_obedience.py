@@ -33,7 +33,7 @@ def shrink(monkeypatch):
     monkeypatch.setattr(prompted, "probe", lambda *_: FactorProbe(classes, {"glasses": 1.0, "beard": 1.0}, read))
     monkeypatch.setattr(obedience, "domain_probe", lambda *_: lambda images: images.mean((1, 2, 3)) > -2)
     monkeypatch.setattr(wording, "prior_prompts", lambda given, n, *_: given and ["a face with glasses"] * n)
-    for name, value in {"REAL": 24, "REFERENCE": 20, "PRIOR": 10, "INFERENCE_STEPS": 2, "PICTURES": 3}.items():
+    for name, value in {"REAL": 24, "PRIOR": 10, "INFERENCE_STEPS": 2, "PICTURES": 3}.items():
         monkeypatch.setattr(obedience, name, value)
 
 

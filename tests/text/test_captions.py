@@ -163,11 +163,10 @@ def test_training_ids_are_wordings_of_each_face_with_some_empty(tokenizer, label
 # ------------------------------------------------------------------------------------------------ other styles
 
 @pytest.mark.parametrize("style", captions.STYLES)
-def test_a_style_is_named_in_nine_captions_of_ten_and_all_that_is_said_is_so(style, tokenizer):
+def test_a_style_is_named_and_all_that_is_said_is_so(style, tokenizer):
     drawn = data.load_domain(f"{avatars.CAPTIONED}-{style}", "words", 60).labels
     said = [captions.caption(one, seed, style=style) for seed, one in enumerate(drawn)]
-    named = [f"in {captions.STYLES[style]} style" in one.text for one in said]
-    assert 0.75 < sum(named) / len(named) < 1 and named == ["style" in one.said for one in said]
+    assert all(f"in {captions.STYLES[style]} style" in one.text and one.said["style"] == captions.STYLES[style] for one in said)
     for one, labels in zip(said, drawn):
         known = captions.styled_attributes(labels, style)
         assert {name: word for name, word in one.said.items() if name != "style"}.items() <= known.items()
@@ -196,4 +195,4 @@ def test_ids_of_faces_in_several_styles(tokenizer):
     labels = [FACE, {"backgroundColor": "#ffffff"}]
     ids = captions.training_ids(tokenizer, labels, 40, 0.0, styles=[None, "cutouts"])
     paper = tokenizer("paper", add_special_tokens=False).input_ids[0]
-    assert ids.shape[:2] == (2, 40) and not (ids[0] == paper).any() and 28 < (ids[1] == paper).any(1).sum() < 40
+    assert ids.shape[:2] == (2, 40) and not (ids[0] == paper).any() and (ids[1] == paper).any(1).all()
