@@ -135,7 +135,7 @@ def palette(picture: Image.Image, colours: int) -> Image.Image:
     if np.abs(np.asarray(covering.convert("RGB"), dtype=int) - wanted).mean() < OFF:
         return covering
     frequent = picture.quantize(colours - RARE, Image.Quantize.MEDIANCUT, kmeans=2000, dither=Image.Dither.NONE)
-    missed = np.abs(np.asarray(frequent.convert("RGB"), dtype=int) - wanted).max(2) > 40
+    missed = np.abs(np.asarray(frequent.convert("RGB"), dtype=int) - wanted).max(2) > 27
     if missed.any():
         rare = Image.fromarray(wanted[missed][None].astype(np.uint8)).quantize(RARE, Image.Quantize.MAXCOVERAGE, kmeans=2000)
         frequent.putpalette(frequent.getpalette()[:3 * (colours - RARE)] + rare.getpalette()[:3 * RARE])
