@@ -21,7 +21,7 @@ from PIL import Image
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 HEAVY = 150_000                        # bytes above which a picture makes do with fewer colours
-OFF, RARE = 2.0, 16                    # mean error of 255 above which frequent colours come first; places kept for rare ones
+OFF, MISSED, RARE = 2.0, 27, 16        # of 255: a mean error that is too much, an error of one pixel that is; places for such pixels
 SMALL = 14                             # points, for figures of 10 to 15 inches: legible from the last row
 TEXT = 16
 LARGE = 20
@@ -128,14 +128,17 @@ def shrink(png: bytes) -> bytes:
 
 
 def palette(picture: Image.Image, colours: int) -> Image.Image:
-    """An image in as many colours, for their sake: those that cover the picture's best, or, where noise would take nearly all of these and
-    faces beside it come out wrong by more than ``OFF`` of 255, the most frequent ones and a few rare."""
+    """So many colours for a picture, as an image that has them: those that cover its range best.
+
+    Noise covers the whole range and would take nearly all of them from the faces beside it. So where colours come out wrong by more
+    than ``OFF`` on average, the most frequent ones are taken, and ``RARE`` for pixels that are still wrong by more than ``MISSED``.
+    """
     covering = picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=2000, dither=Image.Dither.NONE)
     wanted = np.asarray(picture, dtype=int)
     if np.abs(np.asarray(covering.convert("RGB"), dtype=int) - wanted).mean() < OFF:
         return covering
     frequent = picture.quantize(colours - RARE, Image.Quantize.MEDIANCUT, kmeans=2000, dither=Image.Dither.NONE)
-    missed = np.abs(np.asarray(frequent.convert("RGB"), dtype=int) - wanted).max(2) > 27
+    missed = np.abs(np.asarray(frequent.convert("RGB"), dtype=int) - wanted).max(2) > MISSED
     if missed.any():
         rare = Image.fromarray(wanted[missed][None].astype(np.uint8)).quantize(RARE, Image.Quantize.MAXCOVERAGE, kmeans=2000)
         frequent.putpalette(frequent.getpalette()[:3 * (colours - RARE)] + rare.getpalette()[:3 * RARE])

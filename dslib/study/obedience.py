@@ -8,7 +8,7 @@ import argparse
 import sys
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from ..measure.score import Evidence, measure
 from ..text import captions, latent, prompted, text_to_image, wording
 from . import grid
 from .curves import as_csv, png
+from .evidence import spread
 from .regime import path_of
 
 STYLES = ("engraved", "portraits", "sketches")
@@ -185,16 +186,15 @@ def load(path: Path | None = None) -> list[dict]:
 
 def text(rows: list[dict], step: int | None = None) -> str:
     """Markdown: a line a style and method, means ± standard deviations over seeds after ``step`` steps (default: of each, its last)."""
-    kinds = {"obeyed": ("obeyed", "{:.0%}"), "chance": ("by chance", "{:.0%}"), "skill": ("of the way to real pictures", "{:.0%}"),
-             "hit": (SCORE_KINDS["hit"].title, "{:.0%}"), "copies": (SCORE_KINDS["copies"].title, "{:.0%}"),
-             "intra": (SCORE_KINDS["intra"].title, "{:.3f}"), "fd": (SCORE_KINDS["fd"].title, "{:.2f}")}
+    kinds = {"obeyed": ("obeyed", 2), "chance": ("by chance", 2), "skill": ("of the way to real pictures", 2)}
+    kinds |= {key: (SCORE_KINDS[key].title, SCORE_KINDS[key].digits) for key in ("hit", "copies", "intra", "fd")}
     groups: dict[tuple[str, str], list[dict]] = {}
     for row in at_step(rows, step):
         groups.setdefault((row["style"], row["method"]), []).append(row)
     out = ["| style | images | seeds | " + " | ".join(title for title, _ in kinds.values()) + " |", "|---" * (len(kinds) + 3) + "|"]
     for (style, method), group in groups.items():
         seeds = "–" if method in GOALS else len(group)
-        cells = [spread([row[key] for row in group if row.get(key) is not None], form) for key, (_, form) in kinds.items()]
+        cells = [spread([row[key] for row in group if row.get(key) is not None], digits) for key, (_, digits) in kinds.items()]
         out.append(f"| {style} | {method} | {seeds} | " + " | ".join(cells) + " |")
     return "\n".join(out)
 
@@ -205,13 +205,6 @@ def at_step(rows: list[dict], step: int | None) -> list[dict]:
     for row in rows:
         last[row["style"], row["method"]] = max(row["step"], last.get((row["style"], row["method"]), 0))
     return [row for row in rows if row["method"] in GOALS or row["step"] == (step or last[row["style"], row["method"]])]
-
-
-def spread(values: list[float], form: str) -> str:
-    """Mean ± standard deviation of a few numbers; "–" of none."""
-    if not values:
-        return "–"
-    return form.format(mean(values)) + (f" ± {form.format(stdev(values))}" if len(values) > 1 else "")
 
 
 def ways(rows: list[dict], methods: tuple[str, ...], scores: dict[str, str]) -> tuple[dict, dict]:

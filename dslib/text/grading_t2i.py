@@ -37,13 +37,20 @@ def attribute_accuracy(pipe: StableDiffusionPipeline, n: int = 400, guidance_sca
                        seed: int = 0, probe: probes.FactorProbe | None = None) -> dict[str, Obedience]:
     """Draw held-out captions and let the probe read them back: {attribute: :class:`Obedience`}."""
     resolution = pipe.unet.config.sample_size * pipe.vae_scale_factor
-    probe = probe or attribute_probe(resolution)
     wanted, real = held_out(n, resolution, seed)
-    noise = sample.start_noise(n, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
+    return read_back(pipe, wanted, real, [probe or attribute_probe(resolution)], guidance_scale, num_inference_steps, seed)
+
+
+def read_back(pipe: StableDiffusionPipeline, wanted: list[captions.Caption], real: Tensor, readers: list[probes.FactorProbe],
+              guidance_scale: float, num_inference_steps: int, seed: int) -> dict[str, Obedience]:
+    """Draw captions and let probes read them from the pictures, and from the real ones (n,3,R,R)."""
+    noise = sample.start_noise(len(wanted), pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
     images = latent.draw(pipe, [one.text for one in wanted], noise, guidance_scale, num_inference_steps, progress="drawing captions")
-    said = [one.said for one in wanted]
-    ceiling = probes.obeyed(real, said, probe)
-    return {name: Obedience(share, ceiling[name][0], asked) for name, (share, asked) in probes.obeyed(images, said, probe).items()}
+    said, found = [one.said for one in wanted], {}
+    for reader in readers:
+        ceiling = probes.obeyed(real, said, reader)
+        found |= {name: Obedience(share, ceiling[name][0], asked) for name, (share, asked) in probes.obeyed(images, said, reader).items()}
+    return found
 
 
 def style_probe(resolution: int = 64, n: int = 150) -> probes.FactorProbe:
@@ -66,7 +73,6 @@ def styled_accuracy(pipe: StableDiffusionPipeline, n: int = 60, guidance_scale: 
     """
     resolution, found = pipe.unet.config.sample_size * pipe.vae_scale_factor, {}
     which = style_probe(resolution)
-    noise = sample.start_noise(n, pipe.unet.config.sample_size, seed, pipe.unet.config.in_channels)
     for style, word in captions.STYLES.items():
         domain, relabel = f"{avatars.CAPTIONED}-{style}", partial(captions.styled_attributes, style=style)
         readers = [which]
@@ -74,12 +80,7 @@ def styled_accuracy(pipe: StableDiffusionPipeline, n: int = 60, guidance_scale: 
             readers.append(probes.factor_probe(domain, resolution, n=800, trust=0.5, relabel=relabel))
         drawn = data.load_domain(domain, "test", n, resolution)
         wanted = [captions.caption(labels, seed, style=style) for labels in drawn.labels]
-        images = latent.draw(pipe, [one.text for one in wanted], noise, guidance_scale, num_inference_steps)
-        said, found[word] = [one.said for one in wanted], {}
-        for reader in readers:
-            ceiling = probes.obeyed(drawn.images, said, reader)
-            found[word] |= {name: Obedience(share, ceiling[name][0], asked)
-                            for name, (share, asked) in probes.obeyed(images, said, reader).items()}
+        found[word] = read_back(pipe, wanted, drawn.images, readers, guidance_scale, num_inference_steps, seed)
     return found
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dslib import data
-from dslib.study import grid, memorisation, results
+from dslib.study import grid, memorisation, regime, results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,6 +124,18 @@ def test_committed_runs_and_those_that_the_earlier_table_counts_are_done():
     command = results.parse(["results-t2i"])[0]
     assert grid.pending(results.grid_of("results-t2i", folder / "text_to_image", command.targets, command.seeds)) == []
     assert len(grid.pending(results.grid_of("results", folder / "unconditional", ["robots"], [2, 9], earlier))) == 1
+
+
+def test_make_regime_makes_nothing_that_is_committed(monkeypatch):
+    """Its recipe names every committed run, and no other."""
+    recipe = subprocess.run(["make", "-n", "regime"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [shlex.split(line)[4:] for line in recipe.splitlines() if "dslib.study regime" in line]
+    *made, packed = lines
+    asked = []
+    monkeypatch.setattr(regime, "work", lambda folder, runs, *_: asked.extend(regime.path_of(folder, *run) for run in runs))
+    assert "--pack" in packed and all(regime.main(line) == 0 for line in made)
+    there = {path.name for path in (ROOT / "data" / "results" / "regime").glob("*.json") if "real" not in path.name}
+    assert {path.name for path in asked} == there and len(asked) == len(there)
 
 
 def test_a_command_that_fails_ends_the_study_with_its_code(monkeypatch, tmp_path):

@@ -159,9 +159,10 @@ def made_up():
 def test_the_printed_table_has_floor_ceilings_and_the_spread_over_seeds():
     told = obedience.text(made_up()).splitlines()
     assert told[0].startswith("| style | images | seeds | obeyed | by chance |") and len(told) == 2 + 4
-    assert told[3] == "| engraved | real | – | 90% | – | – | 100% | 10% | 0.200 | 0.10 |"
-    assert told[5] == "| engraved | lora, told | 2 | 75% ± 7% | 40% ± 0% | 45% ± 7% | 90% ± 0% | 10% ± 0% | 0.200 ± 0.000 | 2.00 ± 0.00 |"
-    assert "| 65% ± 7% |" in obedience.text(made_up(), 100), "at another stop"
+    assert told[3] == "| engraved | real | – | 0.90 | – | – | 1.00 | 0.10 | 0.200 | 0.1000 |"
+    assert told[5] == ("| engraved | lora, told | 2 | 0.75 ± 0.07 | 0.40 ± 0.00 | 0.45 ± 0.07 | 0.90 ± 0.00 | 0.10 ± 0.00 | "
+                       "0.200 ± 0.000 | 2.0000 ± 0.0000 |")
+    assert "| 0.65 ± 0.07 |" in obedience.text(made_up(), 100), "at another stop"
 
 
 def test_the_ways_begin_at_the_source_and_are_means_over_seeds():

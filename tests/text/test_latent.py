@@ -443,7 +443,7 @@ def test_styles_are_graded_by_their_own_captions_and_probes(tiny_text, monkeypat
         relabelled.append(relabel({"backgroundColor": "#b6e3f4"}))
         return probes.FactorProbe({"glasses": ["none", "glasses", "sunglasses"]}, {}, lambda x: {"glasses": torch.full((len(x),), 2)})
 
-    def draw(pipe, prompts, *_, right=True):
+    def draw(pipe, prompts, *_, right=True, **__):
         told.extend(prompts)
         named = [next(word for word in words if f"in {word} style" in prompt) for prompt in prompts]
         return torch.stack([torch.full((3, 32, 32), shade[word if right else words[0]]) for word in named])
@@ -459,7 +459,7 @@ def test_styles_are_graded_by_their_own_captions_and_probes(tiny_text, monkeypat
     assert found["round"].keys() == {"style"}, "of that one nothing else can be read"
     assert found["pixel"]["glasses"].accuracy == 1.0 and 0 < found["pixel"]["glasses"].n < 6, "only what the caption says is asked"
     assert {"background": "light blue", "glasses": "none"}.items() <= relabelled[words.index("pixel") - 1].items()
-    monkeypatch.setattr(latent, "draw", lambda *given: draw(*given, right=False))
+    monkeypatch.setattr(latent, "draw", lambda *given, **__: draw(*given, right=False))
     assert [row["style"].accuracy for row in grading_t2i.styled_accuracy(tiny_text, 6).values()] == [1.0] + [0.0] * (len(words) - 1)
 
 

@@ -29,6 +29,20 @@ def test_its_vocabulary_is_the_scripts(source):
     assert source.tokenizer.get_vocab() == captions.new_tokenizer(styles=False).get_vocab()
 
 
+def test_the_next_source_is_whole_and_knows_styles():
+    folder = env.data_dir() / "text_to_image_next"
+    pipe = latent.load_pipeline(folder)
+    assert pipe.scheduler.config.prediction_type == "v_prediction" and pipe.unet.config.in_channels == 8
+    assert pipe.tokenizer.get_vocab() == captions.new_tokenizer().get_vocab()
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 15e6
+    noise, prompts = sample.start_noise(3, 16, 0, 8), ["a face in ink style", "a face in pixel style", "a face on a yellow background"]
+    ink, pixel, yellow = latent.draw(pipe, prompts, noise[:1].expand(3, -1, -1, -1), 3.0, 8)
+    rough = [(one[:, :, 1:] - one[:, :, :-1]).abs().mean() for one in (pixel, yellow)]
+    assert rough[0] > 1.3 * rough[1], "pixels have more edges"
+    colour = [(one.max(0).values - one.min(0).values)[20:44, 20:44].mean() for one in (ink, yellow)]
+    assert colour[0] < 0.7 * colour[1], "faces of ink are black and white"
+
+
 def test_the_card_states_what_was_measured():
     attributes = json.loads((FOLDER / "metrics.json").read_text())["attributes"]
     assert {"skin", "hair_colour", "glasses", "headwear", "hair"} <= set(attributes)
