@@ -195,12 +195,15 @@ def test_figures_show_what_they_are_given(source):
 
 
 def test_the_frontier_draws_every_setting_with_its_spread():
+    """Labels stand beside a line's first and last setting."""
     lines = {"naive": {"1 step": [
         {"on_ring": 0.5, "copies": 0.2, "turned": 9}, {"on_ring": 0.7, "copies": 0.4, "turned": 11}]}, "DomainStudio":
-             {"λ = 1": [{"on_ring": 0.6, "copies": 0.1, "turned": 3}], "λ = 2": [{"on_ring": 0.5, "copies": 0.1, "turned": 3}] * 2}}
+             {"λ = 1": [{"on_ring": 0.6, "copies": 0.1, "turned": 3}], "λ = 2": [{"on_ring": 0.5, "copies": 0.1, "turned": 3}] * 2,
+              "λ = 3": [{"on_ring": 0.4, "copies": 0.1, "turned": 3}]}}
     axis, other = plots_plane.frontier(lines, 0.15, "title").axes
     assert other.lines[0].get_ydata().tolist() == pytest.approx([10])
-    assert {"1 step", "λ = 1"} <= {text.get_text().strip() for text in axis.texts}
+    told = {text.get_text().strip() for text in axis.texts}
+    assert {"1 step", "λ = 1", "λ = 3"} <= told and "λ = 2" not in told
     assert axis.lines[0].get_xdata().tolist() == pytest.approx([60]) and axis.lines[0].get_ydata().tolist() == pytest.approx([30])
 
 

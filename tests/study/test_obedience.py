@@ -82,6 +82,16 @@ def test_a_runs_pictures_are_those_of_its_own_words(done, monkeypatch, tiny_text
     assert len({path.read_bytes() for path in done.glob("*.png")}) == len(TRIED), "each method draws something else"
 
 
+def test_fd_is_against_real_pictures_that_nothing_else_is_compared_with(monkeypatch, tiny_text):
+    shrink(monkeypatch)
+    seen, pooled = [], obedience.metrics.pooled_features
+    monkeypatch.setattr(obedience.metrics, "pooled_features", lambda images, *more: seen.append(images) or pooled(images, *more))
+    ruler = obedience.Ruler(tiny_text, "sketches", 10, real=24)
+    others = data.load_domain("sketches", "test", 48, 32).images
+    assert torch.equal(ruler.real, others[:24]) and torch.equal(seen[0], others[24:])
+    assert torch.equal(ruler.reference, pooled(others[24:]))
+
+
 def test_skill_is_nothing_at_chance_and_one_at_the_ceiling():
     assert obedience.skill(0.5, 0.5, 0.9) == 0 and obedience.skill(0.9, 0.5, 0.9) == 1
     assert obedience.skill(0.7, 0.5, 0.9) == pytest.approx(0.5) and obedience.skill(0.4, 0.5, 0.9) < 0
@@ -152,7 +162,7 @@ def made_up():
                 "chance": 0.4, "skill": skill, "intra": 0.2, "copies": 0.1, "fd": fd, "hit": hit}
     goals = [row("source", 0, 0, 0.5, 0.2, 0.0, 8.0), row("real", 0, 0, 0.9, None, 1.0, 0.1) | {"chance": None},
              row("real, decoded", 0, 0, 0.8, None, 1.0, 0.4) | {"chance": None}]
-    return goals + [row("lora, told", seed, step, 0.5 + step / 1000 + 0.1 * seed, step / 500 + 0.1 * seed, 0.9, 4.0 - step / 100)
+    return goals + [row("lora, told", seed, step, 0.5 + step / 1000 + 0.1 * seed, step / 500 + 0.1 * seed, 0.9, 3.5 - step / 100 + seed)
                     for seed in (0, 1) for step in (100, 200)]
 
 
@@ -161,7 +171,7 @@ def test_the_printed_table_has_floor_ceilings_and_the_spread_over_seeds():
     assert told[0].startswith("| style | images | seeds | obeyed | by chance |") and len(told) == 2 + 4
     assert told[3] == "| engraved | real | – | 0.90 | – | – | 1.00 | 0.10 | 0.200 | 0.1000 |"
     assert told[5] == ("| engraved | lora, told | 2 | 0.75 ± 0.07 | 0.40 ± 0.00 | 0.45 ± 0.07 | 0.90 ± 0.00 | 0.10 ± 0.00 | "
-                       "0.200 ± 0.000 | 2.0000 ± 0.0000 |")
+                       "0.200 ± 0.000 | 2.0000 ± 0.7071 |")
     assert "| 0.65 ± 0.07 |" in obedience.text(made_up(), 100), "at another stop"
 
 
