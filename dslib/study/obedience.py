@@ -63,7 +63,8 @@ def skill(obeyed: float, chance: float, ceiling: float) -> float:
 class Ruler:
     """What all runs of a style share: the ten and their words, requests, real pictures, probes, noise, and what the source draws.
 
-    real: pictures to compare with, and as many others for FD and for the ceiling.
+    real: real pictures for copies; as many that show words about as often as the requests ask for them, the ceiling; as many again for FD:
+    measured against the style at large, whoever obeyed would pay for it.
     """
 
     def __init__(self, pipe, style: str, num_images: int, real: int = REAL, probe_images: int = 3000):
@@ -71,8 +72,10 @@ class Ruler:
         ten = data.load_domain(style, "ten", resolution=size)
         self.pipe, self.style, self.ten = pipe, style, ten.images
         self.texts = [prompted.caption_of(labels, style) for labels in ten.labels]
-        others = data.load_domain(style, "test", 2 * real, size).images
-        self.real, self.reference = others[:real], metrics.pooled_features(others[real:])
+        self.real = data.load_domain(style, "test", real, size).images
+        worded = data.load_domain(f"{style}-with-words", "test", 2 * real, size)
+        self.worded, self.said = worded.images[:real], [prompted.words_of(style)(labels) for labels in worded.labels[:real]]
+        self.reference = metrics.pooled_features(worded.images[real:])
         self.nearest_real = metrics.lpips_matrix(self.real, self.ten).min(1).values
         self.probe, self.reader = domain_probe(style, size), prompted.probe(style, size, probe_images)
         self.requests = prompted.requests(num_images, style, captions.INSTANCE_PROMPT)
@@ -100,15 +103,14 @@ class Ruler:
 
     def measured_goals(self) -> list[dict]:
         """The rows of ``GOALS``: pictures of the source, of the kit with words of their own, and these through the autoencoder."""
-        drawn = data.load_domain(f"{self.style}-with-words", "test", len(self.real), self.ten.shape[-1])
-        said = [prompted.words_of(self.style)(labels) for labels in drawn.labels]
         with torch.inference_mode():
             decoded = torch.cat([latent.decode(self.pipe.vae, latent.encode(self.pipe.vae, part)).clamp(-1, 1)
-                                 for part in drawn.images.split(50)])
-        ideal = {name: read_back(images, said, self.reader) for name, images in (("real", drawn.images), ("real, decoded", decoded))}
+                                 for part in self.worded.split(50)])
+        real = {"real": self.worded, "real, decoded": decoded}
+        ideal = {name: read_back(images, self.said, self.reader) for name, images in real.items()}
         asked = prompted.ASKED[self.style]
         rows = [{"method": "source", "step": 0} | self.scores(self.draw(self.pipe, captions.CLASS_PROMPT), ideal["real"])]
-        for name, images in (("real", drawn.images), ("real, decoded", decoded)):
+        for name, images in real.items():
             words = {key: [share] for key, (share, _) in ideal[name].items() if key in asked}
             rows.append({"method": name, "step": 0, "words": words, "obeyed": round(mean(one[0] for one in words.values()), 5)}
                         | grid.rounded(self.kept(images[:len(self.noise)])))

@@ -82,14 +82,15 @@ def test_a_runs_pictures_are_those_of_its_own_words(done, monkeypatch, tiny_text
     assert len({path.read_bytes() for path in done.glob("*.png")}) == len(TRIED), "each method draws something else"
 
 
-def test_fd_is_against_real_pictures_that_nothing_else_is_compared_with(monkeypatch, tiny_text):
+def test_fd_is_against_real_pictures_with_words_that_nothing_else_is_compared_with(monkeypatch, tiny_text):
     shrink(monkeypatch)
     seen, pooled = [], obedience.metrics.pooled_features
     monkeypatch.setattr(obedience.metrics, "pooled_features", lambda images, *more: seen.append(images) or pooled(images, *more))
     ruler = obedience.Ruler(tiny_text, "sketches", 10, real=24)
-    others = data.load_domain("sketches", "test", 48, 32).images
-    assert torch.equal(ruler.real, others[:24]) and torch.equal(seen[0], others[24:])
-    assert torch.equal(ruler.reference, pooled(others[24:]))
+    worded = data.load_domain("sketches-with-words", "test", 48, 32).images
+    assert torch.equal(ruler.real, data.load_domain("sketches", "test", 24, 32).images)
+    assert torch.equal(ruler.worded, worded[:24]) and len(ruler.said) == 24
+    assert torch.equal(seen[0], worded[24:]) and torch.equal(ruler.reference, pooled(worded[24:]))
 
 
 def test_skill_is_nothing_at_chance_and_one_at_the_ceiling():
