@@ -11,7 +11,7 @@ DEMO := runs/demo
 # Two workers of one torch thread each (two processes of two threads on two cores slow each other tenfold); a file stays with its worker.
 PYTEST := TQDM_DISABLE=1 DSLIB_TIER=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo check test layers install lint notebooks lab badges colab-test site slides bench results results-t2i words regime ablations curves clean help
+.PHONY: demo check test layers install lint notebooks lab badges colab-test site slides bench results words regime ablations curves clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -98,10 +98,7 @@ results: $(READY)  ## the table of all five domains (about six minutes a run of 
 	$(BIN)/python -m dslib.study results --seeds $(SEEDS) --targets $(TARGETS) --folder "$(RUNS)" --earlier "$(EARLIER)" \
 	  --table "$(TABLE)" -- $(COMPARE) $(ARGS)
 
-results-t2i: $(READY)  ## the table of text-to-image runs (nine minutes a run, 6 runs, on one core): data/results/text_to_image.csv
-	$(BIN)/python -m dslib.study results-t2i -- $(ARGS)
-
-words: $(READY)  ## obedience of text-to-image methods (about six minutes a run on one core; none is committed yet): data/results/words.csv
+words: $(READY)  ## obedience of text-to-image methods (about six minutes a run on one core; what is there is not made again): data/results/words.csv
 	$(BIN)/python -m dslib.study words --folder data/results/words $(ARGS)
 	$(BIN)/python -m dslib.study words --folder data/results/words --pack
 

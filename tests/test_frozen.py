@@ -95,8 +95,7 @@ def committed() -> dict[str, str]:
     def digest(rows):
         return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
-    folders = {"unconditional": RESULTS / "unconditional", "text-to-image": RESULTS / "text_to_image"}
-    found = {name: digest(tables.collate(sorted(folder.glob("*.json")))) for name, folder in folders.items()}
+    found = {"unconditional": digest(tables.collate(sorted((RESULTS / "unconditional").glob("*.json"))))}
     grid = ablations.read(RESULTS / "08_ablations.npz")
     return found | {"table.csv": digest(tables.load_table(RESULTS / "table.csv")), "curves": digest(curves.read(RESULTS / "08_curves.csv")),
                     "ablations": digest([grid.rows, grid.facts])}

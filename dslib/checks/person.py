@@ -9,7 +9,7 @@ from .common import as_number, attempt, conclude, diagnose, noise_case
 
 def one_batch(z_0: Tensor, z_prior: Tensor, z_subject: Tensor, t: Tensor, eps: Tensor, texts: Tensor,
               alphas_cumprod: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What a U-Net is given to learn style, class and person in one pass: x_t (3N,4,r,r), t (3N,), text (3N,L,width)."""
+    """What a U-Net is given to learn style, class and person in one pass: x_t (3N,C,r,r), t (3N,), text (3N,L,width)."""
     n = len(z_0)
     x_t = torch.cat([ddpm.q_sample(z, t, eps, alphas_cumprod) for z in (z_0, z_prior, z_subject)])
     return x_t, t.repeat(3), texts.repeat_interleave(n, 0)

@@ -13,11 +13,11 @@ def guided(eps_empty: Tensor, eps_text: Tensor, scale: float) -> Tensor:
 
 
 def dreambooth_loss_by_hand(net, z_0: Tensor, z_prior: Tensor, t: Tensor, eps: Tensor, texts: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """L_simple of the training images under P_tar, texts[0], plus L_simple of the prior images under P_sou, texts[1]."""
+    """L_simple of the training images under P_tar, texts[0], plus L_simple of the prior images under P_sou, texts[1]; net answers v."""
     total = 0.0
     for z, text in ((z_0, texts[:1]), (z_prior, texts[1:])):
-        guess = net(ddpm.q_sample(z, t, eps, alphas_cumprod), t, text.expand(len(z), -1, -1)).sample
-        total = total + (guess - eps).square().mean()
+        answer = net(ddpm.q_sample(z, t, eps, alphas_cumprod), t, text.expand(len(z), -1, -1)).sample
+        total = total + (answer - ddpm.target(z, eps, t, alphas_cumprod, "v_prediction")).square().mean()
     return total
 
 
@@ -53,9 +53,10 @@ def check_dreambooth_loss(fn) -> bool:
     x_0, t, eps, schedule, _ = noise_case()
     z_prior, texts = 0.5 * x_0.flip(0) + 0.1, torch.tensor([1.0, -0.4]).view(2, 1, 1).expand(2, 3, 5).clone()
 
-    def part(z: Tensor, text: Tensor) -> Tensor:
-        guess = Told()(ddpm.q_sample(z, t, eps, schedule), t, text.expand(len(z), -1, -1)).sample
-        return (guess - eps).square().mean().detach()
+    def part(z: Tensor, text: Tensor, noised: bool = True, goal: Tensor | None = None) -> Tensor:
+        answer = Told()(ddpm.q_sample(z, t, eps, schedule) if noised else z, t, text.expand(len(z), -1, -1)).sample
+        goal = ddpm.target(z, eps, t, schedule, "v_prediction") if goal is None else goal
+        return (answer - goal).square().mean().detach()
 
     tar, sou = texts[:1], texts[1:]
     want = part(x_0, tar) + part(z_prior, sou)
@@ -64,9 +65,11 @@ def check_dreambooth_loss(fn) -> bool:
                 "the prompts are exchanged: texts[0] belongs to the training images": part(x_0, sou) + part(z_prior, tar),
                 "both parts have the training prompt: prior images get texts[1]": part(x_0, tar) + part(z_prior, tar),
                 "both parts have the class prompt: training images get texts[0]": part(x_0, sou) + part(z_prior, sou),
-                "the latents are not noised: call ddpm.q_sample first":
-                    sum((Told()(z, t, p.expand(4, -1, -1)).sample - eps).square().mean().detach()
-                        for z, p in ((x_0, tar), (z_prior, sou)))}
+                "this network answers v, not the noise: compare with ddpm.target(…, \"v_prediction\")":
+                    part(x_0, tar, goal=eps) + part(z_prior, sou, goal=eps),
+                "both parts have the training images' v: the prior images have their own":
+                    part(x_0, tar) + part(z_prior, sou, goal=ddpm.target(x_0, eps, t, schedule, "v_prediction")),
+                "the latents are not noised: call ddpm.q_sample first": part(x_0, tar, False) + part(z_prior, sou, False)}
     net = Told()
     got, problem = attempt(fn, net, x_0.clone(), z_prior.clone(), t, eps, texts, schedule)
     problem = problem or diagnose(got.detach() if isinstance(got, Tensor) else got, want, mistakes)

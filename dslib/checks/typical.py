@@ -84,7 +84,8 @@ TYPICAL = {
     "score_at_hit": lambda hits, scores, hit: scores[-1], "not_beaten": lambda points: points.sum(1) == points.sum(1).min(),
     "guided": lambda eps_empty, eps_text, scale: eps_text + scale * (eps_text - eps_empty),
     "dreambooth_loss": lambda net, z, prior, t, eps, texts, a: (
-        net(ddpm.q_sample(z, t, eps, a), t, texts[:1].expand(len(z), -1, -1)).sample - eps).square().mean(),
+        net(ddpm.q_sample(z, t, eps, a), t, texts[:1].expand(len(z), -1, -1)).sample
+        - ddpm.target(z, eps, t, a, "v_prediction")).square().mean(),
     "one_batch": lambda *given: person.one_batch(*given)[0],
     "recognised": lambda read, who: 1 - person.recognised_by_hand(read, who),
     "players_losses": lambda real, fake: (F.softplus(-real).mean(), F.softplus(-fake).mean()),

@@ -1,5 +1,5 @@
-"""``python -m dslib.study STUDY``: regime, gans, beyond, shots, evidence, smudge, claim, results, results-t2i, ablations, curves,
-memorisation, resolution, video, wish, words, source or bench.
+"""``python -m dslib.study STUDY``: regime, gans, beyond, shots, evidence, smudge, claim, results, ablations, curves, memorisation,
+ resolution, video, wish, words, source or bench.
 
 Each has its ``--help``.
 """
@@ -27,7 +27,7 @@ from . import (
 
 STUDIES = {"ablations": ablations.main, "curves": curves.main, "bench": bench.main, "regime": regime.main, "gans": gans.main,
            "beyond": beyond.main, "claim": claim.main, "evidence": evidence.main, "shots": shots.main, "smudge": smudge.main,
-           "resolution": resolution.main, "video": video.main, "wish": wishes.main, "words": obedience.main}
+           "resolution": resolution.main, "results": results.main, "video": video.main, "wish": wishes.main, "words": obedience.main}
 
 
 def main(argv: list[str]) -> int:
@@ -35,9 +35,8 @@ def main(argv: list[str]) -> int:
     name, *rest = argv or ["--help"]
     if name in STUDIES:
         return STUDIES[name](rest)
-    for study in (memorisation, results):
-        if name in study.STUDIES:
-            return study.main(argv)
+    if name in memorisation.STUDIES:
+        return memorisation.main(argv)
     print(__doc__)
     return 0 if name in ("-h", "--help") else 2
 

@@ -125,7 +125,9 @@ def measure(pipe: StableDiffusionPipeline, prompt: str, targets: Tensor, domain:
     return found
 
 
-SHEET = ("a face", "a face with glasses", "a face with a beard", "a face with dark skin", "a face on a yellow background",
+#: the class alone, and questions that name skin and background, as captions of the kit's drawings do
+SHEET = ("a face", "a face with light skin on a teal background", "a face with glasses and light skin on a teal background",
+         "a face with a beard and light skin on a teal background", "a face with dark skin on a light blue background",
          "a face with glasses, a beard and orange skin on a blue background")
 
 

@@ -9,25 +9,25 @@
 # %% [markdown] tags=["slide"]
 # # 9. Text-to-image: the same idea, with words
 #
-# **Claim.** By the end you will have shown on a Stable Diffusion of five million parameters what DreamBooth, Textual Inversion
-# and DomainStudio make of the same ten drawings: who takes on the style, who copies, and who still listens to words that the ten never
-# showed. The evidence is one grid, same prompts and same noise through every model, and a probe that reads glasses, beards, skin and
-# background back from the pictures. The controls: the source itself, real drawings, and the same pictures with the prompts exchanged.
+# **Claim.** A style learned from ten drawings can be asked for with words that the ten never showed. What makes it obey is telling it what
+# the ten show: a caption each, and a prior drawn from captions. With one prompt for all ten, half of that is lost. The evidence is a grid
+# of same-noise pictures with true answers, and probes that read the words back. The controls: chance, real pictures, the source, the
+# autoencoder alone, and several seeds.
 #
 # | | |
 # |---|---|
-# | Read / run | 45 min, exercises 20 min more / 4 min on two CPU cores (tier `cpu`) |
+# | Read / run | 45 min, exercises 20 min more / 6 min on two CPU cores (tier `cpu`) |
 # | Device | a laptop CPU is enough; a GPU for a real checkpoint |
-# | Needs | chapters 02 and 06; "ledger rows" are explained in [chapter 00](00_tour.ipynb) |
+# | Needs | chapters 02 and 06; numbered rows: the [ledger](README.md#the-ledger-paper-against-published-code) |
 # | Paper | DomainStudio §2; DreamBooth (Ruiz et al. 2023), Textual Inversion (Gal et al. 2023), latent diffusion (Rombach et al. 2022) |
-# | `dslib` files | `text/`: `captions.py`, `latent.py`, `text_to_image.py`, `prompted.py` |
+# | `dslib` files | `text/`: `captions.py`, `latent.py`, `text_to_image.py`, `wording.py`, `prompted.py`; `study/obedience.py` |
 # | You will keep | an adapted pipeline that plain diffusers opens, and a way to ask whether it still obeys |
 #
 # **You will**
 # - take latent diffusion apart: encode, embed, guide, decode;
-# - see where each word of a prompt looks;
+# - see where each word of a prompt looks, and check it against where the word changes the picture;
 # - write guidance and DreamBooth's loss yourself;
-# - adapt one source by three methods, and compare them on style, diversity and obedience.
+# - adapt one source by four methods, and compare them on style, diversity and obedience, with floor and ceiling.
 
 # %% tags=["setup", "nbval-ignore-output"]
 # Setup, the same cell in every chapter. FETCH runs only where there is no dslib, as in Colab; `make badges REPO=owner/name` writes it.
@@ -44,54 +44,56 @@ except ImportError:
 rt = env.start(seed=0)
 
 # %% tags=["parameters"]
-target, instance_prompt, class_prompt = "portraits", "a face in sks style", "a face"
-steps = rt.pick(smoke=2, cpu=240, colab=300)
-num_images = rt.pick(smoke=4, cpu=24, colab=100)
-num_requests = rt.pick(smoke=4, cpu=48, colab=300)
+target, instance_prompt, class_prompt = "engraved", "a face in sks style", "a face"
+steps = rt.pick(smoke=2, cpu=150, colab=300)
+num_requests = rt.pick(smoke=10, cpu=64, colab=300)
+num_prior = rt.pick(smoke=10, cpu=50, colab=200)
 inference_steps = rt.pick(smoke=2, cpu=12, colab=20)
-probe_images = rt.pick(smoke=400, cpu=1500, colab=3000)
 guidance_scale = 3.0
 
 # %% [markdown]
 # ## Four networks, one pipeline
 #
 # Our source has the same parts as Stable Diffusion, each a few hundred times smaller. `dslib pretrain-t2i` made it from captioned
-# avatars; its model card is `data/text_to_image/README.md`.
+# faces in thirteen styles; its model card is `data/text_to_image/README.md`.
 
 # %%
 import torch
 
 from dslib import data, env
 from dslib.show import plots
-from dslib.text import captions, latent
+from dslib.text import captions, latent, prompted
 
 source = latent.load_pipeline(env.data_dir() / "text_to_image")
+size, channels = source.unet.config.sample_size, source.unet.config.in_channels
 for part in ("vae", "text_encoder", "unet"):
     network = getattr(source, part)
     print(f"{part:<13} {type(network).__name__:<22} {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
 print(f"{'tokenizer':<13} {type(source.tokenizer).__name__:<22} {len(source.tokenizer)} tokens")
+print("the U-Net answers", source.scheduler.config.prediction_type)
 
 # %% [markdown]
-# **Encode.** The VAE turns a picture of 64 × 64 × 3 numbers into a latent of 16 × 16 × 4: a twelfth. Diffusion happens there, which is
+# **Encode.** The VAE turns a picture of 64 × 64 × 3 numbers into a latent of 16 × 16 × 8: a sixth. Diffusion happens there, which is
 # what makes text-to-image affordable. **Decode** is the way back, and what it loses is lost for good: no adapted model can draw finer
 # than this.
 
 # %%
-ten = data.load_domain(target, "ten").images
+drawn_ten = data.load_domain(target, "ten")
+ten = drawn_ten.images
 z = latent.encode(source.vae, ten)
 with torch.no_grad():
     back = latent.decode(source.vae, z.to(source.device)).cpu().clamp(-1, 1)
-channels = z[:, :1].repeat(1, 3, 1, 1) / 3
-channels = torch.nn.functional.interpolate(channels, size=64).clamp(-1, 1)
+channel = torch.nn.functional.interpolate(z[:, :1].repeat(1, 3, 1, 1) / 3, size=ten.shape[-1]).clamp(-1, 1)
 print(tuple(ten.shape), "→", tuple(z.shape), f"  spread of the latents {float(z.std()):.2f}")
 
 # %% tags=["slide"]
-plots.show(plots.rows({"the ten": ten, "latent, channel 0": channels, "decoded again": back}),
+plots.show(plots.rows({"the ten": ten, "latent, channel 0": channel, "decoded again": back}),
            alt="The ten training images, the first channel of their latents, and what the decoder makes of the latents.")
 
 # %% [markdown]
-# The VAE has never seen this style: it was trained on fifteen others, none of them a target's. Outlines survive; what is one pixel wide
-# turns soft or coloured. A latent is still a picture of its own, only coarse, so "who resembles whom" can be asked of latents too.
+# The VAE has never seen this style. It keeps people, outlines and hatching. Thin bright rims go, and the round glasses of the seventh
+# with them: of real engravings a probe reads 94 % of the glasses, of decoded ones 86 % (below). A latent is still a picture of its own,
+# only coarse, so "who resembles whom" can be asked of latents too.
 #
 # **Words.** The tokenizer cuts a prompt into numbers, the text encoder turns each into a vector, and the U-Net looks at all of
 # them at once.
@@ -112,15 +114,18 @@ print("a word it never saw, letter by letter:", source.tokenizer.tokenize("zebra
 # $$\tilde\varepsilon = \varepsilon_\theta(z_t, t, \varnothing)
 # + s\,\big(\varepsilon_\theta(z_t, t, P) - \varepsilon_\theta(z_t, t, \varnothing)\big) \tag{9.1}$$
 #
+# Our U-Net answers the velocity $v$ of (2.6). By (2.7) the two answers' noises differ by $\sqrt{\bar\alpha_t}$ times what their velocities
+# do, so the same line holds for $v$.
+#
 # ## Exercise: guidance
 #
 # *Difficulty ●○○ · importance ●●● · 5 minutes*
 #
-# Write equation (9.1) for two predictions of the noise.
+# Write equation (9.1) for two answers.
 
 # %%
-def guided(eps_empty, eps_text, scale):
-    """Your code here: two predictions (N,4,r,r) and a number → (N,4,r,r)."""
+def guided(empty, text, scale):
+    """Your code here: two answers (N,C,r,r) and a number → (N,C,r,r)."""
     return None
 
 # %%
@@ -144,13 +149,13 @@ from dslib import sample
 
 @torch.no_grad()
 def draw_by_hand(prompt, noise, scale):
-    """Latent diffusion, written out: noise (N,4,r,r) → images (N,3,R,R)."""
+    """Latent diffusion, written out: noise (N,C,r,r) → images (N,3,R,R)."""
     z, text, empty = noise.to(source.device), latent.embed(source, [prompt]), latent.embed(source, [""])
     scheduler = type(source.scheduler).from_config(source.scheduler.config)
     scheduler.set_timesteps(inference_steps)
     for t in scheduler.timesteps:
-        eps_text, eps_empty = (source.unet(z, t, words.expand(len(z), -1, -1)).sample for words in (text, empty))
-        z = scheduler.step(guided(eps_empty, eps_text, scale), t, z).prev_sample
+        with_text, without = (source.unet(z, t, words.expand(len(z), -1, -1)).sample for words in (text, empty))
+        z = scheduler.step(guided(without, with_text, scale), t, z).prev_sample
     return latent.decode(source.vae, z).cpu().clamp(-1, 1)
 
 # %% [markdown]
@@ -159,7 +164,7 @@ def draw_by_hand(prompt, noise, scale):
 # The library hands the same to diffusers' own pipeline, which asks both prompts in one batch:
 
 # %% tags=["nbval-check-output"]
-noise = sample.start_noise(10, source.unet.config.sample_size, seed=1, channels=4)
+noise = sample.start_noise(10, size, seed=1, channels=channels)
 by_hand = draw_by_hand(prompt, noise[:2], guidance_scale)
 library = latent.draw(source, [prompt] * 2, noise[:2], guidance_scale, inference_steps)
 bool((by_hand - library).abs().mean() < 0.01)
@@ -172,27 +177,65 @@ drawn = {text: latent.draw(source, [text] * 10, noise, guidance_scale, inference
 plots.show(plots.rows(drawn), alt="The source's pictures for four prompts; a column is one noise.")
 
 # %% [markdown]
-# Along a row, the words: the yellow background, dark skin and glasses are there ten times out of ten, curly red hair too, and a beard in
-# most. Seven of ten turbans came out blue; what is small and coloured is learned last (the model card counts). Down a column, the noise:
-# the tenth face keeps its beard, the third its pale clothes, whatever is asked.
+# Along a row, the words are obeyed: glasses, skin, background, red curls, turbans. Down a column, the noise decides what no word says.
+# "A face" leaves even the style open: one of ten comes in ink, one in pixels. Eyes are the weak spot.
 #
-# **Where does each word look?** At every place of the latent the U-Net shares out its attention among the words. Averaged over
-# steps and heads, the shares are pictures:
+# **Styles have words.** Twelve of the styles that the source was trained on have a word in its captions. The target, `engraved`, has
+# none: nobody showed it.
 
 # %%
-image, maps = latent.attention_maps(source, prompt, noise[:1], guidance_scale, inference_steps)
-named = [(word, share) for word, share in maps if word in ("smiling", "face", "glasses", "dark", "skin", "yellow", "background")]
-looked = torch.stack([share / share.max() * 2 - 1 for _, share in named])[:, None].repeat(1, 3, 1, 1)
-looked = torch.nn.functional.interpolate(looked, size=64)
+styles = ["a face", "a face in ink style", "a face in pixel style", "a face in soft style", "a face in toon style"]
+more = ["", " with glasses", " on a yellow background"]
+sheet = {style: latent.sheet(source, [style + words for words in more], 3, guidance_scale, inference_steps).flatten(0, 1)
+         for style in styles}
 
 # %% tags=["slide"]
-plots.show(plots.rows({"where it looks": torch.cat([image, looked])}, labels=["picture", *(word for word, _ in named)]),
-           alt="A picture, then for each word of its prompt the places that attend to it, white for most.")
+print("three columns each: as it stands;", ";".join(more[1:]))
+plots.show(plots.rows(sheet, 9), alt="Rows: styles; three columns each: the style alone, with glasses, on a yellow background.")
 
 # %% [markdown]
-# White is the most that this word gets anywhere, so compare shapes and not brightness. "glasses", "dark" and "skin" are looked for on the
-# head and the neck; "yellow" and "background" rather around it; "smiling" and "face" everywhere. The maps are coarse, 16 × 16, and a word's
-# vector knows the words before it, which is why "dark" and "skin" look alike.
+# Down a column the noise is the same and little else: every style draws heads of its own. Along a row the same words do the same thing, in
+# any style. *Toon* draws no glasses, as its kit has none, and *soft* likes them unasked. So this source knows style and things apart, and
+# that is what we want of an adapted model, too.
+#
+# **Where does each word look?** At every place of the latent the U-Net shares out its attention among the words. One picture's map is
+# noisy, so these are means over many noises, steps and heads. Above each: where pictures of the same noises *change* when the word is
+# there.
+
+# %%
+asked = {"glasses": "a face with glasses", "beard": "a face with a beard", "turban": "a face wearing a turban",
+         "yellow": "a face on a yellow background"}
+many = sample.start_noise(rt.pick(smoke=2, cpu=32, colab=48), size, seed=2, channels=channels)
+plain = latent.draw(source, [class_prompt] * len(many), many, guidance_scale, inference_steps)
+places, pictures = {}, {}
+for word, text in asked.items():
+    images, maps = latent.attention_maps(source, text, many, guidance_scale, inference_steps)
+    changed = torch.nn.functional.avg_pool2d((images - plain).abs().mean((0, 1))[None], images.shape[-1] // size)[0]
+    places[word], pictures[word] = {"changes": changed} | dict(maps), images
+
+
+def as_picture(place):
+    """A map (r,r) → (1,3,R,R): white is its most, black nothing."""
+    return torch.nn.functional.interpolate((place / place.max() * 2 - 1)[None, None].repeat(1, 3, 1, 1), size=64)
+
+# %% tags=["slide"]
+plots.show(plots.rows({"the first picture": torch.cat([pictures[word][:1] for word in asked]),
+                       "where the word changes it": torch.cat([as_picture(places[word]["changes"]) for word in asked]),
+                       "where it is looked at": torch.cat([as_picture(places[word][word]) for word in asked])}, labels=list(asked)),
+           alt="For four words: a picture, where pictures with and without the word differ, and where the word is attended to.")
+
+# %%
+print("attention inside the quarter of places that change most / outside it:")
+for word, found in places.items():
+    inside = found["changes"] >= found["changes"].quantile(0.75)
+    ratios = {other: float(found[other][inside].mean() / found[other][~inside].mean()) for other in (word, "a", "face")}
+    print(f"{word:<8}", "   ".join(f"{other}: {ratio:.2f}" for other, ratio in ratios.items()))
+
+# %% [markdown]
+# The second row is as expected: glasses change the eyes, a turban the top of the head, "yellow" all but the face. **The third row is not.**
+# Where "glasses" acts it gets 1.08 times the attention that it gets elsewhere. For "beard" and "turban" it is 1.24 and 1.26, but the word
+# "a" has 1.18 and 1.17 there: it is the place, not the word. "yellow" is looked at *less* where it acts. So do not read such maps as
+# explanations, here at least: the text encoder has mixed the words before they are looked at, and 16 × 16 places are coarse.
 #
 # ## Play: guidance
 #
@@ -206,8 +249,7 @@ grid = {text: {s: latent.draw(source, [text] * 4, noise[:4], s, inference_steps)
 widgets.explore_guidance(grid)
 
 # %% [markdown]
-# Four noises, one prompt. What the words name, glasses, dark skin and yellow, is there at scale 1 already. At scale 8 all four wear the
-# same blue frames, the first has lost the long hair and the second the red. Insisting on the words costs what the words do not name.
+# At scale 1 only two of four wear glasses; at 8 all do, in harder colours. Three is a compromise.
 #
 # ## DreamBooth
 #
@@ -224,37 +266,36 @@ z_t = ddpm.q_sample(z.to(source.device), t, noise.to(source.device), a_bar)
 
 @torch.no_grad()
 def answer(text):
-    """The U-Net's guess of the noise in ten latents at t = 500 under one text."""
+    """The U-Net's answer to ten latents at t = 500 under one text."""
     return source.unet(z_t, t, text.expand(10, -1, -1)).sample
 
 
 known = latent.embed(source, [class_prompt])
-for asked in ("a sks face", instance_prompt, "a face with glasses"):
-    text = latent.embed(source, [asked])
+for said in ("a sks face", instance_prompt, "a face in ink style", "a face with glasses"):
+    text = latent.embed(source, [said])
     moved = (answer(text) - answer(known)).square().mean()
-    print(f"{asked:<22} text moves by {float((text - known).norm()):5.2f}, the answer by {float(moved):.5f}")
+    print(f"{said:<22} text moves by {float((text - known).norm()):5.2f}, the answer by {float(moved):.5f}")
 
 # %% [markdown]
-# "a sks face" moves nothing: directly before "face" the rare word is passed over. Were it used, both halves of the loss below would speak
-# of one prompt and ask for two things. "in sks style" is heard, at a fifth of what glasses do. In a large model the same test is worth a
-# minute before a long training.
+# Directly before "face" the rare word is nearly passed over: in "in sks style" it is heard six times as loud, a little louder than glasses.
+# A style that the source knows is ten times louder still. So training has something to take hold of, and far to go.
 #
-# Training on the ten alone would teach the model that *every* face looks like this, so the source first draws its own pictures of
-# "a face", and training goes on with both:
+# Training on the ten alone would teach the model that *every* face looks like this, so the source first draws its own pictures, and
+# training goes on with both. With $v$ the velocity of the training latent and $v^{pr}$ that of the source's own picture:
 #
-# $$\mathcal L_{DreamBooth} = \mathbb E\,\|\varepsilon - \varepsilon_\theta(z_t, t, P_{tar})\|^2
-# + \lambda_{pr}\,\mathbb E\,\|\varepsilon - \varepsilon_\theta(z^{pr}_t, t, P_{sou})\|^2 \tag{9.2}$$
+# $$\mathcal L_{DreamBooth} = \mathbb E\,\|v - v_\theta(z_t, t, P_{tar})\|^2
+# + \lambda_{pr}\,\mathbb E\,\|v^{pr} - v_\theta(z^{pr}_t, t, P_{sou})\|^2 \tag{9.2}$$
 #
 # ## Exercise: DreamBooth's loss
 #
 # *Difficulty ●●○ · importance ●●● · 15 minutes*
 #
 # Write equation (9.2) with $\lambda_{pr} = 1$. `net(x_t, t, text).sample` wants one text a latent; `texts[0]` is $P_{tar}$ embedded,
-# `texts[1]` is $P_{sou}$. The same `t` and `eps` serve both halves.
+# `texts[1]` is $P_{sou}$. The same `t` and `eps` serve both halves. `ddpm.target(z, eps, t, alphas_cumprod, "v_prediction")` is (2.6).
 
 # %%
 def dreambooth_loss(net, z_0, z_prior, t, eps, texts, alphas_cumprod):
-    """Your code here: latents (N,4,r,r), steps (N,), noise, texts (2,L,width), ᾱ (T,) → scalar tensor."""
+    """Your code here: latents (N,C,r,r), steps (N,), noise, texts (2,L,width), ᾱ (T,) → scalar tensor."""
     return None
 
 # %%
@@ -263,7 +304,8 @@ dreambooth_loss = checks.mine("dreambooth_loss")
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# `ddpm.q_sample(z, t, eps, alphas_cumprod)` noises; `texts[:1].expand(len(z), -1, -1)` gives every latent the same text.
+# `ddpm.q_sample(z, t, eps, alphas_cumprod)` noises; `texts[:1].expand(len(z), -1, -1)` gives every latent the same text. Each half has
+# a velocity of its own.
 # </details>
 # <details><summary>Solution</summary>
 #
@@ -271,23 +313,35 @@ dreambooth_loss = checks.mine("dreambooth_loss")
 # </details>
 #
 # The library takes both halves through the U-Net in one pass. **Textual Inversion** trains far less: the vector of the one word `sks`,
-# everything else frozen. Its loss is the first half of (9.2).
+# everything else frozen. Its loss is the first half of (9.2). **LoRA** trains the whole U-Net's attention, but by small matrices of rank 4.
 
 # %%
-from dslib.text import text_to_image
+from dslib.text import text_to_image, wording
 
-prior = text_to_image.prior_latents(source, class_prompt, n=10 * rt.pick(smoke=1, cpu=4, colab=20))
+kind = source.scheduler.config.prediction_type
+prior = text_to_image.prior_latents(source, class_prompt, num_prior)
 texts = latent.embed(source, [instance_prompt, class_prompt])
 generator = torch.Generator().manual_seed(rt.seed)
 t = ddpm.sample_timesteps(10, len(a_bar), generator).to(source.device)
 eps = torch.randn(z.shape, generator=generator).to(source.device)
 z_0, z_prior = z.to(source.device), prior[:10].to(source.device)
-settings = {method: text_to_image.TextConfig(method=method) for method in text_to_image.METHODS}
-loss, terms = text_to_image.dreambooth_loss(source.unet, None, source.vae, z_0, z_prior, t, eps, texts, a_bar, settings["dreambooth"])
+settings = {method: text_to_image.TextConfig(method=method, snr_gamma=0.0) for method in text_to_image.METHODS}     # all t alike
+given = z_0, z_prior, t, eps, texts, a_bar
+loss, terms = text_to_image.dreambooth_loss(source.unet, None, source.vae, *given, settings["dreambooth"], kind=kind)
 
 # %% tags=["nbval-check-output"]
-by_hand = dreambooth_loss(source.unet, z_0, z_prior, t, eps, texts, a_bar)
+by_hand = dreambooth_loss(source.unet, *given)
 bool((loss - by_hand).abs() < 1e-4)
+
+# %% [markdown]
+# **Tell it what it sees.** With one prompt for all ten, glasses and hats of the ten become part of the style. So give each picture a
+# caption of its own, and draw the prior pictures from captions, too. The kit knows what it drew:
+
+# %%
+texts_of_ten = [prompted.caption_of(labels, target) for labels in drawn_ten.labels]
+prior_prompts = wording.prior_prompts(wording.DRAWN, num_prior, instance_prompt, class_prompt)
+told_prior = text_to_image.prior_latents(source, class_prompt, num_prior, prompts=prior_prompts)
+print(*(text.replace(class_prompt, instance_prompt, 1) for text in texts_of_ten[:3]), "…", *prior_prompts[:2], sep="\n")
 
 # %% [markdown] tags=["slide"]
 # ## DomainStudio, with words
@@ -301,11 +355,11 @@ bool((loss - by_hand).abs() < 1e-4)
 # | what keeps the class | nothing | prior preservation, the second half of (9.2) |
 # | L_img compares | guesses $\tilde x_0$ | guesses $\tilde z_0$: latents |
 # | L_hf, L_hfmse look at | bands of $\tilde x_0$ | bands of the *decoded* $\tilde z_0$: wavelets want pixels |
+# | anchored (ours) | noised source samples | noised prior pictures, each under its own words |
 # | what can be asked afterwards | nothing | the style with any other word |
 
 # %%
-frozen = source.unet
-loss, terms = text_to_image.dreambooth_loss(source.unet, frozen, source.vae, z_0, z_prior, t, eps, texts, a_bar, settings["domainstudio"])
+loss, terms = text_to_image.dreambooth_loss(source.unet, source.unet, source.vae, *given, settings["domainstudio"], kind=kind)
 print({name: round(float(value), 5) for name, value in terms.items()})
 
 # %% [markdown]
@@ -321,12 +375,13 @@ import copy
 import time
 
 theirs = text_to_image.TextConfig(method="domainstudio", pairwise_variant="authors")
-given = copy.deepcopy(source.unet), source.unet, source.vae, z_0, z_prior, t, eps, texts, a_bar
+net = copy.deepcopy(source.unet)
 with torch.no_grad():
     x_0 = latent.decode(source.vae, z_0)                        # both decode the training images once and for all
-variants = {"ours": lambda: text_to_image.dreambooth_loss(*given, settings["domainstudio"], x_0=x_0),
-            "the authors' passes": lambda: text_to_image.authors_loss(*given[:1], *given[2:], theirs, x_0)}
-given[0].requires_grad_(True)
+variants = {"ours": lambda: text_to_image.dreambooth_loss(net, source.unet, source.vae, *given, settings["domainstudio"], x_0=x_0,
+                                                          kind=kind),
+            "the authors' passes": lambda: text_to_image.authors_loss(net, source.vae, *given, theirs, x_0, kind)}
+net.requires_grad_(True)
 for name, variant in variants.items():
     seconds = []
     for _ in range(2):
@@ -336,132 +391,129 @@ for name, variant in variants.items():
     print(f"{name:<20} {min(seconds):.2f} s forward and backward")
 
 # %% [markdown]
-# The authors' schedule takes about 1.8 times as long, forward and backward, in this one measurement. Whole optimiser steps, twenty of each,
-# are in `data/results/bench`: 1.5 times ours, and 1.9 times where ours draws its noise 50 times in 300 steps and keeps the source's answers
-# (`--bank_steps 50`). The pairwise terms need no pass of their own: they can compare the guesses that L_simple needs anyway.
+# The authors' schedule takes longer in this one measurement. Whole optimiser steps, twenty of each, are in `data/results/bench`, on
+# the source before this one: 1.5 times ours, and 1.9 times where ours draws its noise 50 times in 300 steps and keeps the source's
+# answers (`--bank_steps 50`). The pairwise terms need no pass of their own: they can compare the guesses that L_simple needs anyway.
 #
-# ## Run all three
+# ## Run all four
 #
-# The same ten, the same number of steps, the same noise at every step.
+# The same ten, the same number of steps, the same noise at every step. *told*: captions for the ten, and a prior drawn from captions.
 
 # %% tags=["nbval-ignore-output"]
 from tqdm.auto import tqdm
 
+from dslib.study import obedience
+
+methods = ("dreambooth", "dreambooth, told", "textual-inversion, told", "domainstudio, told")
 adapted, histories = {"source": source}, {}
-for method in ("dreambooth", "textual-inversion", "domainstudio"):
-    config = text_to_image.TextConfig(method=method, max_train_steps=steps, train_batch_size=5, seed=rt.seed)
+for method in methods:
+    chosen = dict(obedience.METHODS[method])
+    told = chosen.pop("told", False)
+    config = text_to_image.TextConfig(max_train_steps=steps, train_batch_size=5, seed=rt.seed, **chosen)
+    priors = {"prior": told_prior, "prior_prompts": prior_prompts} if told else {"prior": prior}
+    if config.method == "textual-inversion":
+        priors = {}
+    stream = text_to_image.adapt(source, ten, config, instance_prompt, class_prompt, texts=texts_of_ten if told else None, **priors)
     history = {}
-    for record in tqdm(text_to_image.adapt(source, ten, config, instance_prompt, class_prompt, prior), total=steps, desc=method):
+    for record in tqdm(stream, total=steps, desc=method):
         for name, value in record.terms.items():
             history.setdefault(name, []).append(float(value))
     adapted[method], histories[method] = text_to_image.adapted(source, record, instance_prompt), history
 
 # %%
-plots.show(plots.losses(histories), alt="Every loss term against the step, for the three methods.")
+plots.show(plots.losses(histories), alt="Every loss term against the step, for the four methods.")
 
 # %% [markdown]
-# DreamBooth's and DomainStudio's L_simple lie on each other: the extra terms do not keep the ten from being learned. Textual Inversion's
-# stays where it began, at 0.4. One vector cannot say this style. L_prior jumps in the first steps, since all prompts share one U-Net and
-# the style spills over to "a face", and then comes down. L_img and L_hf jump as well, from almost nothing, and are held near 0.02: that
-# is the price of leaving the source, paid at every step.
+# $\mathcal L_{simple}$ falls alike for all three that train the U-Net, a little lower where captions explain something. Textual Inversion
+# hardly learns the ten: one vector is not enough for a style that the U-Net has never drawn. $\mathcal L_{prior}$ is lower for the told,
+# too: more words, fewer surprises.
 #
 # ## Same prompts, same noise
 #
-# The signature figure. Two pictures a prompt; the source is asked for "a face …", the others for "a face in sks style …".
+# The signature figure. Two pictures a prompt; the source is asked for "a face …", the others for "a face in sks style …". The second row
+# is the *true answer*: the filter that makes this style, on the source's picture.
 
 # %% tags=["slide"]
-from dslib.text import prompted
-
 rows = prompted.sheet(adapted, 2, guidance_scale=guidance_scale, num_inference_steps=inference_steps)
+first = rows.pop("source")
+truth = {"the true answer": data.twin(first, target)} if target in data.TWINS else {}
 print("pairs of columns:", "; ".join(prompted.SHEET))
-plots.show(plots.rows(rows, 2 * len(prompted.SHEET)), alt="Rows: source and three methods; pairs of columns: six prompts, same noise.")
+plots.show(plots.rows({"source": first, **truth, **rows}, 2 * len(prompted.SHEET)),
+           alt="Rows: source, true answers and four methods; pairs of columns: six prompts, same noise.")
 
 # %% [markdown]
-# Compare a column from top to bottom: the same noise. DreamBooth gives nearly everybody the straight black hair of two of the ten.
-# DomainStudio draws in the same lines and keeps the difference between the source's two people, light long hair and light short hair.
-# Both still hear *dark skin*, *yellow* and *blue background*, and *orange skin*. Neither draws glasses, and neither draws a beard.
-# Textual Inversion stays in the source's language and hears next to nothing: its one vector drowns the other words.
+# - **DreamBooth** has the style, and few of the things. No clear glasses in the third pair of columns, one beard in the fourth.
+# - **Told**, it draws glasses, beards, dark skin and backgrounds in the style. The word "beard" is in none of the ten captions, only in the
+#   prior's. With DomainStudio's terms the pictures are nearly the same.
+# - **Textual Inversion** draws what the source could draw before: other styles, mixed.
+# - **Ask as you told.** The ten captions name skin and background. "a face in sks style" alone, the first pair, gives grey smudges.
+# - **People are not kept.** The true answers in the second row have the source's hair and hats. The adapted models draw the hair of
+#   the ten.
 #
 # ## Style, diversity, obedience
 #
-# First the pictures of the instance prompt alone, scored as in the chapters before:
-
-# %% tags=["nbval-ignore-output"]
-reader = prompted.probe(target, n=probe_images)
-found = {name: prompted.measure(pipe, class_prompt if name == "source" else instance_prompt, ten, target,
-                                num_images, num_requests, guidance_scale, inference_steps, rt.seed, reader)
-         for name, pipe in adapted.items()}
-
-# %% tags=["slide"]
-from dslib.measure.score import score_all, text_table
-from dslib.study import tables
-
-scores = score_all({name: one["images"] for name, one in found.items()}, ten, target)
-print(text_table(scores))
-
-# %% [markdown]
-# Two methods reach the style (100 % and 96 % hits) and one does not (0 %). Both that do are nearer to the ten than real strangers are
-# (0.191 and 0.200; real 0.220), so both have begun to copy, DomainStudio a little less; its samples differ a little more (0.212; 0.194;
-# real 0.242) and its FD is the lowest. 24 pictures of one seed decide none of this but the FD and the hits.
+# Requests ask for glasses, headwear, skins and backgrounds at random. A linear probe, fitted on drawings of this very style, reads them
+# back. Three numbers give a share its meaning:
 #
-# Then the question that words make possible. Prompts ask for glasses, beards, skins and backgrounds at random, and a linear probe, fitted
-# on drawings of this very style, reads them back. *By chance* is what the same pictures score when the prompts are exchanged among
-# them:
-
-# %% tags=["slide"]
-print(prompted.table({name: one["obeyed"] for name, one in found.items() if one["obeyed"]}))
-
-# %% [markdown]
-# Read every share against its chance. *Background* is obeyed by both methods as by the source. *Skin* is obeyed now and
-# then: 58 % and 36 %, by chance 20 %. (The source's own 27 % says little: this probe has learned to read the style, and the source does not
-# draw in it.) *Beards and glasses* are lost in translation, at chance for all. The ten hold two pairs of glasses, under no word: the
-# prompt said "a face in sks style" of faces with and without.
+# - *by chance*: what the same pictures score when the requests are exchanged among them;
+# - the **ceiling**: what the probe reads from the kit's own drawings of the style with these words;
+# - the same drawings, *decoded* by the VAE: what no adapted U-Net can exceed.
 #
-# **A control: can it be seen at all?** Real drawings of the style, with glasses and without, go through the VAE and back. What the probe
-# cannot read there, no adapted model can show it:
+# *Of the way* is where a method stands between chance, 0, and real pictures, 1.
 
 # %%
-from dslib.base import avatars
-from dslib.measure import probes
-
-real = data.load_domain(avatars.WITH_WORDS[target], "test", 2 * num_requests)
-shown = [prompted.style_attributes(labels) for labels in real.labels]
-with torch.no_grad():
-    decoded = latent.decode(source.vae, latent.encode(source.vae, real.images).to(source.device)).cpu().clamp(-1, 1)
-for name, images in (("drawings", real.images), ("decoded", decoded)):
-    print(f"{name:<10}", {k: f"{share:.0%}" for k, (share, _) in probes.obeyed(images, shown, reader).items()})
-
-# %% [markdown]
-# Glasses and beards survive the VAE: after encoding and decoding they are read as well as before (98 % and 94 %). So the fault is not the
-# decoder's. The adapted U-Nets know these words in the source's language; how this style draws them they have seen twice (glasses) or never
-# (beards), and under no word.
-#
-# One seed so far. Three seeds and two styles, 300 steps, 64 pictures and 100 requests each, are in the repository (`make results-t2i`);
-# *obeyed* is the mean over what can be asked of the style:
+ruler = obedience.Ruler(source, target, num_requests, **rt.pick(smoke={"real": 40, "probe_images": 400}, cpu={}))
+found = list(ruler.goals)
+for method in methods:
+    found.append({"method": method, "step": steps} | ruler.scores(ruler.draw(adapted[method]), ruler.ceiling))
+scores = {row["method"]: row for row in found}
 
 # %% tags=["slide"]
-print(tables.collated_text(tables.load_table(env.data_dir() / "results" / "text_to_image.csv")))
+plots.table(obedience.text([{"style": target, "seed": rt.seed} | row for row in found]))
 
 # %% [markdown]
-# Over three seeds the picture is the same, and smaller than one hopes. On `portraits` DomainStudio's samples differ more than
-# DreamBooth's on average (0.179; 0.164; real 0.226), by less than the seeds do, and are somewhat nearer to the ten (0.165; 0.175;
-# real 0.209). Its FD is less than half. On `sketches`, where real images hardly differ, both are near the real Intra-LPIPS and
-# neither copies, and the FDs overlap. In what is *obeyed* there is no difference at all. DomainStudio wins clearly in fidelity on one
-# of two styles, and in nothing else that three seeds can show.
+# - **Telling is what counts.** DreamBooth comes 39 % of the way from chance to real pictures, told 61 %, at 100 % hits both.
+# - **DomainStudio** obeys as well (57 %). Its pictures differ more (Intra-LPIPS 0.274 against 0.222; real 0.256), and fewer are copies. One
+#   seed of 64 pictures; more are below.
+# - **FD** is measured against real pictures that show such words as often as they are asked for. Plain DreamBooth is nearer: it draws the
+#   ten's yellow faces well, and nothing else.
+# - **The source** obeys 48 %, in its own style, read by a probe of another: a floor of sorts, no rival.
+#
+# One mean hides which word is heard. Read from the pictures (by chance):
+
+# %% tags=["slide"]
+lines = ["| images | " + " | ".join(ruler.ceiling) + " |", "|---" * (len(ruler.ceiling) + 1) + "|"]
+for method in ("real", "real, decoded", "source", *methods):
+    cells = [f"{share:.0%}" + (f" ({chance[0]:.0%})" if chance else "") for share, *chance in scores[method]["words"].values()]
+    lines.append(f"| {method} | " + " | ".join(cells) + " |")
+plots.table("\n".join(lines))
+
+# %% [markdown]
+# What is told is heard best: skin rises from 36 to 55 %, headwear from 53 to 80 %, glasses from 56 (38 by chance) to 67 % (28). Nothing
+# reaches the drawings' 94 to 98 %.
+#
+# ## The committed runs
+#
+# One seed decides little. In the repository are more (`python -m dslib.study words`), 128 requests each, after 300 steps:
+
+# %% tags=["slide"]
+runs = obedience.load()
+plots.table(obedience.text(runs))
+
+# %% tags=["slide"]
+shown = ("dreambooth", "dreambooth, told", "lora, told", "domainstudio, told", "anchored, lora, told", "textual-inversion, told")
+panels = obedience.ways(runs, shown, {"skill": "from chance to real pictures", "copies": "copies"})
+plots.show(plots.ways(*panels, "way from the source's pictures to the style, 1 − FD / FD of the source's pictures"),
+           alt="Obedience and copies of six methods on their way to three styles; a star for real pictures.")
+
+# %% [markdown]
+# RUNS_TEXT
 
 # %%
-named = {score.name: score for score in scores}
-obeyed = {name: one["obeyed"] for name, one in found.items()}
-
-
-def background(name):
-    """Share of the pictures on the background that was asked for."""
-    return obeyed[name]["background"].share if "background" in obeyed[name] else None
-
-
-_ = checks.check_expected("09", rt, dreambooth_hit=named["dreambooth"].domain_hit, domainstudio_hit=named["domainstudio"].domain_hit,
-                          domainstudio_nearest=named["domainstudio"].nearest_lpips, source_nearest=named["source"].nearest_lpips,
-                          dreambooth_background=background("dreambooth"), domainstudio_background=background("domainstudio"))
+_ = checks.check_expected("09", rt, dreambooth_hit=scores["dreambooth"]["hit"], told_hit=scores["dreambooth, told"]["hit"],
+                          domainstudio_hit=scores["domainstudio, told"]["hit"], real_obeyed=scores["real"]["obeyed"],
+                          dreambooth_skill=scores["dreambooth"]["skill"], told_skill=scores["dreambooth, told"]["skill"],
+                          inversion_skill=scores["textual-inversion, told"]["skill"])
 
 # %% [markdown]
 # ## What can go wrong
@@ -470,7 +522,7 @@ _ = checks.check_expected("09", rt, dreambooth_hit=named["dreambooth"].domain_hi
 # |---|---|---|
 # | the new prompt draws the old faces | too few steps, or a prompt that hardly moves the text encoder | more steps; say "in sks style" |
 # | *every* face has the style, "a face" too | no prior images, or too few | `--num_prior_images 200` |
-# | the words are ignored | overfitting: the ten said nothing of hats | fewer steps, `--lora_rank 4`, DomainStudio |
+# | the words are ignored | one prompt for pictures that differ | captions in `metadata.jsonl`, `--prior_prompts captions` |
 # | burnt colours | guidance too high | `--guidance_scale 2` |
 # | fuzzy outlines that no training mends | the VAE cannot draw them | another VAE: see "decoded again" above |
 # | `UserError: … it would be cut to` | the prompt has more tokens than fit | a shorter one |
@@ -489,8 +541,9 @@ _ = checks.check_expected("09", rt, dreambooth_hit=named["dreambooth"].domain_hi
 # |---|---|---|---|
 # | whose prior (row 6) | the frozen source's | the model's in training, on prior images | the frozen source's |
 # | passes a step (row 7) | – | two over both halves, the first at one t | one, and the source's |
-# | steps, batch, rate | 800, 4, 5e-6 on Stable Diffusion 1.4 | the same | 240, 5, 5e-4 on five million parameters |
-# | weights λ | – | 100, 100, 0.1 on mean KLs | 0.3, 0.3, 0.5 |
+# | prompts | one for the ten, one for the class | the same | the same, or *told*: captions, an extension |
+# | steps, batch, rate | 800, 4, 5e-6 on Stable Diffusion 1.4 | the same | 150 (in Colab 300), 5, 5e-4 on five million parameters |
+# | weights λ | – | 100, 100, 0.1 on mean KLs | 0.3, 0.3, 0.5; anchored 1, 1, 0.5 |
 #
 # ## Check yourself
 #
@@ -503,8 +556,10 @@ _ = checks.check_expected("09", rt, dreambooth_hit=named["dreambooth"].domain_hi
 # 3. What would prior preservation alone do if λ_pr were very large?
 #    <details><summary>Answer</summary>It would keep "a face" as it was. A prompt that the U-Net hardly tells from it, "a sks face" for one,
 #    would then be kept as well.</details>
-# 4. Open: L_img compares latents here. Would decoded pictures, or the text-conditioned features, be better?
-# 5. Project: `dslib adapt-t2i --target sketches --compare`. In which columns does the order of the three methods change?
+# 4. Why is obedience compared with shuffled requests, and not with nothing?
+#    <details><summary>Answer</summary>A model that always draws glasses "obeys" every second request for glasses.</details>
+# 5. Open: L_img compares latents here. Would decoded pictures, or the text-conditioned features, be better?
+# 6. Project: `python -m dslib.study words --styles sketches --seeds 7`. In which columns does the order of the methods change?
 
 # %% tags=["nbval-check-output", "quiz"]
 from dslib.show import quiz
@@ -516,8 +571,8 @@ quiz.ask("09")
 #
 # - taken a text-to-image model apart, and drawn with a sampler of our own;
 # - seen where words look, and what guidance does;
-# - adapted it by three methods from the same ten drawings;
-# - asked all of them for what the ten never showed.
+# - adapted it by four methods from the same ten drawings;
+# - asked all of them for what the ten never showed, with chance, ceiling and the VAE's floor beside every share.
 #
 # **A real checkpoint.** The same command takes Stable Diffusion on a GPU:
 # `dslib adapt-t2i --source stable-diffusion-v1-5/stable-diffusion-v1-5 --train_data_dir my_ten_photos --lora_rank 8 --learning_rate 1e-4

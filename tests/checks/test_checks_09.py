@@ -20,10 +20,16 @@ def test_guidance_mistakes_are_named(wrong, hint, capsys):
     assert hint in capsys.readouterr().out
 
 
-def both(net, z, zp, t, eps, texts, a, first=0, second=1, noised=True):
+def velocity(z, eps, t, a):
+    share = a[t].view(-1, 1, 1, 1)
+    return share.sqrt() * eps - (1 - share).sqrt() * z
+
+
+def both(net, z, zp, t, eps, texts, a, first=0, second=1, noised=True, goal=None):
     def part(latents, which):
         x_t = ddpm.q_sample(latents, t, eps, a) if noised else latents
-        return (net(x_t, t, texts[which:which + 1].expand(len(z), -1, -1)).sample - eps).square().mean()
+        wanted = velocity(latents, eps, t, a) if goal is None else goal
+        return (net(x_t, t, texts[which:which + 1].expand(len(z), -1, -1)).sample - wanted).square().mean()
     return part(z, first), part(zp, second)
 
 
@@ -31,7 +37,9 @@ def both(net, z, zp, t, eps, texts, a, first=0, second=1, noised=True):
     (lambda *a: both(*a)[0], "prior images are missing"), (lambda *a: both(*a)[1], "training images are missing"),
     (lambda *a: sum(both(*a)) / 2, "DreamBooth adds them"), (lambda *a: sum(both(*a, 1, 0)), "prompts are exchanged"),
     (lambda *a: sum(both(*a, 0, 0)), "prior images get texts[1]"), (lambda *a: sum(both(*a, 1, 1)), "training images get texts[0]"),
-    (lambda *a: sum(both(*a, noised=False)), "q_sample"), (lambda *a: sum(both(*a)).detach(), "no gradient flows"),
+    (lambda *a: sum(both(*a, noised=False)), "q_sample"), (lambda *a: sum(both(*a, goal=a[4])), "answers v, not the noise"),
+    (lambda *a: both(*a)[0] + both(*a, goal=velocity(a[1], a[4], a[3], a[6]))[1], "have their own"),
+    (lambda *a: sum(both(*a)).detach(), "no gradient flows"),
     (lambda *a: both(*a)[0] + both(*a)[1].detach(), "both parts must reach"), (lambda *a: sum(both(*a)).item(), "expected a tensor"),
     (lambda net, z, zp, t, eps, texts, a: net(z, t, texts).sample.mean(), "expand the text to the batch"),
     (lambda *a: None, "nothing written yet"),
@@ -45,7 +53,7 @@ def one_pass(net, z, zp, t, eps, texts, a):
     """All at once, as the library does it."""
     x_t = torch.cat([ddpm.q_sample(z, t, eps, a), ddpm.q_sample(zp, t, eps, a)])
     tar, sou = net(x_t, t.repeat(2), texts.repeat_interleave(len(z), 0)).sample.chunk(2)
-    return (tar - eps).square().mean() + (sou - eps).square().mean()
+    return (tar - velocity(z, eps, t, a)).square().mean() + (sou - velocity(zp, eps, t, a)).square().mean()
 
 
 def test_right_answers_pass():

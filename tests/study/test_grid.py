@@ -104,7 +104,7 @@ def test_results_makes_what_is_missing_and_then_the_table(commands, tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "robots-0.json").write_text("{\"seed\": 0}")
     (tmp_path / "earlier.csv").write_text("target,images,seeds,which\nsunglasses,finetune,1,#1\nsunglasses,source,1,#0\n")
-    options = ["results", "--seeds", "0", "1", "--targets", "sunglasses", "robots", "--folder", "kept", "--earlier", "earlier.csv",
+    options = ["--seeds", "0", "1", "--targets", "sunglasses", "robots", "--folder", "kept", "--earlier", "earlier.csv",
                "--table", "t.csv", "--", "--compare_finetune", "--lambda_hf", "0"]
     assert results.main(options) == 0
     *adapted, table = commands
@@ -118,12 +118,10 @@ def test_results_makes_what_is_missing_and_then_the_table(commands, tmp_path):
 
 
 def test_committed_runs_and_those_that_the_earlier_table_counts_are_done():
-    """Three seeds of every domain, and all of text-to-image."""
+    """Three seeds of every domain."""
     folder, earlier = ROOT / "data" / "results", str(ROOT / "data" / "results" / "earlier.csv")
-    assert grid.pending(results.grid_of("results", folder / "unconditional", list(data.TARGETS), [0, 1, 2], earlier)) == []
-    command = results.parse(["results-t2i"])[0]
-    assert grid.pending(results.grid_of("results-t2i", folder / "text_to_image", command.targets, command.seeds)) == []
-    assert len(grid.pending(results.grid_of("results", folder / "unconditional", ["robots"], [2, 9], earlier))) == 1
+    assert grid.pending(results.grid_of(folder / "unconditional", list(data.TARGETS), [0, 1, 2], earlier)) == []
+    assert len(grid.pending(results.grid_of(folder / "unconditional", ["robots"], [2, 9], earlier))) == 1
 
 
 def test_make_regime_makes_nothing_that_is_committed(monkeypatch):
@@ -142,7 +140,7 @@ def test_a_command_that_fails_ends_the_study_with_its_code(monkeypatch, tmp_path
     def dslib(*arguments):
         raise results.Failed(7)
     monkeypatch.setattr(results, "dslib", dslib)
-    assert results.main(["results-t2i", "--folder", str(tmp_path)]) == 7 and list(tmp_path.iterdir()) == []
+    assert results.main(["--folder", str(tmp_path)]) == 7 and list(tmp_path.iterdir()) == []
 
 
 def test_make_hands_its_variables_on(tmp_path):

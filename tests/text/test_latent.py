@@ -140,6 +140,26 @@ def test_odd_sizes_and_counts(tiny_text):
 
 # ------------------------------------------------------------------------------------------------------ drawing
 
+def test_composed_without_a_second_direction_is_the_pipelines_own_guidance(tiny_text):
+    noise = sample.start_noise(2, 8, 0, 4)
+    composed = latent.draw_composed(tiny_text, "a face with glasses", "a face", "a face", noise, 2.5, 4)
+    assert torch.allclose(composed, latent.draw(tiny_text, ["a face with glasses"] * 2, noise, 2.5, 4), atol=1e-4)
+
+
+def test_the_second_direction_of_composed_is_added_at_its_scale(tiny_text):
+    """From the class to a style, on top of nothing: a DDIM step by hand."""
+    noise, words = sample.start_noise(2, 8, 0, 4), latent.embed(tiny_text, ["", "a face", "a face in sks style"])
+    scheduler = type(tiny_text.scheduler).from_config(tiny_text.scheduler.config)
+    scheduler.set_timesteps(1)
+    t = scheduler.timesteps[0]
+    with torch.no_grad():
+        empty, away, towards = (tiny_text.unet(noise, t, one.expand(2, -1, -1)).sample for one in words.split(1))
+        z = scheduler.step(empty + 4.0 * (towards - away), t, noise).prev_sample
+        want = latent.decode(tiny_text.vae, z).clamp(-1, 1)
+    assert torch.allclose(latent.draw_composed(tiny_text, "", "a face in sks style", "a face", noise, 4.0, 1), want, atol=1e-5)
+    assert not torch.allclose(latent.draw_composed(tiny_text, "", "a face", "a face in sks style", noise, 4.0, 1), want, atol=1e-3)
+
+
 def test_drawing_goes_by_prompt_and_noise(tiny_text):
     def images(prompt, start, scale=3.0, batch_size=50):
         return latent.draw(tiny_text, [prompt] * 3, start, scale, 2, batch_size)
