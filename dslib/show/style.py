@@ -122,9 +122,22 @@ def shrink(png: bytes) -> bytes:
     for colours in (256, 64):
         if len(found) > HEAVY or found is png:
             buffer = io.BytesIO()
-            picture.quantize(palette=palette(sparse, colours), dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+            grounded(picture.quantize(palette=palette(sparse, colours), dither=Image.Dither.NONE), sparse).save(buffer, "png", optimize=True)
             found = min(buffer.getvalue(), found, key=len)
     return found
+
+
+def grounded(indexed: Image.Image, picture: Image.Image) -> Image.Image:
+    """The same indexed picture whose ground, the most frequent colour of ``picture``, is exactly that: white paper stays white."""
+    pixels = np.asarray(picture).reshape(-1, 3)
+    colours, counts = np.unique(pixels, axis=0, return_counts=True)
+    ground, entries = colours[counts.argmax()].astype(int), np.array(indexed.getpalette()).reshape(-1, 3)
+    used = np.unique(np.asarray(indexed))
+    nearest = used[np.abs(entries[used] - ground).sum(1).argmin()]
+    if np.abs(entries[nearest] - ground).max() <= MISSED:
+        entries[nearest] = ground
+        indexed.putpalette(entries.ravel().tolist())
+    return indexed
 
 
 def palette(picture: Image.Image, colours: int) -> Image.Image:

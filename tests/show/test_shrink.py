@@ -46,3 +46,12 @@ def test_it_is_lighter_and_never_heavier(faces):
     assert len(style.shrink(png_of(faces[0]))) < len(png_of(faces[0]))
     grey = png_of(np.full((16, 16, 3), 128, np.uint8))
     assert len(style.shrink(grey)) <= len(grey)
+
+
+def test_white_paper_stays_white_beside_nearly_white_things(faces):
+    """Faint greys round the figure pulled the ground's entry of the palette with them."""
+    paper = np.full((400, 512, 3), 255, np.uint8)
+    paper[:100] = np.random.default_rng(1).integers(246, 255, (100, 512, 3))
+    paper[140:396, :] = np.concatenate(faces, axis=1)
+    small = back(style.shrink(png_of(paper)))
+    assert (small[100:140] == 255).all()

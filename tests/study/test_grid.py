@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dslib import data
-from dslib.study import grid, memorisation, regime, results
+from dslib.study import grid, memorisation, obedience, regime, results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,6 +133,17 @@ def test_make_regime_makes_nothing_that_is_committed(monkeypatch):
     monkeypatch.setattr(regime, "work", lambda folder, runs, *_: asked.extend(regime.path_of(folder, *run) for run in runs))
     assert "--pack" in packed and all(regime.main(line) == 0 for line in made)
     there = {path.name for path in (ROOT / "data" / "results" / "regime").glob("*.json") if "real" not in path.name}
+    assert {path.name for path in asked} == there and len(asked) == len(there)
+
+
+def test_make_words_makes_nothing_that_is_committed(monkeypatch):
+    """Its recipe names every committed run, and no other."""
+    recipe = subprocess.run(["make", "-n", "words"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    *made, packed = [shlex.split(line)[4:] for line in recipe.splitlines() if "dslib.study words" in line]
+    asked = []
+    monkeypatch.setattr(obedience, "work", lambda folder, runs, *_: asked.extend(obedience.path_of(folder, *run) for run in runs))
+    assert "--pack" in packed and all(obedience.main(line) == 0 for line in made)
+    there = {path.name for path in (ROOT / "data" / "results" / "words").glob("*.json") if "goals" not in path.name}
     assert {path.name for path in asked} == there and len(asked) == len(there)
 
 
