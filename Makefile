@@ -98,9 +98,13 @@ results: $(READY)  ## the table of all five domains (about six minutes a run of 
 	$(BIN)/python -m dslib.study results --seeds $(SEEDS) --targets $(TARGETS) --folder "$(RUNS)" --earlier "$(EARLIER)" \
 	  --table "$(TABLE)" -- $(COMPARE) $(ARGS)
 
+WORDS := $(BIN)/python -m dslib.study words --folder data/results/words --stops 50 150 300
+
 words: $(READY)  ## obedience of text-to-image methods (about six minutes a run on one core; what is there is not made again): data/results/words.csv
-	$(BIN)/python -m dslib.study words --folder data/results/words $(ARGS)
-	$(BIN)/python -m dslib.study words --folder data/results/words --pack
+	$(WORDS) --styles engraved portraits --methods "dreambooth, told" --seeds 0 1 2 3 4
+	$(WORDS) --styles engraved portraits --methods dreambooth "domainstudio, told" "textual-inversion, told" --seeds 0
+	$(WORDS) --styles sketches --methods "dreambooth, told" --seeds 0
+	$(WORDS) --pack
 
 ablations: $(READY)  ## the grid of chapter 08 (about 70 minutes on two cores; points that are there are not run again)
 	$(BIN)/python -m dslib.study ablations

@@ -122,7 +122,8 @@ def shrink(png: bytes) -> bytes:
     for colours in (256, 64):
         if len(found) > HEAVY or found is png:
             buffer = io.BytesIO()
-            grounded(picture.quantize(palette=palette(sparse, colours), dither=Image.Dither.NONE), sparse).save(buffer, "png", optimize=True)
+            indexed = picture.quantize(palette=palette(sparse, colours), dither=Image.Dither.NONE)
+            grounded(indexed, sparse).save(buffer, "png", optimize=True)
             found = min(buffer.getvalue(), found, key=len)
     return found
 

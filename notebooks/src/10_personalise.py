@@ -140,7 +140,7 @@ models["then the style"] = learn(models["person only"], ten, style_prompt)
 # %%
 from dslib import sample
 
-noise = sample.start_noise(max(5, num_images), source.unet.config.sample_size, seed=rt.seed, channels=source.unet.config.in_channels)
+noise = sample.start_noise(max(8, num_images), source.unet.config.sample_size, seed=rt.seed, channels=source.unet.config.in_channels)
 
 
 def ask(pipe, prompt, n=5):

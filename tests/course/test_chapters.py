@@ -18,14 +18,14 @@ from dslib.gan import cdc, dcl
 from dslib.measure import membership, twin_scores
 from dslib.plane import plane
 from dslib.study import ablations
-from dslib.text import text_to_image
+from dslib.text import latent, text_to_image
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("*.py"))
 ROW = re.compile(r"^\| \((\d+b?\.\d+)\) \| `([\w.]+)[^`|]*`(?:, (in this notebook))? \| `(\w+\.py)::(\w+)` \|$", re.M)
 MODULES = {module.__name__.split(".")[-1]: module for module in
            (ablations, attribute, cdc, checks, dcl, ddpm, domainstudio, haar, losses, membership, metrics, patch, plane, pretrain, sample,
-            text_to_image, train, twin_scores, variants, video, weights)}
+            latent, text_to_image, train, twin_scores, variants, video, weights)}
 
 
 @pytest.fixture(params=SOURCES, ids=lambda p: p.stem)

@@ -127,7 +127,10 @@ def test_a_wrong_die_would_be_noticed(page):
 
 
 def test_a_whole_run_comes_out_as_in_the_notebook(page):
-    """The run that the chapter's explorer begins with, from the committed source: its scores, within three points."""
+    """The run that the chapter's explorer begins with, from the committed source: as near as two processors' runs come to each other.
+
+    They differed by up to five points and seven degrees; naive training is 13 points and 14 degrees off.
+    """
     recorded = json.loads((ROOT / "data" / "explorers" / "02b" / "explorer.json").read_text("utf-8"))
     found = page.evaluate("""data => {
         const [source, ten, twins] = [data.weights.map(plane.floats), plane.ring(10, 2, 0, 360), plane.floats(data.twins)];
@@ -138,5 +141,5 @@ def test_a_whole_run_comes_out_as_in_the_notebook(page):
     }""", recorded)
     want = recorded["start"]["scores"]
     assert found["uniform"] == pytest.approx(want["uniform"], abs=0.002)
-    assert all(found[key] == pytest.approx(want[key], abs=0.03) for key in ("copies", "on_ring"))
-    assert found["turned"] == pytest.approx(want["turned"], abs=3)
+    assert all(found[key] == pytest.approx(want[key], abs=0.06) for key in ("copies", "on_ring"))
+    assert found["turned"] == pytest.approx(want["turned"], abs=8)

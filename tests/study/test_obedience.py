@@ -1,6 +1,7 @@
 """Obedience beside style: a file a run, chance and ceiling of every score, and a table that is read back as it was written."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from dslib.study import __main__ as study
 from dslib.study import curves, obedience
 from dslib.text import latent, prompted, text_to_image, wording
 
+ROOT = Path(__file__).resolve().parents[2]
 TRIED = [name for name in obedience.METHODS if name not in obedience.SWEEP]
 LABELS = ({"glasses": "variant01", "beard": "variant02"}, {})
 
@@ -183,3 +185,8 @@ def test_the_ways_begin_at_the_source_and_are_means_over_seeds():
                                                            (pytest.approx(1 - 2 / 8), pytest.approx(0.45))]
     assert values["hit"]["engraved"]["lora, told"][0] == (0.0, 0.0)
     assert real == {"the way": {"engraved": 1.0}, "hit": {"engraved": 1.0}}
+
+
+def test_the_readme_shows_the_committed_table():
+    table = obedience.text(obedience.load(), 150)
+    assert "| portraits | dreambooth, told | 5 |" in table and table in (ROOT / "README.md").read_text("utf-8")
