@@ -15,7 +15,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 45 min, exercises 20 min more / 6 min on two CPU cores (tier `cpu`) |
+# | Read / run | 45 min, exercises 20 min more / 5 min on two CPU cores (tier `cpu`) |
 # | Device | a laptop CPU is enough; a GPU for a real checkpoint |
 # | Needs | chapters 02, 06 and 07; numbered rows: the [ledger](README.md#the-ledger-paper-against-published-code) |
 # | Paper | DomainStudio §2; DreamBooth (Ruiz et al. 2023), Textual Inversion (Gal et al. 2023), latent diffusion (Rombach et al. 2022) |
@@ -234,10 +234,10 @@ for word, maps in attention.items():
 
 # %% [markdown]
 # The second row is as expected: glasses change the eyes, a turban the top of the head, a yellow background all but the person. **The third
-# row hardly is.** "beard" and "turban" get 1.24 and 1.26 times the attention where they act, but the words just before them have about 1.15
-# there: it is mostly the place. "glasses" gets no more than its "with". Only "background" stands out, and not by the word that one would
-# think: "yellow" is looked at *less* where the yellow is. The encoder reads from left to right, so the vector of "background" knows its
-# colour. Do not read such maps as explanations, here at least.
+# row hardly is.** "beard" and "turban" get 1.24 and 1.26 times the attention where they act, but the words just before them have about 1.17
+# there: it is mostly the place. "glasses" gets no more than its "with". "background" is looked at along the edge of the picture, whoever
+# stands inside, and "yellow" *less* where the yellow is. The encoder reads from left to right, so the vector of "background" knows its
+# colour, and one cannot tell from the words which vector says what. Do not read such maps as explanations, here at least.
 #
 # ## Play: guidance
 #

@@ -16,7 +16,7 @@
 #
 # | | |
 # |---|---|
-# | Read / run | 30 min, exercises 20 min more / 6 min on two CPU cores (tier `cpu`) |
+# | Read / run | 30 min, exercises 20 min more / 5 min on two CPU cores (tier `cpu`) |
 # | Device | a laptop CPU is enough |
 # | Needs | chapter 09 |
 # | Paper | DomainStudio's application at the end of §2; DreamBooth (Ruiz et al. 2023); composed guidance (Liu et al. 2022) |
