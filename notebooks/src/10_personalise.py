@@ -341,6 +341,7 @@ plots.show(plots.rows(several), alt="Rows: person first, style first, two direct
 for name in names[1:]:
     drawings[name, "composed"] = composed(models[name], num_images)
     found[name, "composed"] = read(name, "composed")
+    shares[name, "composed"] = sum(found[name, "composed"][one] for one in common) / len(common)
 
 # %% [markdown]
 # One number hides which attribute came through. One by one, in the style's language, with the style alone as the control:
@@ -400,9 +401,8 @@ _ = checks.check_expected("10", rt, person_after_style=shares["then the style", 
                           person_together=shares["together, domainstudio", "person"],
                           both_dreambooth=shares["together, dreambooth", "both"],
                           both_domainstudio=shares["together, domainstudio", "both"],
-                          composed_glasses=found["together, dreambooth", "composed"]["glasses"],
-                          composed_hair=found["together, dreambooth", "composed"]["hair"],
-                          style_hair=found["together, dreambooth", "style"]["hair"],
+                          composed_dreambooth=shares["together, dreambooth", "composed"],
+                          composed_domainstudio=shares["together, domainstudio", "composed"],
                           distance_both=distance["together, dreambooth, both"],
                           distance_composed=distance["together, dreambooth, composed"])
 
