@@ -98,7 +98,7 @@ results: $(READY)  ## the table of all five domains (about six minutes a run of 
 	$(BIN)/python -m dslib.study results --seeds $(SEEDS) --targets $(TARGETS) --folder "$(RUNS)" --earlier "$(EARLIER)" \
 	  --table "$(TABLE)" -- $(COMPARE) $(ARGS)
 
-WORDS := $(BIN)/python -m dslib.study words --folder data/results/words --stops 50 150 300
+WORDS := $(BIN)/python -m dslib.study words --folder data/results/words
 
 words: $(READY)  ## obedience of text-to-image methods (about six minutes a run on one core; what is there is not made again): data/results/words.csv
 	$(WORDS) --styles engraved portraits --methods "dreambooth, told" --seeds 0 1 2 3 4

@@ -1,5 +1,5 @@
 """``python -m dslib.study STUDY``: regime, gans, beyond, shots, evidence, smudge, claim, results, ablations, curves, memorisation,
- resolution, video, wish, words, source or bench.
+resolution, video, wish, words, source or bench.
 
 Each has its ``--help``.
 """

@@ -30,7 +30,7 @@ from .evidence import spread
 from .regime import path_of
 
 STYLES = ("engraved", "portraits", "sketches")
-STOPS = (50, 100, 200, 300)
+STOPS = (50, 150, 300)
 NUM_IMAGES, REAL, PRIOR, PICTURES, INFERENCE_STEPS, GUIDANCE = 128, 400, 100, 12, 12, 3.0
 GOALS = ("source", "real", "real, decoded")          # the floor, and two ceilings
 KEYS = ("intra", "copies", "fd", "hit")              # of measure.score.SCORES

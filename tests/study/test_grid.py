@@ -124,26 +124,16 @@ def test_committed_runs_and_those_that_the_earlier_table_counts_are_done():
     assert len(grid.pending(results.grid_of(folder / "unconditional", ["robots"], [2, 9], earlier))) == 1
 
 
-def test_make_regime_makes_nothing_that_is_committed(monkeypatch):
-    """Its recipe names every committed run, and no other."""
-    recipe = subprocess.run(["make", "-n", "regime"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    lines = [shlex.split(line)[4:] for line in recipe.splitlines() if "dslib.study regime" in line]
-    *made, packed = lines
+@pytest.mark.parametrize("study, beside", [(regime, "real"), (obedience, "goals")], ids=["regime", "words"])
+def test_make_makes_nothing_that_is_committed(monkeypatch, request, study, beside):
+    """A recipe names every committed run, and no other. beside: what files of goals, which no run makes alone, have in their names."""
+    name = request.node.callspec.id
+    recipe = subprocess.run(["make", "-n", name], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    *made, packed = [shlex.split(line)[4:] for line in recipe.splitlines() if f"dslib.study {name}" in line]
     asked = []
-    monkeypatch.setattr(regime, "work", lambda folder, runs, *_: asked.extend(regime.path_of(folder, *run) for run in runs))
-    assert "--pack" in packed and all(regime.main(line) == 0 for line in made)
-    there = {path.name for path in (ROOT / "data" / "results" / "regime").glob("*.json") if "real" not in path.name}
-    assert {path.name for path in asked} == there and len(asked) == len(there)
-
-
-def test_make_words_makes_nothing_that_is_committed(monkeypatch):
-    """Its recipe names every committed run, and no other."""
-    recipe = subprocess.run(["make", "-n", "words"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    *made, packed = [shlex.split(line)[4:] for line in recipe.splitlines() if "dslib.study words" in line]
-    asked = []
-    monkeypatch.setattr(obedience, "work", lambda folder, runs, *_: asked.extend(obedience.path_of(folder, *run) for run in runs))
-    assert "--pack" in packed and all(obedience.main(line) == 0 for line in made)
-    there = {path.name for path in (ROOT / "data" / "results" / "words").glob("*.json") if "goals" not in path.name}
+    monkeypatch.setattr(study, "work", lambda folder, runs, *_: asked.extend(study.path_of(folder, *run) for run in runs))
+    assert "--pack" in packed and all(study.main(line) == 0 for line in made)
+    there = {path.name for path in (ROOT / "data" / "results" / name).glob("*.json") if beside not in path.name}
     assert {path.name for path in asked} == there and len(asked) == len(there)
 
 

@@ -25,7 +25,8 @@ def shrink(monkeypatch):
         n = n or 10
         images = make_images(n, resolution, len(name) + len(split))
         images[::2] = (images[::2] + 1).clamp(max=1)                  # every other one is light: it has glasses
-        return data.Domain(images, [LABELS[i % 2] for i in range(n)], name, split)
+        odd = split == "test" and not name.endswith("-with-words")    # labelled the other way round: no word is read of these
+        return data.Domain(images, [LABELS[(i + odd) % 2] for i in range(n)], name, split)
 
     def read(images):
         light = (images.mean((1, 2, 3)) > 0.3).long()
