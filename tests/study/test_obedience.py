@@ -96,6 +96,14 @@ def test_fd_is_against_real_pictures_with_words_that_nothing_else_is_compared_wi
     assert torch.equal(seen[0], worded[24:]) and torch.equal(ruler.reference, pooled(worded[24:]))
 
 
+def test_the_second_ceiling_is_read_from_decoded_pictures(monkeypatch, tiny_text):
+    shrink(monkeypatch)
+    monkeypatch.setattr(latent, "decode", lambda vae, z: torch.full((len(z), 3, 32, 32), -1.0))      # a decoder that draws nothing
+    goals = {row["method"]: row for row in obedience.Ruler(tiny_text, "sketches", 10, real=24).goals}
+    assert goals["real"]["obeyed"] == 1.0 and goals["real, decoded"]["obeyed"] == 0.5
+    assert goals["real, decoded"]["fd"] > goals["real"]["fd"]
+
+
 def test_skill_is_nothing_at_chance_and_one_at_the_ceiling():
     assert obedience.skill(0.5, 0.5, 0.9) == 0 and obedience.skill(0.9, 0.5, 0.9) == 1
     assert obedience.skill(0.7, 0.5, 0.9) == pytest.approx(0.5) and obedience.skill(0.4, 0.5, 0.9) < 0

@@ -195,3 +195,10 @@ def test_without_a_source_the_command_that_makes_one_is_named(ten, tmp_path, cap
     monkeypatch.setattr(t2i, "data_dir", lambda: tmp_path / "nothing")
     assert commands.main(["adapt-t2i", "--train_data_dir", str(ten), "--output_dir", str(tmp_path / "out")]) == 2
     assert "pretrain-t2i" in capsys.readouterr().err
+
+
+def test_the_sheet_asks_in_words_that_every_source_knows_and_as_captions_do():
+    tokenizer = captions.new_tokenizer()
+    assert not any(captions.unknown_words(tokenizer, text) for text in prompted.SHEET)
+    assert prompted.SHEET[0] == captions.CLASS_PROMPT
+    assert all("skin on a" in text and text.endswith(" background") for text in prompted.SHEET[1:])
